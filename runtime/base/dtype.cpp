@@ -1,0 +1,127 @@
+#include "runtime/base/dtype.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "runtime/base/error.h"
+
+namespace tandem {
+namespace {
+
+template <typename Word>
+Word load_word(const std::byte* source, std::int64_t i) noexcept {
+  Word word;
+  std::memcpy(&word, source + i * static_cast<std::int64_t>(sizeof(Word)), sizeof(Word));
+  return word;
+}
+
+/// True when an exponent field of all ones (NaN or infinity) occurs in `count` words.
+template <typename Word>
+bool has_full_exponent(const std::byte* source, std::int64_t count, Word exponent_mask) noexcept {
+  bool found = false;  // no early exit, so that the loop vectorises
+  for (std::int64_t i = 0; i < count; ++i) found |= (load_word<Word>(source, i) & exponent_mask) == exponent_mask;
+  return found;
+}
+
+}  // namespace
+
+const char* to_string(DType dtype) noexcept {
+  switch (dtype) {
+    case DType::f32:
+      return "f32";
+    case DType::f16:
+      return "f16";
+    case DType::bf16:
+      return "bf16";
+  }
+  return "unknown";
+}
+
+DType parse_dtype(std::string_view field, std::string_view text) {
+  if (text == "f32" || text == "fp32") return DType::f32;
+  if (text == "f16" || text == "fp16") return DType::f16;
+  if (text == "bf16") return DType::bf16;
+  fail(ErrorCode::invalid_argument, field, " is '", text, "'; allowed: f32, f16, bf16");
+}
+
+std::uint16_t f32_to_bf16(float value) noexcept {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  if (std::isnan(value)) return static_cast<std::uint16_t>((bits >> 16) | 0x40u);  // keep it a quiet NaN
+  return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+float f16_to_f32(std::uint16_t bits) noexcept {
+  const std::uint32_t sign = (bits & 0x8000u) << 16;
+  const std::uint32_t magnitude = bits & 0x7fffu;
+  if (magnitude >= 0x7c00u) return std::bit_cast<float>(sign | 0x7f800000u | (magnitude << 13));
+  // Scaling by 2^112 moves the half's exponent bias (15) to the single's (127) and normalises subnormals.
+  const float scaled = std::bit_cast<float>(magnitude << 13) * 0x1p112f;
+  return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(scaled));
+}
+
+std::uint16_t f32_to_f16(float value) noexcept {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000u);
+  const std::uint32_t magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return sign | 0x7e00u;
+  if (magnitude >= 0x477ff000u) return sign | 0x7c00u;  // rounds to 65536 or beyond
+  if (magnitude < 0x38800000u) {  // subnormal half: adding 0.5 lets the FPU round at the half's last bit
+    const float rounded = std::bit_cast<float>(magnitude) + 0.5f;
+    return static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(rounded) - 0x3f000000u));
+  }
+  const std::uint32_t rebased = magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u);
+  return static_cast<std::uint16_t>(sign | (rebased >> 13));
+}
+
+void load_f32(DType dtype, const std::byte* source, float* target, std::int64_t count) noexcept {
+  switch (dtype) {
+    case DType::f32:
+      std::memcpy(target, source, static_cast<std::size_t>(count) * 4);
+      return;
+    case DType::f16:
+      for (std::int64_t i = 0; i < count; ++i) target[i] = f16_to_f32(load_word<std::uint16_t>(source, i));
+      return;
+    case DType::bf16:
+      for (std::int64_t i = 0; i < count; ++i) target[i] = bf16_to_f32(load_word<std::uint16_t>(source, i));
+      return;
+  }
+}
+
+void store_f32(DType dtype, const float* source, std::byte* target, std::int64_t count) noexcept {
+  if (dtype == DType::f32) {
+    std::memcpy(target, source, static_cast<std::size_t>(count) * 4);
+    return;
+  }
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::uint16_t word = dtype == DType::f16 ? f32_to_f16(source[i]) : f32_to_bf16(source[i]);
+    std::memcpy(target + 2 * i, &word, 2);
+  }
+}
+
+void convert(DType from, const std::byte* source, DType to, std::byte* target, std::int64_t count) noexcept {
+  if (from == to) {
+    std::memcpy(target, source, static_cast<std::size_t>(count) * bytes_of(from));
+    return;
+  }
+  constexpr std::int64_t kChunk = 64;
+  float chunk[kChunk];
+  for (std::int64_t begin = 0; begin < count; begin += kChunk) {
+    const std::int64_t n = count - begin < kChunk ? count - begin : kChunk;
+    load_f32(from, source + begin * static_cast<std::int64_t>(bytes_of(from)), chunk, n);
+    store_f32(to, chunk, target + begin * static_cast<std::int64_t>(bytes_of(to)), n);
+  }
+}
+
+bool all_finite(DType dtype, const std::byte* source, std::int64_t count) noexcept {
+  switch (dtype) {
+    case DType::f32:
+      return !has_full_exponent<std::uint32_t>(source, count, 0x7f800000u);
+    case DType::f16:
+      return !has_full_exponent<std::uint16_t>(source, count, 0x7c00u);
+    case DType::bf16:
+      return !has_full_exponent<std::uint16_t>(source, count, 0x7f80u);
+  }
+  return false;
+}
+
+}  // namespace tandem

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace tandem {
+
+/// Element types of K, V, q and out. The values are those of td_dtype.
+enum class DType : std::int32_t { f32 = 0, f16 = 1, bf16 = 2 };
+
+inline constexpr int kNumDTypes = 3;
+
+constexpr std::size_t bytes_of(DType dtype) noexcept { return dtype == DType::f32 ? 4 : 2; }
+
+const char* to_string(DType dtype) noexcept;
+
+/// "f32", "f16", "bf16" (also "fp32", "fp16"); throws Error(invalid_argument) naming `field` otherwise.
+DType parse_dtype(std::string_view field, std::string_view text);
+
+/// bfloat16 is the upper half of an IEEE single.
+constexpr float bf16_to_f32(std::uint16_t bits) noexcept {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+}
+
+/// Rounds to nearest even; NaN stays NaN, overflow becomes infinity.
+std::uint16_t f32_to_bf16(float value) noexcept;
+
+/// IEEE half, subnormals included.
+float f16_to_f32(std::uint16_t bits) noexcept;
+
+/// Rounds to nearest even; NaN stays NaN, overflow becomes infinity.
+std::uint16_t f32_to_f16(float value) noexcept;
+
+/// Reads `count` elements of `dtype` at `source` as fp32. Any alignment of the element type.
+void load_f32(DType dtype, const std::byte* source, float* target, std::int64_t count) noexcept;
+
+/// Writes `count` fp32 values as elements of `dtype`.
+void store_f32(DType dtype, const float* source, std::byte* target, std::int64_t count) noexcept;
+
+/// Copies `count` elements, converting when the types differ (through fp32).
+void convert(DType from, const std::byte* source, DType to, std::byte* target, std::int64_t count) noexcept;
+
+/// False when any of the `count` elements is NaN or infinite.
+bool all_finite(DType dtype, const std::byte* source, std::int64_t count) noexcept;
+
+}  // namespace tandem

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include "runtime/base/dtype.h"
+
+namespace tandem {
+
+/// Non-owning view of (tokens, heads, dim) elements. Strides are in bytes and 64-bit, so interleaved, padded and
+/// transposed layouts pass without a copy; the elements of one (token, head) row are contiguous.
+template <typename Byte>
+struct BasicTensorView {
+  Byte* data = nullptr;
+  DType dtype = DType::f32;
+  std::int64_t tokens = 0;
+  std::int64_t heads = 0;
+  std::int64_t dim = 0;
+  std::int64_t token_stride = 0;  ///< bytes
+  std::int64_t head_stride = 0;   ///< bytes
+
+  [[nodiscard]] Byte* row(std::int64_t token, std::int64_t head) const noexcept {
+    return data + token * token_stride + head * head_stride;
+  }
+  /// Tokens [first, first + count) of this view.
+  [[nodiscard]] BasicTensorView slice(std::int64_t first, std::int64_t count) const noexcept {
+    BasicTensorView part = *this;
+    part.data = data + first * token_stride;
+    part.tokens = count;
+    return part;
+  }
+};
+
+using TensorView = BasicTensorView<const std::byte>;
+using MutableTensorView = BasicTensorView<std::byte>;
+
+/// K (tokens, num_kv_heads, head_dim_k) and V (tokens, num_kv_heads, head_dim_v) of the same tokens.
+struct KvView {
+  TensorView k;
+  TensorView v;
+};
+
+/// Dense row-major (tokens, heads, dim) view over `data`.
+template <typename Element>
+auto dense_view(Element* data, DType dtype, std::int64_t tokens, std::int64_t heads, std::int64_t dim) noexcept {
+  using Byte = std::conditional_t<std::is_const_v<Element>, const std::byte, std::byte>;
+  const auto row_bytes = dim * static_cast<std::int64_t>(bytes_of(dtype));
+  return BasicTensorView<Byte>{reinterpret_cast<Byte*>(data), dtype, tokens, heads, dim, heads * row_bytes, row_bytes};
+}
+
+}  // namespace tandem

@@ -1,0 +1,201 @@
+/* tandem.h: the C ABI of Tandem, an attention runtime for KV caches larger than a GPU's memory.
+ *
+ * Plain C11 and C++; no torch, ggml or CUDA header. Every struct that may grow starts with its own size: set it with
+ * TD_INIT, and fields added later read as zero, which always means the default.
+ *
+ * The way of one model step, for each layer in turn:
+ *   td_append()  K and V of the new tokens (keys as the model caches them, usually after RoPE)
+ *   td_attend()  q of the same tokens -> out (and lse)
+ * Prefill is the same two calls with parts = TD_PART_ALL | TD_EXACT and as many tokens at a time as the engine likes.
+ *
+ * Errors: every call returns a td_status; td_last_error() has the text of this thread's last failure, which names the
+ * field, its value and what is allowed. A call that fails with TD_EINVAL, TD_ENOMEM or TD_ESTATE changed nothing.
+ * Threads: calls on different sequences may run in parallel, also within one td_rt. Two calls at once on the same
+ * sequence are a mistake: the second returns TD_ESTATE. td_create and td_destroy belong to one thread. */
+#ifndef TANDEM_H
+#define TANDEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TANDEM_ABI 1 /* layout and meaning of everything below */
+#if defined(_WIN32)
+#define TD_API
+#else
+#define TD_API __attribute__((visibility("default")))
+#endif
+
+/* Zeroes a struct and sets its size: td_config c; TD_INIT(c); */
+#define TD_INIT(s) (memset(&(s), 0, sizeof(s)), (s).size = (uint32_t)sizeof(s))
+
+typedef struct td_rt td_rt; /* a runtime: model shape, threads, memory, device, sequences */
+typedef uint64_t td_seq;    /* a sequence of one td_rt; 0 is never valid */
+
+typedef enum {
+  TD_OK = 0,
+  TD_EINVAL = -1,       /* bad input; nothing changed */
+  TD_ENOMEM = -2,       /* the memory ledger or the system refused; nothing changed */
+  TD_EUNSUPPORTED = -3, /* valid, but this build or device has no code for it */
+  TD_EDEVICE = -4,      /* an accelerator failed; the runtime is closed */
+  TD_ESTATE = -5,       /* destroyed or busy sequence, closed runtime */
+  TD_EIO = -6,          /* file */
+  TD_EINTERNAL = -7     /* a fault of Tandem itself; please report it */
+} td_status;
+
+typedef enum { TD_F32 = 0, TD_F16 = 1, TD_BF16 = 2 } td_dtype;
+
+/* A host tensor of shape (tokens, heads, dim). Strides are in bytes; the dim elements of a row are contiguous. */
+typedef struct {
+  void* data;
+  int64_t shape[3];
+  int64_t stride[2]; /* of tokens, of heads; both 0: dense */
+  int32_t dtype;     /* td_dtype */
+  int32_t reserved;
+} td_tensor;
+
+/* ---- which rows of the host tier a step attends to ---------------------------------------------------------------- */
+typedef enum {
+  TD_SELECT_ALL = 0,   /* every row: exact */
+  TD_SELECT_TOP_K = 1, /* the budget * rows rows with the highest true logits, per query head */
+  TD_SELECT_LSH = 2    /* SimHash tables as in MagicPIG (arXiv:2410.16179): sampled, weighted by 1 / probability */
+} td_selector_kind;
+
+typedef struct {
+  uint32_t size;
+  int32_t kind;               /* td_selector_kind */
+  double budget;              /* TOP_K: share of the host rows, in (0, 1] */
+  int32_t lsh_bits;           /* LSH: K, sign bits per table, 1 to 12; 0: 10 */
+  int32_t lsh_tables;         /* LSH: L, 1 to 300; 0: 150 */
+  int32_t lsh_min_collisions; /* LSH: tables that must agree before a row is taken, 1 or 2; 0: 2 */
+  int32_t reserved;
+  uint64_t seed;              /* LSH: the projections are a function of (seed, head_dim, K, L) */
+} td_selector;
+
+/* ---- runtime ------------------------------------------------------------------------------------------------------ */
+typedef struct {
+  uint32_t size;
+  int32_t abi; /* TANDEM_ABI */
+  int32_t n_layers, n_q_heads, n_kv_heads; /* query head h uses KV head h / (n_q_heads / n_kv_heads) */
+  int32_t head_dim_k, head_dim_v;          /* head_dim_v 0: head_dim_k */
+  float scale;           /* logit = scale * <q, k>; 0: 1 / sqrt(head_dim_k) */
+  float softcap;         /* 0: none */
+  int32_t sink_tokens;   /* window: the first tokens of a sequence, kept for good */
+  int32_t local_tokens;  /* window: at least this many of the latest tokens; up to one page (64) more */
+  int32_t window_dtype;  /* td_dtype of the window's rows */
+  int32_t host_dtype;    /* td_dtype of the host tier's rows */
+  int32_t n_threads;     /* workers; 0: one per usable core */
+  int32_t reserved;
+  int64_t max_tokens;    /* longest sequence accepted; 0: 2^31 - 1 */
+  int64_t host_memory_bytes; /* limit of the memory ledger; 0: 80 % of what the machine or its cgroup gives */
+  const char* isa;       /* "scalar", "avx2", "avx512"; NULL: the TANDEM_ISA variable, else the best */
+  td_selector selector;  /* of new sequences; its size may be 0: TD_SELECT_ALL */
+} td_config;
+
+TD_API int td_abi_version(void); /* compare with TANDEM_ABI before anything else */
+TD_API const char* td_version(void);
+TD_API const char* td_last_error(void); /* never NULL; valid until this thread's next failing call */
+TD_API const char* td_status_name(td_status);
+
+TD_API td_status td_create(const td_config* config, td_rt** out);
+/* The same from JSON: the field names of td_config, dtypes and selector kinds by name ("f16", "lsh").
+ * {"n_layers": 4, "n_q_heads": 4, "n_kv_heads": 2, "head_dim_k": 64, "selector": {"kind": "lsh", "lsh_bits": 10}} */
+TD_API td_status td_create_json(const char* json, td_rt** out);
+TD_API void td_destroy(td_rt* rt); /* NULL is allowed; no other call on rt may be running */
+
+/* The resolved configuration, machine, ISA and device as JSON. Writes at most `capacity` bytes with the final NUL;
+ * *needed gets the size of the whole text with its NUL. buffer may be NULL when capacity is 0. */
+TD_API td_status td_describe(const td_rt* rt, char* buffer, size_t capacity, size_t* needed);
+
+/* ---- sequences ---------------------------------------------------------------------------------------------------- */
+TD_API td_status td_seq_create(td_rt* rt, td_seq* out);
+TD_API td_status td_seq_destroy(td_rt* rt, td_seq seq);
+/* A new sequence that starts as the first n_tokens of src (-1: all), sharing its pages copy-on-write. Every layer of src
+ * must hold at least n_tokens. selector NULL: that of src, sharing its index; otherwise the index is built anew. */
+TD_API td_status td_seq_fork(td_rt* rt, td_seq src, int64_t n_tokens, const td_selector* selector, td_seq* out);
+/* Forgets the tokens from n_tokens on, in every layer: as if they had never been appended. */
+TD_API td_status td_seq_truncate(td_rt* rt, td_seq seq, int64_t n_tokens);
+TD_API td_status td_seq_length(td_rt* rt, td_seq seq, int32_t layer, int64_t* out);
+
+typedef struct {
+  uint32_t size;
+  int32_t reserved;
+  int64_t length;        /* tokens in this layer */
+  int64_t window_rows;   /* of them in the window, per KV head */
+  int64_t host_rows;     /* of them in the host tier, per KV head */
+  int64_t kv_bytes;      /* host rows, all KV heads */
+  int64_t index_bytes;   /* host index, all KV heads */
+  double index_build_us; /* worker time spent in building and extending the index, all KV heads */
+} td_seq_info;
+TD_API td_status td_seq_query(td_rt* rt, td_seq seq, int32_t layer, td_seq_info* info);
+
+/* ---- one step of one layer ---------------------------------------------------------------------------------------- */
+enum { TD_N_STAGES = 7 };
+typedef enum { TD_APPEND, TD_EVICT, TD_INDEX, TD_WINDOW, TD_SELECT, TD_ATTEND, TD_MERGE } td_stage;
+
+typedef struct {
+  uint32_t size;
+  int32_t n_workers;
+  double us[TD_N_STAGES];       /* worker time per stage, summed over the workers */
+  int64_t bytes[TD_N_STAGES];   /* K and V bytes that the stage read or wrote */
+  double total_us;              /* wall clock of the call */
+  int64_t rows_window;          /* rows in the window, summed over queries and KV heads */
+  int64_t rows_host;            /* rows in the host tier that the queries could see, likewise */
+  int64_t rows_gathered;        /* distinct host rows gathered, likewise: the share is rows_gathered / rows_host */
+  int64_t keys_attended;        /* keys that enter the softmax, summed over queries and query heads */
+  int64_t keys_visible;         /* keys that dense attention would use, likewise */
+  double lse_error;             /* estimated standard error of the merged lse, mean over queries and query heads: 0 for
+                                   exact attention, -1 where the selector gives no estimate (TOP_K, parts < ALL) */
+} td_stats;
+
+typedef struct {
+  uint32_t size;
+  int32_t layer;
+  int32_t n_seqs;
+  int32_t reserved;
+  const td_seq* seqs;       /* n_seqs distinct sequences */
+  const int64_t* n_tokens;  /* tokens of each; the rows of k and v are in that order */
+  td_tensor k;              /* (sum of n_tokens, n_kv_heads, head_dim_k) */
+  td_tensor v;              /* (sum of n_tokens, n_kv_heads, head_dim_v) */
+  td_tensor q;              /* optional (data NULL): (sum, n_q_heads, head_dim_k); checked; for selectors that calibrate */
+  td_stats* stats;          /* optional */
+} td_append_args;
+/* Appends to one layer of each sequence. All or nothing. */
+TD_API td_status td_append(td_rt* rt, const td_append_args* args);
+
+enum {
+  TD_PART_STATIC = 1,  /* the window */
+  TD_PART_DYNAMIC = 2, /* the host tier */
+  TD_PART_ALL = 3,
+  TD_EXACT = 4         /* with DYNAMIC: every host row, whatever the selector (prefill, verification) */
+};
+
+typedef struct {
+  uint32_t size;
+  int32_t layer;
+  int32_t parts;            /* TD_PART_*, may be or-ed with TD_EXACT */
+  int32_t n_seqs;
+  const td_seq* seqs;       /* n_seqs distinct sequences */
+  const int64_t* n_queries; /* of each; they belong to the last n_queries tokens that were appended, causal among themselves */
+  td_tensor q;              /* (sum of n_queries, n_q_heads, head_dim_k) */
+  td_tensor out;            /* (sum of n_queries, n_q_heads, head_dim_v), written */
+  float* lse;               /* optional: (sum of n_queries, n_q_heads), natural log; -inf where no key is visible */
+  const float* sinks;       /* optional: n_q_heads logits of attention sinks, added once whatever the parts */
+  const float* alibi;       /* optional: n_q_heads slopes; the logit gets slope * (key position - query position) */
+  int64_t sliding_window;   /* a query sees this many latest tokens, itself included; 0: all */
+  td_stats* stats;          /* optional */
+} td_attend_args;
+TD_API td_status td_attend(td_rt* rt, const td_attend_args* args);
+
+/* Messages of the library; NULL (the default) is silence. The hook may be called from any thread. */
+typedef void (*td_log_fn)(int level /* 0 debug, 1 info, 2 warning */, const char* message, void* user);
+TD_API void td_set_log(td_log_fn hook, void* user);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
