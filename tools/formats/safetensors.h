@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/base/dtype.h"
+
+namespace tandem::tools {
+
+/// One tensor of a file, row-major. `data` points into the file's mapping and lives as long as the SafetensorsFile.
+struct Tensor {
+  DType dtype = DType::f32;
+  std::vector<std::int64_t> shape;
+  const std::byte* data = nullptr;
+
+  [[nodiscard]] std::int64_t elements() const noexcept;
+  [[nodiscard]] std::vector<float> to_f32() const;
+};
+
+/// A read-only, memory-mapped safetensors file. Format: https://github.com/huggingface/safetensors (header length as
+/// u64, JSON header, data). Only F32, F16 and BF16 tensors are accepted. Move-only.
+class SafetensorsFile {
+ public:
+  /// Throws Error(io) naming the file and the fault: missing, truncated, header not JSON, offsets outside the file or
+  /// not matching shape x dtype, unknown dtype.
+  static SafetensorsFile open(const std::filesystem::path& path);
+
+  /// Throws Error(io) naming the file, the tensor and the names that exist.
+  [[nodiscard]] const Tensor& at(const std::string& name) const;
+  /// As at(), and checks the shape.
+  [[nodiscard]] const Tensor& at(const std::string& name, const std::vector<std::int64_t>& shape) const;
+  [[nodiscard]] bool contains(const std::string& name) const { return tensors_.contains(name); }
+  [[nodiscard]] const std::map<std::string, Tensor>& tensors() const noexcept { return tensors_; }
+
+ private:
+  SafetensorsFile() = default;
+  class Mapping;
+  std::shared_ptr<const Mapping> mapping_;
+  std::filesystem::path path_;
+  std::map<std::string, Tensor> tensors_;
+};
+
+/// Writes `tensors` to `path` whole or not at all (a temporary file, then a rename). Throws Error(io).
+void write_safetensors(const std::filesystem::path& path, const std::map<std::string, Tensor>& tensors,
+                       const std::map<std::string, std::string>& metadata = {});
+
+}  // namespace tandem::tools
