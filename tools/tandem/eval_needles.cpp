@@ -91,7 +91,6 @@ std::vector<Tally> tallies_of(const EvalOptions& options) {
 
 td_config config_of(const EvalOptions& options, const llama::Llama& model) {
   auto config = model.attention_config();
-  config.selector = td::make<td_selector>();  // the context is read densely; forks bring their own
   config.max_tokens = model.config().max_positions;
   apply(options.common, config);
   apply(options.tiers, TD_F16, TD_F16, config);

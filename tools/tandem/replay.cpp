@@ -38,16 +38,18 @@ td_stats Replay::append(const td::Sequence& sequence, std::size_t layer, const t
 
 void Replay::add_copy(Progress& progress) {
   constexpr std::int64_t kChunk = 1024;  // a fraction of a second, so that progress moves and Ctrl-C is heard
-  Copy copy{td::Sequence(runtime_)};
+  const td::Sequence prompt(runtime_);
   for (std::size_t layer = 0; layer < trace_.layers.size(); ++layer) {
     const auto& tensors = trace_.layers[layer];
     for (std::int64_t first = 0; first < trace_.meta.tokens; first += kChunk) {
       const auto tokens = std::min(kChunk, trace_.meta.tokens - first);
-      append(copy.sequence, layer, tensors.k, tensors.v, first, tokens);
+      append(prompt, layer, tensors.k, tensors.v, first, tokens);
       progress.advance(tokens);
     }
   }
-  copies_.push_back(std::move(copy));
+  // As an engine would after its prefill: a fork builds its index of the whole prompt at once. The prompt's own handle
+  // goes away here, which leaves the pages to the fork alone.
+  copies_.push_back({prompt.fork(-1, &selector_)});
 }
 
 td_seq_info Replay::info(int copy, std::size_t layer) const {

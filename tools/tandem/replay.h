@@ -21,9 +21,11 @@ struct LayerStep {
 /// and the trace must outlive it; layer i of the runtime is trace.layers[i].
 class Replay {
  public:
-  Replay(const td::Runtime& runtime, const tools::Trace& trace) : runtime_(runtime), trace_(trace) {}
+  Replay(const td::Runtime& runtime, const tools::Trace& trace, const td_selector& selector)
+      : runtime_(runtime), trace_(trace), selector_(selector) {}
 
-  /// Appends the prompt to a fresh sequence (a fork would share its pages). `progress` advances by tokens * layers.
+  /// Appends the prompt to a fresh sequence, so that copies share no pages, and then indexes all of it. `progress`
+  /// advances by tokens * layers.
   void add_copy(Progress& progress);
   [[nodiscard]] int num_copies() const noexcept { return static_cast<int>(copies_.size()); }
   /// Keys, values and index of the first copy, both tiers, all layers.
@@ -45,6 +47,7 @@ class Replay {
 
   const td::Runtime& runtime_;
   const tools::Trace& trace_;
+  td_selector selector_;
   std::vector<Copy> copies_;
 };
 

@@ -71,7 +71,6 @@ td_config config_of(const RunOptions& options, const tools::Trace& trace) {
   config.head_dim_k = meta.head_dim_k;
   config.head_dim_v = meta.head_dim_v;
   config.scale = meta.scale;
-  config.selector = to_selector(options.selector, options.common.seed);
   apply(options.common, config);
   apply(options.tiers, TD_F32, static_cast<td_dtype>(trace.layers.front().k.dtype), config);
   return config;
@@ -150,18 +149,19 @@ void run(const RunOptions& options) {
   auto trace = tools::load_trace(options.trace);
   keep_layers(trace, options.layers);
   const auto steps = steps_to_run(trace, options.steps);
+  const auto selector = to_selector(options.selector, options.common.seed);
   const auto config = config_of(options, trace);
   const auto runtime = make_runtime(config);
   const Json machine = describe(runtime);
   const auto exact = exact_results(trace, steps, num_threads(options.common));
 
-  Replay replay(runtime, trace);
+  Replay replay(runtime, trace, selector);
   const auto plan = fill(replay, trace, options, last_level_cache_bytes(machine));
   std::vector<Json> layers;
   for (const auto& samples : measure(replay, trace, exact, steps)) layers.push_back(samples.figures());
 
   Json report = {{"selector", options.selector.kind},
-                 {"selector_config", to_json(config.selector)},
+                 {"selector_config", to_json(selector)},
                  {"threads", threads_of(machine)},
                  {"isa", isa_of(machine)},
                  {"steps", steps},
@@ -175,8 +175,8 @@ void run(const RunOptions& options) {
                  {"copy_bytes", plan.copy_bytes},
                  {"last_level_cache_bytes", plan.cache_bytes}};
   if (!plan.note.empty()) report["note"] = plan.note;
-  print(json, fmt::format("{}; {} steps; {} threads; {}\n{}\n\n{}", describe(config.selector), steps,
-                          report["threads"].dump(), isa_of(machine), cold_text(options, replay.num_copies(), plan),
+  print(json, fmt::format("{}; {} steps; {} threads; {}\n{}\n\n{}", describe(selector), steps, report["threads"].dump(),
+                          isa_of(machine), cold_text(options, replay.num_copies(), plan),
                           replay_table(report["layers"], report["mean"])));
   json.write(report);
 }

@@ -2,14 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numbers>
 
+#include "runtime/base/random.h"
 #include "tools/tandem/parallel.h"
 
 namespace tandem::cli {
 namespace {
 
-constexpr std::int64_t kClusters = 256;
+constexpr std::int64_t kNumClusters = 256;
 constexpr std::int64_t kSegment = 32;
 constexpr double kTheta = 5e5;
 constexpr std::int64_t kBlock = 512;  // tokens of one task
@@ -17,41 +17,19 @@ constexpr std::int64_t kBlock = 512;  // tokens of one task
 /// What a stream of random numbers is for; each stream of each head is independent.
 enum class Use : std::uint64_t { mean, basis, key_centre, value_centre, cluster, key, value, target, query };
 
-constexpr std::uint64_t mixed(std::uint64_t x) noexcept {  // splitmix64: Steele, Lea & Flood, OOPSLA 2014
-  x += 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
+/// A stream of its own for each head, use and token, so that tokens can be made in any order and on any thread.
+CounterRandom stream_of(std::uint64_t seed, std::int64_t head, Use use, std::int64_t token = 0) noexcept {
+  constexpr std::uint64_t kUses = 16;
+  constexpr std::uint64_t kMaxPositions = std::uint64_t{1} << 32;
+  return {seed, (static_cast<std::uint64_t>(head) * kUses + static_cast<std::uint64_t>(use)) * kMaxPositions +
+                    static_cast<std::uint64_t>(token)};
 }
 
-/// Random numbers by index, so that tokens can be made in any order and on any thread.
-class Stream {
- public:
-  Stream(std::uint64_t seed, std::int64_t head, Use use) noexcept
-      : key_(mixed(mixed(mixed(seed) + static_cast<std::uint64_t>(head)) + static_cast<std::uint64_t>(use))) {}
-
-  [[nodiscard]] std::uint64_t bits(std::int64_t i) const noexcept {
-    return mixed(key_ ^ mixed(static_cast<std::uint64_t>(i)));
-  }
-  [[nodiscard]] std::int64_t below(std::int64_t i, std::int64_t bound) const noexcept {
-    return static_cast<std::int64_t>(bits(i) % static_cast<std::uint64_t>(bound));
-  }
-  /// Box-Muller on the two halves of one word.
-  [[nodiscard]] float normal(std::int64_t i) const noexcept {
-    const std::uint64_t word = bits(i);
-    const double u = (static_cast<double>(word >> 32) + 1) * 0x1p-32;
-    const double v = static_cast<double>(word & 0xffffffffu) * 0x1p-32;
-    return static_cast<float>(std::sqrt(-2 * std::log(u)) * std::cos(2 * std::numbers::pi * v));
-  }
-  [[nodiscard]] std::vector<float> normals(std::int64_t first, std::int64_t count) const {
-    std::vector<float> values(static_cast<std::size_t>(count));
-    for (std::int64_t i = 0; i < count; ++i) values[static_cast<std::size_t>(i)] = normal(first + i);
-    return values;
-  }
-
- private:
-  std::uint64_t key_;
-};
+std::vector<float> normals(CounterRandom random, std::int64_t count) {
+  std::vector<float> values(static_cast<std::size_t>(count));
+  for (float& value : values) value = static_cast<float>(random.normal());
+  return values;
+}
 
 /// Rows made orthonormal one after the other (Gram-Schmidt): a random basis when they are Gaussian.
 void orthonormalise(std::vector<float>& rows, std::int64_t dim) {
@@ -95,17 +73,13 @@ std::size_t bytes_for(std::int64_t elements, DType dtype) {
 
 /// What the keys and values of one KV head are drawn from.
 struct SyntheticTrace::Head {
-  Stream cluster, key, value;
   std::vector<float> mean, basis, key_centres, value_centres;  // basis rows carry the spectrum
 
   Head(const SyntheticShape& shape, std::int64_t head)
-      : cluster(shape.seed, head, Use::cluster),
-        key(shape.seed, head, Use::key),
-        value(shape.seed, head, Use::value),
-        mean(Stream(shape.seed, head, Use::mean).normals(0, shape.head_dim)),
-        basis(Stream(shape.seed, head, Use::basis).normals(0, std::int64_t{shape.head_dim} * shape.head_dim)),
-        key_centres(Stream(shape.seed, head, Use::key_centre).normals(0, kClusters * shape.head_dim)),
-        value_centres(Stream(shape.seed, head, Use::value_centre).normals(0, kClusters * shape.head_dim)) {
+      : mean(normals(stream_of(shape.seed, head, Use::mean), shape.head_dim)),
+        basis(normals(stream_of(shape.seed, head, Use::basis), std::int64_t{shape.head_dim} * shape.head_dim)),
+        key_centres(normals(stream_of(shape.seed, head, Use::key_centre), kNumClusters * shape.head_dim)),
+        value_centres(normals(stream_of(shape.seed, head, Use::value_centre), kNumClusters * shape.head_dim)) {
     const std::int64_t dim = shape.head_dim;
     orthonormalise(basis, dim);
     double total = 0;
@@ -152,15 +126,18 @@ void SyntheticTrace::make_keys(const Head& head, std::int64_t kv_head, std::int6
   std::vector<float> k(static_cast<std::size_t>(dim));
   std::vector<float> v(static_cast<std::size_t>(dim));
   for (std::int64_t position = first; position < first + count; ++position) {
-    const auto centre = head.cluster.below(position / kSegment, kClusters) * dim;
+    auto cluster = stream_of(shape_.seed, kv_head, Use::cluster, position / kSegment);
+    auto key_noise = stream_of(shape_.seed, kv_head, Use::key, position);
+    auto value_noise = stream_of(shape_.seed, kv_head, Use::value, position);
+    const auto centre = static_cast<std::int64_t>(cluster.below(kNumClusters)) * dim;
     for (std::int64_t d = 0; d < dim; ++d) k[static_cast<std::size_t>(d)] = 2 * head.mean[static_cast<std::size_t>(d)];
     for (std::int64_t j = 0; j < dim; ++j) {
       const float coordinate =
-          0.7f * head.key_centres[static_cast<std::size_t>(centre + j)] + head.key.normal(position * dim + j);
+          0.7f * head.key_centres[static_cast<std::size_t>(centre + j)] + static_cast<float>(key_noise.normal());
       const float* axis = head.basis.data() + j * dim;
       for (std::int64_t d = 0; d < dim; ++d) k[static_cast<std::size_t>(d)] += coordinate * axis[d];
       v[static_cast<std::size_t>(j)] =
-          0.5f * head.value_centres[static_cast<std::size_t>(centre + j)] + head.value.normal(position * dim + j);
+          0.5f * head.value_centres[static_cast<std::size_t>(centre + j)] + static_cast<float>(value_noise.normal());
     }
     rope(k, position);
     const bool decoding = position >= shape_.tokens;
@@ -191,8 +168,10 @@ void SyntheticTrace::make_queries(std::int64_t kv_head) {
   for (std::int64_t task = 0; task < group * shape_.steps; ++task) {
     const auto head = kv_head * group + task / shape_.steps;
     const auto step = task % shape_.steps;
-    const Stream noise(shape_.seed, head, Use::query);
-    auto q = key(kv_head, Stream(shape_.seed, head, Use::target).below(step, shape_.tokens + step + 1));
+    auto target = stream_of(shape_.seed, head, Use::target, step);
+    auto noise = stream_of(shape_.seed, head, Use::query, step);
+    const auto visible = static_cast<std::uint64_t>(shape_.tokens + step + 1);
+    auto q = key(kv_head, static_cast<std::int64_t>(target.below(visible)));
     double norm = 0;
     for (std::size_t d = 0; d < dim; ++d) {
       q[d] -= static_cast<float>(mean[d]);
@@ -200,8 +179,7 @@ void SyntheticTrace::make_queries(std::int64_t kv_head) {
     }
     // Half of the target plus noise of 0.87 of its length: cosine 0.5. The factor 0.6 gives logits like a real head's.
     const auto spread = static_cast<float>(0.87 * std::sqrt(norm / static_cast<double>(dim)));
-    for (std::size_t d = 0; d < dim; ++d)
-      q[d] = 0.6f * (0.5f * q[d] + spread * noise.normal(step * shape_.head_dim + static_cast<std::int64_t>(d)));
+    for (std::size_t d = 0; d < dim; ++d) q[d] = 0.6f * (0.5f * q[d] + spread * static_cast<float>(noise.normal()));
     const auto offset =
         static_cast<std::ptrdiff_t>(bytes_for((head * shape_.steps + step) * shape_.head_dim, shape_.dtype));
     store_f32(shape_.dtype, q.data(), dec_q_.data() + offset, shape_.head_dim);
