@@ -109,9 +109,10 @@ class Recording {
   tools::TraceRecorder recorder_;
 };
 
-td_config config_of(const GenerateOptions& options, const llama::Llama& model) {
+td_config config_of(const GenerateOptions& options, const llama::Llama& model, const td_selector& selector) {
   const auto row_dtype = options.record.empty() ? TD_F16 : TD_F32;  // recorded results are exact to the recorded rows
   auto config = model.attention_config();
+  config.selector = &selector;
   config.max_tokens = model.config().max_positions;
   apply(options.common, config);
   apply(options.tiers, row_dtype, row_dtype, config);
@@ -133,20 +134,19 @@ struct Generated {
 Generated run_model(const GenerateOptions& options, llama::Llama& model, const td::Runtime& runtime,
                     const Method& method, const std::vector<std::int32_t>& context,
                     const std::vector<std::int32_t>& question, DecodeOptions decode, Recording* recording) {
-  const td::Sequence prompt(runtime);
+  const td::Sequence sequence(runtime);
   Generated generated;
   Stopwatch watch;
   std::vector<float> logits;
   {
     Progress progress("reading", static_cast<std::int64_t>(context.size()));
     llama::AttentionUse use{
-        .runtime = runtime, .sequence = prompt, .parts = TD_PART_ALL | TD_EXACT, .recorder = {}, .progress = {}};
+        .runtime = runtime, .sequence = sequence, .parts = TD_PART_ALL | TD_EXACT, .recorder = {}, .progress = {}};
     use.round_kv_to_f16 = decode.round_kv_to_f16;
     use.progress = [&progress](std::int64_t done) { progress.update(done); };
     if (recording != nullptr) use.recorder = [recording](const auto& record) { recording->prompt(record); };
     logits = model.forward(use, context);
   }
-  const auto sequence = prompt.fork(-1, &method.selector);  // indexes the whole context at once
   generated.prefill_us = watch.lap_us();
   if (recording != nullptr) {
     decode.question_recorder = [recording](const auto& record) { recording->prompt(record); };
@@ -212,7 +212,7 @@ void generate(const GenerateOptions& options) {
   decode.feed_all = decode.round_kv_to_f16 = !options.record.empty();
   check_length(model.config(), context.size() + question.size(), decode.max_tokens);
 
-  const auto config = config_of(options, model);
+  const auto config = config_of(options, model, method.selector);
   const auto runtime = make_runtime(config);
   std::optional<Recording> recording;
   const auto prompt_tokens = static_cast<std::int64_t>(context.size() + question.size());

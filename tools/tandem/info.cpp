@@ -41,7 +41,8 @@ void add_lines(const std::string& name, const Json& value, std::size_t indent, s
 
 void info(const CommonOptions& options) {
   JsonOutput json(options.json);
-  const Json described = describe(smallest_runtime(options));
+  Json described = describe(smallest_runtime(options));
+  described.erase("config");  // of the runtime that had to be made, not of the machine
   Json report = {{"version", td_version()}, {"build", build_json()}};
   report.update(described);
   std::string text;

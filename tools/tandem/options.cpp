@@ -187,7 +187,7 @@ td::Runtime make_runtime(const td_config& config) {
 
 Json describe(const td::Runtime& runtime) { return Json::parse(runtime.describe()); }
 
-int threads_of(const Json& description) { return description.at("threads").get<int>(); }
+int threads_of(const Json& description) { return description.at("workers").get<int>(); }
 
 std::string isa_of(const Json& description) { return description.at("isa").get<std::string>(); }
 

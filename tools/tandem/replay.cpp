@@ -38,18 +38,18 @@ td_stats Replay::append(const td::Sequence& sequence, std::size_t layer, const t
 
 void Replay::add_copy(Progress& progress) {
   constexpr std::int64_t kChunk = 1024;  // a fraction of a second, so that progress moves and Ctrl-C is heard
-  const td::Sequence prompt(runtime_);
+  Copy copy{td::Sequence(runtime_)};
   for (std::size_t layer = 0; layer < trace_.layers.size(); ++layer) {
     const auto& tensors = trace_.layers[layer];
     for (std::int64_t first = 0; first < trace_.meta.tokens; first += kChunk) {
       const auto tokens = std::min(kChunk, trace_.meta.tokens - first);
-      append(prompt, layer, tensors.k, tensors.v, first, tokens);
+      append(copy.sequence, layer, tensors.k, tensors.v, first, tokens);
       progress.advance(tokens);
     }
+    LayerStep ignored;
+    attend(copy.sequence, layer, 0, ignored);  // the first query makes the runtime index the prompt
   }
-  // As an engine would after its prefill: a fork builds its index of the whole prompt at once. The prompt's own handle
-  // goes away here, which leaves the pages to the fork alone.
-  copies_.push_back({prompt.fork(-1, &selector_)});
+  copies_.push_back(std::move(copy));
 }
 
 td_seq_info Replay::info(int copy, std::size_t layer) const {
@@ -79,29 +79,33 @@ void Replay::catch_up(int copy, std::int64_t step) {
 }
 
 LayerStep Replay::step(int copy, std::size_t layer, std::int64_t step) {
-  const auto& meta = trace_.meta;
   const auto& tensors = trace_.layers[layer];
   const auto& sequence = copies_[static_cast<std::size_t>(copy)].sequence;
   LayerStep result;
+  result.append = append(sequence, layer, tensors.dec_k, tensors.dec_v, step, 1);
+  result.attend = attend(sequence, layer, step, result);
+  return result;
+}
+
+td_stats Replay::attend(const td::Sequence& sequence, std::size_t layer, std::int64_t step, LayerStep& result) const {
+  const auto& meta = trace_.meta;
   result.out.resize(static_cast<std::size_t>(meta.num_q_heads) * static_cast<std::size_t>(meta.head_dim_v));
   result.lse.resize(static_cast<std::size_t>(meta.num_q_heads));
-  result.append = append(sequence, layer, tensors.dec_k, tensors.dec_v, step, 1);
-  result.attend = td::make<td_stats>();
-
   const td_seq id = sequence.id();
   const std::int64_t one_query = 1;
+  auto stats = td::make<td_stats>();
   auto args = td::make<td_attend_args>();
   args.layer = static_cast<std::int32_t>(layer);
   args.parts = TD_PART_ALL;
   args.n_seqs = 1;
   args.seqs = &id;
   args.n_queries = &one_query;
-  args.q = tokens_of(tensors.dec_q, step, 1);
+  args.q = tokens_of(trace_.layers[layer].dec_q, step, 1);
   args.out = td::tensor(result.out.data(), TD_F32, 1, meta.num_q_heads, meta.head_dim_v);
   args.lse = result.lse.data();
-  args.stats = &result.attend;
+  args.stats = &stats;
   runtime_.attend(args);
-  return result;
+  return stats;
 }
 
 }  // namespace tandem::cli

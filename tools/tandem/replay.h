@@ -21,10 +21,9 @@ struct LayerStep {
 /// and the trace must outlive it; layer i of the runtime is trace.layers[i].
 class Replay {
  public:
-  Replay(const td::Runtime& runtime, const tools::Trace& trace, const td_selector& selector)
-      : runtime_(runtime), trace_(trace), selector_(selector) {}
+  Replay(const td::Runtime& runtime, const tools::Trace& trace) : runtime_(runtime), trace_(trace) {}
 
-  /// Appends the prompt to a fresh sequence, so that copies share no pages, and then indexes all of it. `progress`
+  /// Appends the prompt to a fresh sequence (a fork would share its pages) and has the runtime index it. `progress`
   /// advances by tokens * layers.
   void add_copy(Progress& progress);
   [[nodiscard]] int num_copies() const noexcept { return static_cast<int>(copies_.size()); }
@@ -42,12 +41,12 @@ class Replay {
     td::Sequence sequence;
     std::int64_t steps_done = 0;
   };
+  td_stats attend(const td::Sequence& sequence, std::size_t layer, std::int64_t step, LayerStep& result) const;
   td_stats append(const td::Sequence& sequence, std::size_t layer, const tools::Tensor& k, const tools::Tensor& v,
                   std::int64_t first, std::int64_t tokens) const;
 
   const td::Runtime& runtime_;
   const tools::Trace& trace_;
-  td_selector selector_;
   std::vector<Copy> copies_;
 };
 

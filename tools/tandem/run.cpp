@@ -62,7 +62,7 @@ std::int64_t steps_to_run(const tools::Trace& trace, std::int64_t wanted) {
   return wanted == 0 ? trace.meta.steps : wanted;
 }
 
-td_config config_of(const RunOptions& options, const tools::Trace& trace) {
+td_config config_of(const RunOptions& options, const tools::Trace& trace, const td_selector& selector) {
   const auto& meta = trace.meta;
   auto config = td::make<td_config>();
   config.n_layers = static_cast<std::int32_t>(trace.layers.size());
@@ -71,6 +71,7 @@ td_config config_of(const RunOptions& options, const tools::Trace& trace) {
   config.head_dim_k = meta.head_dim_k;
   config.head_dim_v = meta.head_dim_v;
   config.scale = meta.scale;
+  config.selector = &selector;
   apply(options.common, config);
   apply(options.tiers, TD_F32, static_cast<td_dtype>(trace.layers.front().k.dtype), config);
   return config;
@@ -150,12 +151,12 @@ void run(const RunOptions& options) {
   keep_layers(trace, options.layers);
   const auto steps = steps_to_run(trace, options.steps);
   const auto selector = to_selector(options.selector, options.common.seed);
-  const auto config = config_of(options, trace);
+  const auto config = config_of(options, trace, selector);
   const auto runtime = make_runtime(config);
   const Json machine = describe(runtime);
   const auto exact = exact_results(trace, steps, num_threads(options.common));
 
-  Replay replay(runtime, trace, selector);
+  Replay replay(runtime, trace);
   const auto plan = fill(replay, trace, options, last_level_cache_bytes(machine));
   std::vector<Json> layers;
   for (const auto& samples : measure(replay, trace, exact, steps)) layers.push_back(samples.figures());
