@@ -22,6 +22,7 @@ td::Runtime smallest_runtime(const CommonOptions& options) {
   auto config = td::make<td_config>();
   config.n_layers = config.n_q_heads = config.n_kv_heads = 1;
   config.head_dim_k = 64;
+  config.local_tokens = 1;
   apply(options, config);
   return make_runtime(config);
 }

@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::int32_t kMaxBits = 12;
 constexpr std::int32_t kMaxTables = 300;
+constexpr std::int32_t kMaxWindowTokens = 1 << 24;
 constexpr double kBytesPerGib = 1024.0 * 1024 * 1024;
 
 /// All of `text` as a number, or `fallback` when it is none.
@@ -120,10 +121,11 @@ void add_selector(CLI::App& app, SelectorOptions& options) {
 
 void add_tiers(CLI::App& app, TierOptions& options) {
   const std::string group = "Window and host tier";
-  const auto tokens = number_in(0, 1 << 30, "a whole number from 0 to 2^30");
+  const auto sinks = number_in(0, kMaxWindowTokens, fmt::format("a whole number from 0 to {}", kMaxWindowTokens));
+  const auto local = number_in(1, kMaxWindowTokens, fmt::format("a whole number from 1 to {}", kMaxWindowTokens));
   const auto dtypes = one_of({"f32", "f16", "bf16"});
-  app.add_option("--sinks", options.sinks, "first tokens that stay in the window [4]")->check(tokens)->group(group);
-  app.add_option("--local", options.local, "latest tokens that stay in the window [256]")->check(tokens)->group(group);
+  app.add_option("--sinks", options.sinks, "first tokens that stay in the window [4]")->check(sinks)->group(group);
+  app.add_option("--local", options.local, "latest tokens that stay in the window [256]")->check(local)->group(group);
   app.add_option("--window-dtype", options.window_dtype, "f32, f16 or bf16: rows of the window")
       ->check(dtypes)
       ->group(group);
