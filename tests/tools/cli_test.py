@@ -88,11 +88,11 @@ class BadUsage(CommandLine):
         return ["run", "--trace", self.trace, *arguments]
 
     def test_commands(self):
-        self.expect(BAD_USAGE)
-        self.expect(BAD_USAGE, "frobnicate")
-        self.expect(BAD_USAGE, "eval")
+        self.expect(BAD_USAGE, naming=["command is missing", "info"])
+        self.expect(BAD_USAGE, "frobnicate", naming=["frobnicate", "info"])
+        self.expect(BAD_USAGE, "eval", "haystack", naming=["haystack", "needles"])
         self.expect(BAD_USAGE, "run", naming=["--trace"])
-        self.expect(BAD_USAGE, "run", "--no-such-option", naming=["--no-such-option"])
+        self.expect(BAD_USAGE, *self.run_with("--no-such-option"), naming=["--no-such-option"])
 
     def test_values(self):
         cases = [
@@ -114,7 +114,7 @@ class BadUsage(CommandLine):
             ("--threads", "-1", "0 to 4096"),
             ("--threads", "two", "0 to 4096"),
             ("--sinks", "-4", "from 0"),
-            ("--local", "256x", "from 0"),
+            ("--local", "256x", "from 1"),
             ("--window-dtype", "int8", "f32, f16, bf16"),
             ("--host-dtype", "f64", "f32, f16, bf16"),
             ("--seed", "1.5", "whole number"),

@@ -37,6 +37,21 @@ void add_subcommands(CLI::App& app, Action& action) {
   add_synth(app, action);
 }
 
+/// CLI11 only says that a subcommand is required; the user wants to know which word was wrong and what exists.
+std::string usage_text(const CLI::App& app, const CLI::ParseError& error) {
+  const CLI::App* command = &app;
+  while (!command->get_subcommands().empty()) command = command->get_subcommands().front();
+  const auto commands = command->get_subcommands([](const CLI::App*) { return true; });
+  if (commands.empty() || dynamic_cast<const CLI::RequiredError*>(&error) == nullptr) return error.what();
+  const auto words = app.remaining(/*recurse=*/true);
+  std::string text = words.empty() ? "a command is missing" : "'" + words.front() + "' is not a command";
+  for (const char* separator = "; allowed: "; const CLI::App* each : commands) {
+    text += separator + each->get_name();
+    separator = ", ";
+  }
+  return text;
+}
+
 int run(int argc, char** argv) {
   CLI::App app{
       "Attention over KV caches larger than a GPU's memory: a window of the latest tokens plus the few host rows\n"
@@ -48,7 +63,7 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success))
       return app.exit(error);  // --help, --version
-    return report(kBadUsage, error.what());
+    return report(kBadUsage, usage_text(app, error));
   }
   catch_interrupts();
   action();

@@ -26,6 +26,7 @@ class Replay {
   /// Appends the prompt to a fresh sequence (a fork would share its pages) and has the runtime index it. `progress`
   /// advances by tokens * layers.
   void add_copy(Progress& progress);
+  void drop_copy() { copies_.pop_back(); }
   [[nodiscard]] int num_copies() const noexcept { return static_cast<int>(copies_.size()); }
   /// Keys, values and index of the first copy, both tiers, all layers.
   [[nodiscard]] std::int64_t bytes_per_copy() const;

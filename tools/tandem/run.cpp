@@ -104,6 +104,7 @@ ColdPlan fill(Replay& replay, const tools::Trace& trace, const RunOptions& optio
     while (replay.num_copies() < copies) replay.add_copy(progress);
   } catch (const td::Error& error) {
     if (error.status() != TD_ENOMEM) throw;
+    if (replay.num_copies() > 1) replay.drop_copy();  // the steps need memory too
     plan.note = fmt::format("capped by memory, {} would exceed the cache", wanted);
   }
   return plan;

@@ -39,7 +39,7 @@ std::string human_bytes(double bytes) {
 
 std::string short_number(double value) {
   if (!std::isfinite(value)) return "-";
-  return fmt::format("{:.4g}", value);
+  return std::abs(value) < 100 ? fmt::format("{:.3g}", value) : fmt::format("{:.0f}", value);
 }
 
 }  // namespace tandem::cli

@@ -21,7 +21,7 @@ class Table {
 
 /// "12.3 MiB" and the like.
 std::string human_bytes(double bytes);
-/// Four significant digits, or "-" when the value is not finite.
+/// Three significant digits, whole numbers from 100 on, "-" when the value is not finite.
 std::string short_number(double value);
 
 }  // namespace tandem::cli
