@@ -200,7 +200,7 @@ struct WorkerPool::Limit {
     total += difference;
     std::unique_ptr<tbb::global_control> next;
     if (total > 0) {
-      const auto threads = static_cast<std::size_t>(total + tbb::info::default_concurrency());
+      const auto threads = static_cast<std::size_t>(total) + static_cast<std::size_t>(tbb::info::default_concurrency());
       next = std::make_unique<tbb::global_control>(tbb::global_control::max_allowed_parallelism, threads);
     }
     control = std::move(next);
