@@ -38,7 +38,7 @@ class Topology {
   [[nodiscard]] std::int64_t last_level_cache_bytes() const noexcept { return last_level_cache_bytes_; }
   /// The least of physical memory and the memory limits of the cgroups (v1 and v2) this process is in.
   [[nodiscard]] std::int64_t memory_limit_bytes() const noexcept { return memory_limit_bytes_; }
-  /// Cores that the cgroup's CPU quota allows, rounded up; num_cores() when there is no quota.
+  /// Cores that the cgroup's CPU quota allows, rounded up; num_cores() when there is no quota or a larger one.
   [[nodiscard]] int cpu_quota() const noexcept { return cpu_quota_; }
   /// False for a synthetic topology: pinning and binding are then skipped.
   [[nodiscard]] bool is_this_machine() const noexcept { return is_this_machine_; }

@@ -24,8 +24,9 @@ class WorkerPool {
   WorkerPool& operator=(const WorkerPool&) = delete;
 
   /// Calls task(i) once for every i in [0, node_of.size()), on the workers of node node_of[i]; returns when all are
-  /// done. Tasks may run in any order and in parallel. The first exception is rethrown after all tasks have ended.
-  /// Thread-safe: several threads may run() at once.
+  /// done. Tasks may run in any order and in parallel, all with the caller's floating-point modes (rounding,
+  /// denormals). The first exception is rethrown after all tasks have ended. Thread-safe: several threads may run() at
+  /// once; tasks must not.
   void run(const std::vector<int>& node_of, const std::function<void(std::int64_t)>& task);
 
   [[nodiscard]] int num_workers() const noexcept { return num_workers_; }
@@ -37,9 +38,9 @@ class WorkerPool {
   struct NodeArena;
   int num_workers_ = 0;
   int num_nodes_ = 0;
-  std::vector<std::unique_ptr<NodeArena>> arenas_;
   struct Limit;  // oneTBB's process-wide thread limit, raised while this pool lives
   std::unique_ptr<Limit> limit_;
+  std::vector<std::unique_ptr<NodeArena>> arenas_;  // of the nodes that have workers: the first ones
 };
 
 }  // namespace tandem::numa

@@ -93,7 +93,7 @@ typedef struct {
   int64_t max_tokens;    /* longest sequence accepted; 0: 2^31 - 1 */
   int64_t host_memory_bytes; /* limit of the memory ledger; 0: 80 % of what the machine or its cgroup gives */
   const char* isa;       /* "scalar", "avx2", "avx512"; NULL: the TANDEM_ISA variable, else the best */
-  td_selector selector;  /* of new sequences; its size may be 0: TD_SELECT_ALL */
+  const td_selector* selector; /* of new sequences; NULL: TD_SELECT_ALL */
 } td_config;
 
 TD_API int td_abi_version(void); /* compare with TANDEM_ABI before anything else */

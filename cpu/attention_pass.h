@@ -1,0 +1,69 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "cpu/aligned_vector.h"
+#include "cpu/kernels.h"
+#include "cpu/logit_rule.h"
+#include "runtime/base/partial.h"
+
+namespace tandem::cpu {
+
+/// Memory that attention passes of one worker share; grows to the largest shape seen and then stays.
+struct AttentionScratch {
+  AlignedVector<float> decoded, scores, log_weights, max, sum, variance, acc;
+};
+
+/// Weights of sampled rows: a row that head h found with probability u enters h's sum with weight 1 / u.
+///
+/// u is that of CollisionWeight for the angle between q and the centred key: cos = (<q, k> - <q, mean>) / (|q| |k -
+/// mean|).
+struct CollisionRule {
+  CollisionWeight weight;
+  const float* inverse_norms = nullptr;        ///< 1 / |k - mean| by store row; 0 for a key equal to the mean
+  const float* query_offsets = nullptr;        ///< scale * <q, mean> per head of the group
+  const float* inverse_query_norms = nullptr;  ///< 1 / (scale * |q|) per head of the group; 0 for a zero query
+};
+
+/// Up to kBlockRows rows with what decides who may use them.
+struct RowBlock {
+  std::array<const std::byte*, kBlockRows> rows;
+  std::array<std::int64_t, kBlockRows> positions;           ///< of the tokens, ascending
+  std::array<std::uint64_t, kBlockRows> head_mask;          ///< bit h: head h of the group uses the row; see has_mask
+  alignas(64) std::array<float, kBlockRows> inverse_norms;  ///< for a CollisionRule
+  int count = 0;
+  bool has_mask = false;
+};
+
+/// Attention of one QueryBlock over any sequence of row blocks of one KV head, block by block.
+///
+/// Each row is read once for all query heads of the group. Blocks must hold disjoint keys. The result depends on the
+/// order of the blocks only by rounding. Source of the online softmax: Milakov & Gimelshein, arXiv:1805.02867.
+class AttentionPass {
+ public:
+  /// `rule` may be nullptr (every row has weight 1). All arguments must outlive the pass; one pass per scratch at a
+  /// time.
+  AttentionPass(const Kernels& kernels, const RowLayout& layout, const QueryBlock& queries, const LogitRule& logits,
+                const CollisionRule* rule, AttentionScratch& scratch);
+
+  void add(const RowBlock& block) noexcept;
+  /// Writes out (num_vectors, dim_v) and lse; vectors that saw no key are empty. With `lse_variance` (num_vectors),
+  /// also the estimated variance of lse by Horvitz-Thompson with independent rows, 0 without a CollisionRule.
+  void finish(PartialAttention result, float* lse_variance = nullptr) const noexcept;
+
+ private:
+  void add_log_weights(const RowBlock& block) noexcept;
+  void apply_alibi(const RowBlock& block) noexcept;
+  void hide(const RowBlock& block) noexcept;
+
+  const Kernels& kernels_;
+  const RowLayout& layout_;
+  const QueryBlock& queries_;
+  const LogitRule& logits_;
+  const CollisionRule* rule_;
+  AttentionScratch& scratch_;
+};
+
+}  // namespace tandem::cpu

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <optional>
+#include <string_view>
+#include <vector>
+
+namespace tandem::cpu {
+
+/// Instruction sets with a kernel table of their own, worst first.
+enum class Isa { scalar, avx2, avx512 };
+
+const char* to_string(Isa isa) noexcept;
+
+/// Those that this build has and this processor runs, worst first; scalar is always there.
+std::vector<Isa> available_isas();
+
+/// `requested` if given, else the TANDEM_ISA environment variable, else the best available. Throws
+/// Error(invalid_argument) for an unknown name and Error(unsupported) for one this machine cannot run.
+Isa choose_isa(std::optional<std::string_view> requested);
+
+}  // namespace tandem::cpu

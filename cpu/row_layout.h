@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "runtime/base/dtype.h"
+#include "runtime/base/shape.h"
+
+namespace tandem::cpu {
+
+/// Rows per page of the host store and the window, and per block of an attention pass.
+inline constexpr int kPageRows = 64;
+/// Vectors of every instruction set divide a padded dimension, so kernels have no tail loop.
+inline constexpr std::int32_t kDimPadding = 16;
+
+constexpr std::int32_t padded(std::int32_t dim) noexcept { return (dim + kDimPadding - 1) / kDimPadding * kDimPadding; }
+
+/// One token of one KV head: K and V side by side, so that a gathered row is one run of cache lines.
+///
+/// [ K: padded_k elements | V: padded_v elements | to the next multiple of 64 bytes ]; padding is zero.
+struct RowLayout {
+  DType dtype = DType::f32;
+  std::int32_t dim_k = 0;
+  std::int32_t dim_v = 0;
+  std::int32_t padded_k = 0;
+  std::int32_t padded_v = 0;
+  std::int64_t v_offset = 0;   ///< bytes from the row's start to V
+  std::int64_t row_bytes = 0;  ///< distance of consecutive rows
+  std::int64_t kv_bytes = 0;   ///< K and V without padding: what a step reads of a row
+
+  static RowLayout of(const AttentionShape& shape, DType dtype) noexcept;
+  [[nodiscard]] std::int64_t page_bytes() const noexcept { return row_bytes * kPageRows; }
+};
+
+/// Writes one row from K and V of `dtype`; all bytes of the row, padding included.
+void write_row(const RowLayout& layout, DType dtype, const std::byte* k, const std::byte* v, std::byte* row) noexcept;
+
+/// Rewrites a row of one layout in another of the same dimensions.
+void convert_row(const RowLayout& from, const std::byte* source, const RowLayout& to, std::byte* target) noexcept;
+
+}  // namespace tandem::cpu

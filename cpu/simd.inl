@@ -1,0 +1,146 @@
+// The vector type of one instruction set and the few operations that kernels need; no include guard.
+// xsimd for AVX2 and AVX-512; a single float for `scalar`, which xsimd has no batch for. Raw intrinsics only where
+// xsimd 8.1 has no operation: half-precision loads and sign masks.
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#include "cpu/kernels.h"
+#if defined(__AVX2__)
+#include <immintrin.h>
+#include <xsimd/xsimd.hpp>
+#endif
+
+namespace tandem::cpu::TANDEM_ISA {
+namespace {  // internal linkage for every helper: the linker can never mix two instruction sets
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+#if defined(__AVX2__)
+
+#if defined(__AVX512F__)
+using Vec = xsimd::batch<float, xsimd::avx512bw>;
+#else
+using Vec = xsimd::batch<float, xsimd::fma3<xsimd::avx2>>;
+#endif
+constexpr int kLanes = static_cast<int>(Vec::size);
+
+inline Vec load(const float* p) { return Vec::load_aligned(p); }
+inline void store(float* p, Vec x) { x.store_aligned(p); }
+inline Vec fma(Vec a, Vec b, Vec c) { return xsimd::fma(a, b, c); }
+inline Vec max(Vec a, Vec b) { return xsimd::max(a, b); }
+inline Vec min(Vec a, Vec b) { return xsimd::min(a, b); }
+inline float sum(Vec x) { return xsimd::hadd(x); }
+inline Vec select_lt(Vec a, Vec b, Vec if_less, Vec otherwise) { return xsimd::select(a < b, if_less, otherwise); }
+inline Vec exp(Vec x) { return xsimd::exp(x); }
+inline Vec log(Vec x) { return xsimd::log(x); }
+inline Vec log1p(Vec x) { return xsimd::log1p(x); }
+inline Vec tanh(Vec x) { return xsimd::tanh(x); }
+inline Vec acos(Vec x) { return xsimd::acos(x); }
+inline float max_lane(Vec x) {
+  alignas(64) float lanes[kLanes];
+  store(lanes, x);
+  float top = lanes[0];
+  for (int i = 1; i < kLanes; ++i) top = lanes[i] > top ? lanes[i] : top;
+  return top;
+}
+
+#if defined(__AVX512F__)
+inline Vec load_bf16(const std::byte* p) {
+  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  return Vec(_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));
+}
+inline Vec load_f16(const std::byte* p) {
+  return Vec(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
+}
+inline std::uint32_t positive_mask(Vec x) { return _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GT_OQ); }
+/// Sums of the lanes of eight vectors.
+inline __m256 sum_each_of_8(const Vec* x) {
+  xsimd::batch<float, xsimd::avx2> folded[8];
+  for (int r = 0; r < 8; ++r) {
+    folded[r] = _mm256_add_ps(_mm512_castps512_ps256(x[r]), _mm512_extractf32x8_ps(x[r], 1));
+  }
+  return xsimd::haddp(folded);
+}
+/// Lane r of the result is the sum over the lanes of x[r]. (xsimd 8.1's haddp for AVX-512 mixes up the rows.)
+inline Vec sum_each(const Vec* x) {
+  return Vec(_mm512_insertf32x8(_mm512_castps256_ps512(sum_each_of_8(x)), sum_each_of_8(x + 8), 1));
+}
+#else
+inline Vec load_bf16(const std::byte* p) {
+  const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return Vec(_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)));
+}
+inline Vec load_f16(const std::byte* p) {
+  return Vec(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+inline std::uint32_t positive_mask(Vec x) {
+  return static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_GT_OQ)));
+}
+/// Lane r of the result is the sum over the lanes of x[r].
+inline Vec sum_each(const Vec* x) { return xsimd::haddp(x); }
+#endif
+
+#else  // scalar
+
+struct Vec {
+  Vec() = default;
+  explicit Vec(float x) : value(x) {}
+  float value;
+};
+constexpr int kLanes = 1;
+
+inline Vec load(const float* p) { return Vec(*p); }
+inline void store(float* p, Vec x) { *p = x.value; }
+inline Vec operator+(Vec a, Vec b) { return Vec(a.value + b.value); }
+inline Vec operator-(Vec a, Vec b) { return Vec(a.value - b.value); }
+inline Vec operator*(Vec a, Vec b) { return Vec(a.value * b.value); }
+inline Vec fma(Vec a, Vec b, Vec c) { return Vec(a.value * b.value + c.value); }
+inline Vec max(Vec a, Vec b) { return a.value > b.value ? a : b; }
+inline Vec min(Vec a, Vec b) { return a.value < b.value ? a : b; }
+inline float sum(Vec x) { return x.value; }
+inline Vec select_lt(Vec a, Vec b, Vec if_less, Vec otherwise) { return a.value < b.value ? if_less : otherwise; }
+inline Vec exp(Vec x) { return Vec(::expf(x.value)); }
+inline Vec log(Vec x) { return Vec(::logf(x.value)); }
+inline Vec log1p(Vec x) { return Vec(::log1pf(x.value)); }
+inline Vec tanh(Vec x) { return Vec(::tanhf(x.value)); }
+inline Vec acos(Vec x) { return Vec(::acosf(x.value)); }
+inline Vec sum_each(const Vec* x) { return x[0]; }
+inline float max_lane(Vec x) { return x.value; }
+inline std::uint16_t load_word(const std::byte* p) {
+  std::uint16_t word;
+  std::memcpy(&word, p, sizeof(word));
+  return word;
+}
+inline Vec load_bf16(const std::byte* p) { return Vec(bf16_to_f32(load_word(p))); }
+inline Vec load_f16(const std::byte* p) { return Vec(f16_to_f32(load_word(p))); }
+inline std::uint32_t positive_mask(Vec x) { return x.value > 0.f ? 1u : 0u; }
+
+#endif
+
+/// kLanes elements of a row, from element i on.
+template <DType dtype>
+inline Vec load_row(const std::byte* row, int i) {
+  if constexpr (dtype == DType::bf16) return load_bf16(row + 2 * i);
+  if constexpr (dtype == DType::f16) return load_f16(row + 2 * i);
+  if constexpr (dtype == DType::f32) return load(reinterpret_cast<const float*>(row + 4 * i));
+}
+
+/// e^x for x <= 0 and -inf; 0 from where the result would be subnormal.
+inline Vec exp_nonpositive(Vec x) { return select_lt(x, Vec(-87.f), Vec(0.f), exp(max(x, Vec(-87.f)))); }
+
+inline float exp_nonpositive(float x) { return x < -87.f ? 0.f : ::expf(x); }
+
+void exp_all(const float* x, float* out, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    alignas(64) float lanes[kLanes] = {};
+    lanes[0] = x[i];
+    store(lanes, exp_nonpositive(load(lanes)));
+    out[i] = lanes[0];
+  }
+}
+
+}  // namespace
+}  // namespace tandem::cpu::TANDEM_ISA

@@ -1,0 +1,107 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "cpu/logit_rule.h"
+#include "cpu/row_layout.h"
+#include "runtime/base/partial.h"
+#include "runtime/base/view.h"
+
+namespace tandem::gpu {
+
+/// The window rows of one (sequence, layer, kv_head) in a device's memory.
+///
+/// Positions [0, min(sinks, end)) lie in slots of the same number; position p >= sinks lies in slot sinks + (p - sinks)
+/// % ring. Of those, [local_begin, end) are held; the positions between are in the host tier.
+struct WindowView {
+  std::byte* rows = nullptr;
+  cpu::RowLayout layout;
+  std::int64_t sinks = 0;
+  std::int64_t ring = 0;
+  std::int64_t local_begin = 0;
+  std::int64_t end = 0;
+
+  [[nodiscard]] std::byte* row(std::int64_t position) const noexcept {
+    const std::int64_t slot = position < sinks ? position : sinks + (position - sinks) % ring;
+    return rows + slot * layout.row_bytes;
+  }
+};
+
+/// Attention of one QueryBlock over one window. `result` is (num_vectors, dim_v).
+struct WindowAttention {
+  WindowView window;
+  cpu::QueryBlock queries;
+  cpu::LogitRule logits;
+  PartialAttention result;
+};
+
+class Device;
+
+/// Memory of one device, zeroed. Move-only; the device must outlive it.
+class DeviceBuffer {
+ public:
+  DeviceBuffer() = default;
+  /// `node` is a hint: the NUMA node whose workers will use the memory. Throws Error(out_of_memory) with the figures.
+  DeviceBuffer(Device& device, std::int64_t bytes, int node);
+  DeviceBuffer(DeviceBuffer&& other) noexcept
+      : device_(std::exchange(other.device_, nullptr)),
+        data_(std::exchange(other.data_, nullptr)),
+        bytes_(std::exchange(other.bytes_, 0)) {}
+  DeviceBuffer& operator=(DeviceBuffer&& other) noexcept {
+    std::swap(device_, other.device_);
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  DeviceBuffer(const DeviceBuffer&) = delete;
+  DeviceBuffer& operator=(const DeviceBuffer&) = delete;
+  ~DeviceBuffer();
+
+  [[nodiscard]] std::byte* data() const noexcept { return data_; }
+  [[nodiscard]] std::int64_t bytes() const noexcept { return bytes_; }
+
+ private:
+  Device* device_ = nullptr;
+  std::byte* data_ = nullptr;
+  std::int64_t bytes_ = 0;
+};
+
+/// Order of work on a device: operations on one stream run one after the other. The host device's only stream is 0.
+struct Stream {
+  std::int64_t id = 0;
+};
+
+/// What holds and attends over the window: a GPU, or the host itself. The only virtual class of the project.
+///
+/// Operations on one stream take effect in order; wait() returns when all of them have. Pointers to rows and results
+/// are device memory, unless a name says host. Thread-safe on distinct windows and streams.
+class Device {
+ public:
+  Device() = default;
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+  virtual ~Device() = default;
+
+  [[nodiscard]] virtual std::string name() const = 0;
+  virtual std::byte* allocate(std::int64_t bytes, int node) = 0;
+  virtual void release(std::byte* data, std::int64_t bytes) noexcept = 0;
+  virtual void copy(std::byte* target, const std::byte* source, std::int64_t bytes, Stream stream) = 0;
+
+  /// Writes tokens of one head, (tokens, heads, dim) in host memory, to the positions from `first` on.
+  virtual void write_rows(const WindowView& window, std::int64_t first, const KvView& host_kv, std::int64_t head,
+                          Stream stream) = 0;
+  /// Copies `count` rows from position `first` on to host memory, in `host_layout`, back to back.
+  virtual void read_rows(const WindowView& window, std::int64_t first, std::int64_t count,
+                         const cpu::RowLayout& host_layout, std::byte* host_rows, Stream stream) = 0;
+  /// Exact attention over each window; a GPU launches once for all of them.
+  virtual void window_attention(std::span<const WindowAttention> batch, Stream stream) = 0;
+  /// See tandem::merge_state.
+  virtual void merge_state(PartialAttention a, ConstPartialAttention b, Stream stream) = 0;
+  virtual void wait(Stream stream) = 0;
+};
+
+}  // namespace tandem::gpu

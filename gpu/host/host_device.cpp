@@ -1,0 +1,99 @@
+#include "gpu/host/host_device.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace tandem::gpu {
+namespace {
+
+/// Adds the positions [first, last) of the window to the pass, a block at a time.
+void add_positions(const WindowView& window, std::int64_t first, std::int64_t last, cpu::AttentionPass& pass) {
+  cpu::RowBlock block;
+  for (std::int64_t p = first; p < last; p += cpu::kBlockRows) {
+    block.count = static_cast<int>(std::min<std::int64_t>(cpu::kBlockRows, last - p));
+    for (int i = 0; i < block.count; ++i) {
+      block.rows[static_cast<std::size_t>(i)] = window.row(p + i);
+      block.positions[static_cast<std::size_t>(i)] = p + i;
+    }
+    pass.add(block);
+  }
+}
+
+void attend(const cpu::Kernels& kernels, const WindowAttention& task, cpu::AttentionScratch& scratch) {
+  cpu::AttentionPass pass(kernels, task.window.layout, task.queries, task.logits, nullptr, scratch);
+  const std::int64_t first = task.logits.first_visible(task.queries.positions[0]);
+  const std::int64_t end = std::min(task.window.end, task.queries.positions[task.queries.num_queries - 1] + 1);
+  add_positions(task.window, first, std::min(task.window.sinks, end), pass);
+  add_positions(task.window, std::max(first, task.window.local_begin), end, pass);
+  pass.finish(task.result);
+}
+
+}  // namespace
+
+DeviceBuffer::DeviceBuffer(Device& device, std::int64_t bytes, int node)
+    : device_(&device), data_(device.allocate(bytes, node)), bytes_(bytes) {}
+
+DeviceBuffer::~DeviceBuffer() {
+  if (data_ != nullptr) device_->release(data_, bytes_);
+}
+
+HostDevice::HostDevice(const cpu::Kernels& kernels, const numa::Topology& topology, numa::MemoryLedger& ledger)
+    : kernels_(kernels), topology_(topology), ledger_(ledger) {}
+
+HostDevice::~HostDevice() = default;
+
+std::string HostDevice::name() const { return std::string("host (") + cpu::to_string(kernels_.isa) + ")"; }
+
+std::byte* HostDevice::allocate(std::int64_t bytes, int node) {
+  if (bytes == 0) return nullptr;
+  auto buffer = numa::HostBuffer::on_node(topology_, node, bytes, ledger_, "window");
+  const std::lock_guard lock(mutex_);
+  std::byte* data = buffer.data();
+  buffers_.emplace(data, std::move(buffer));
+  return data;
+}
+
+void HostDevice::release(std::byte* data, std::int64_t /*bytes*/) noexcept {
+  const std::lock_guard lock(mutex_);
+  buffers_.erase(data);
+}
+
+void HostDevice::copy(std::byte* target, const std::byte* source, std::int64_t bytes, Stream /*stream*/) {
+  if (bytes > 0) std::memcpy(target, source, static_cast<std::size_t>(bytes));
+}
+
+void HostDevice::write_rows(const WindowView& window, std::int64_t first, const KvView& host_kv, std::int64_t head,
+                            Stream /*stream*/) {
+  for (std::int64_t t = 0; t < host_kv.k.tokens; ++t) {
+    cpu::write_row(window.layout, host_kv.k.dtype, host_kv.k.row(t, head), host_kv.v.row(t, head),
+                   window.row(first + t));
+  }
+}
+
+void HostDevice::read_rows(const WindowView& window, std::int64_t first, std::int64_t count,
+                           const cpu::RowLayout& host_layout, std::byte* host_rows, Stream /*stream*/) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    cpu::convert_row(window.layout, window.row(first + i), host_layout, host_rows + i * host_layout.row_bytes);
+  }
+}
+
+void HostDevice::window_attention(std::span<const WindowAttention> batch, Stream /*stream*/) {
+  std::unique_ptr<cpu::AttentionScratch> scratch;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!idle_scratch_.empty()) {
+      scratch = std::move(idle_scratch_.back());
+      idle_scratch_.pop_back();
+    }
+  }
+  if (!scratch) scratch = std::make_unique<cpu::AttentionScratch>();
+  for (const WindowAttention& task : batch) attend(kernels_, task, *scratch);
+  const std::lock_guard lock(mutex_);
+  idle_scratch_.push_back(std::move(scratch));
+}
+
+void HostDevice::merge_state(PartialAttention a, ConstPartialAttention b, Stream /*stream*/) {
+  tandem::merge_state(a, b);
+}
+
+}  // namespace tandem::gpu

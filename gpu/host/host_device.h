@@ -1,0 +1,44 @@
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "cpu/attention_pass.h"
+#include "cpu/kernels.h"
+#include "gpu/device.h"
+#include "numa/host_buffer.h"
+
+namespace tandem::gpu {
+
+/// The embedded default device: the window lies in host memory and the CPU's own kernels attend over it. Synchronous;
+/// every operation runs on the thread that calls it.
+class HostDevice final : public Device {
+ public:
+  /// All arguments must outlive the device.
+  HostDevice(const cpu::Kernels& kernels, const numa::Topology& topology, numa::MemoryLedger& ledger);
+  ~HostDevice() override;
+
+  [[nodiscard]] std::string name() const override;
+  std::byte* allocate(std::int64_t bytes, int node) override;
+  void release(std::byte* data, std::int64_t bytes) noexcept override;
+  void copy(std::byte* target, const std::byte* source, std::int64_t bytes, Stream stream) override;
+  void write_rows(const WindowView& window, std::int64_t first, const KvView& host_kv, std::int64_t head,
+                  Stream stream) override;
+  void read_rows(const WindowView& window, std::int64_t first, std::int64_t count, const cpu::RowLayout& host_layout,
+                 std::byte* host_rows, Stream stream) override;
+  void window_attention(std::span<const WindowAttention> batch, Stream stream) override;
+  void merge_state(PartialAttention a, ConstPartialAttention b, Stream stream) override;
+  void wait(Stream) override {}
+
+ private:
+  const cpu::Kernels& kernels_;
+  const numa::Topology& topology_;
+  numa::MemoryLedger& ledger_;
+  std::mutex mutex_;
+  std::unordered_map<std::byte*, numa::HostBuffer> buffers_;
+  std::vector<std::unique_ptr<cpu::AttentionScratch>> idle_scratch_;
+};
+
+}  // namespace tandem::gpu

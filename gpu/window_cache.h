@@ -1,0 +1,75 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "gpu/device.h"
+
+namespace tandem::gpu {
+
+/// What stays in the window: the first tokens of a sequence for good, and the latest ones.
+/// Source: attention sinks, Xiao et al., arXiv:2309.17453.
+struct WindowParams {
+  std::int32_t sink_tokens = 4;
+  std::int32_t local_tokens = 256;  ///< at least this many; up to one page more
+  DType dtype = DType::f32;
+
+  friend bool operator==(const WindowParams&, const WindowParams&) = default;
+};
+void validate(const WindowParams& params);  ///< throws Error(invalid_argument) naming the field and the value
+
+/// The window of one (sequence, layer): sinks and a ring of local pages for each KV head, in a device's memory.
+///
+/// Tokens enter at the end and leave a page (cpu::kPageRows tokens) at a time, oldest first, when the ring is full;
+/// which tokens are held depends on how many have entered, not on how they were grouped. The owner moves the rows that
+/// leave to the host tier: held and left tokens always partition [0, length). Not thread-safe.
+class WindowCache {
+ public:
+  /// `nodes` has the NUMA node of each KV head. Throws Error(out_of_memory).
+  WindowCache(Device& device, const cpu::RowLayout& layout, const WindowParams& params, const std::vector<int>& nodes);
+
+  [[nodiscard]] std::int64_t length() const noexcept { return length_; }
+  /// Tokens that left; they are the positions [sinks, sinks + evicted).
+  [[nodiscard]] std::int64_t evicted() const noexcept { return evicted_; }
+  [[nodiscard]] std::int64_t held() const noexcept { return length_ - evicted_; }
+  [[nodiscard]] std::int64_t sinks() const noexcept { return sinks_; }
+  /// Tokens that leave before `count` more have entered.
+  [[nodiscard]] std::int64_t evictions_for(std::int64_t count) const noexcept;
+  /// Tokens that can enter now, at most one page, and whether a page has to leave first.
+  struct Slice {
+    std::int64_t tokens;
+    bool evicts;
+  };
+  [[nodiscard]] Slice next_slice(std::int64_t waiting) const noexcept;
+
+  [[nodiscard]] int node_of(std::int64_t head) const noexcept { return nodes_[static_cast<std::size_t>(head)]; }
+  [[nodiscard]] WindowView view(std::int64_t head) const noexcept;
+  /// Copies the page that has to leave, of one head, to host memory.
+  void read_oldest_page(std::int64_t head, const cpu::RowLayout& host_layout, std::byte* host_rows,
+                        Stream stream) const;
+  /// The oldest page is no longer held: call when the host tier has its rows.
+  void drop_oldest_page() noexcept { evicted_ += cpu::kPageRows; }
+  /// Writes `kv` (at most next_slice() tokens) at the end, all heads.
+  void append(const KvView& kv, Stream stream);
+
+  /// A window of the first `length` tokens, with memory of its own. Throws Error(out_of_memory).
+  [[nodiscard]] WindowCache fork(std::int64_t length, Stream stream) const;
+  /// Forgets the tokens from `length` on; those that left do not come back.
+  void truncate(std::int64_t length) noexcept;
+  [[nodiscard]] std::int64_t bytes() const noexcept;
+
+ private:
+  [[nodiscard]] std::int64_t local_begin() const noexcept { return sinks_ + evicted_; }
+
+  Device* device_;
+  cpu::RowLayout layout_;
+  WindowParams params_;
+  std::vector<int> nodes_;
+  std::vector<DeviceBuffer> heads_;
+  std::int64_t sinks_;
+  std::int64_t ring_;
+  std::int64_t length_ = 0;
+  std::int64_t evicted_ = 0;
+};
+
+}  // namespace tandem::gpu

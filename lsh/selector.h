@@ -1,0 +1,74 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <variant>
+#include <vector>
+
+#include "cpu/codec/simhash.h"
+#include "cpu/kv_store.h"
+#include "cpu/selection.h"
+#include "lsh/tables.h"
+#include "lsh/top_k.h"
+#include "numa/memory_ledger.h"
+
+namespace tandem::lsh {
+
+/// Every host row: exact.
+struct SelectAllParams {
+  friend bool operator==(const SelectAllParams&, const SelectAllParams&) = default;
+};
+
+/// Which rows of the host tier a decode step attends to.
+using SelectorParams = std::variant<SelectAllParams, TopKParams, LshParams>;
+
+/// Throws Error(invalid_argument) naming the field, the value and what is allowed.
+void validate(const SelectorParams& params);
+
+/// A policy and what it shares among all heads of a model. Immutable; copies are cheap.
+class Selector {
+ public:
+  /// Throws as validate().
+  Selector(const SelectorParams& params, int head_dim_k);
+
+  [[nodiscard]] const SelectorParams& params() const noexcept { return params_; }
+  [[nodiscard]] bool selects_all() const noexcept { return std::holds_alternative<SelectAllParams>(params_); }
+  /// False for a policy whose weights allow no estimate of its error (TopK).
+  [[nodiscard]] bool estimates_error() const noexcept { return !std::holds_alternative<TopKParams>(params_); }
+  [[nodiscard]] const std::shared_ptr<const cpu::SimHash>& hash() const noexcept { return hash_; }
+
+ private:
+  SelectorParams params_;
+  std::shared_ptr<const cpu::SimHash> hash_;  // of LshParams, else null
+};
+
+/// Memory that the selections of one worker share.
+struct SelectScratch {
+  TablesScratch tables;
+  TopKScratch top_k;
+};
+
+/// What a policy keeps about the rows of one (sequence, layer, kv_head).
+class HeadIndex {
+ public:
+  HeadIndex(const Selector& selector, numa::MemoryLedger& ledger);
+
+  /// True when `store` has rows that extend() would index.
+  [[nodiscard]] bool lacks_rows_of(const cpu::KvStore& store) const noexcept;
+  /// Indexes the rows that `store` has beyond those indexed. Throws Error(out_of_memory), and then nothing changed.
+  void extend(const cpu::Kernels& kernels, const cpu::KvStore& store, SelectScratch& scratch);
+  /// An index of (at most) the first `size` rows, sharing what is immutable.
+  [[nodiscard]] HeadIndex fork(std::int64_t size) const;
+  [[nodiscard]] std::int64_t bytes() const noexcept;
+
+  /// Selects among the rows [request.begin, request.end), which must be indexed. `scratch` must live as long as the
+  /// selection is used. Not for SelectAll, which needs no list.
+  void select(const SelectRequest& request, SelectScratch& scratch, cpu::Selection& selection) const;
+
+ private:
+  using State = std::variant<SelectAllParams, TopKParams, LshTables>;  // only tables keep anything per row
+  explicit HeadIndex(State state) : state_(std::move(state)) {}
+  State state_;
+};
+
+}  // namespace tandem::lsh

@@ -1,0 +1,232 @@
+#include "numa/worker_pool.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cassert>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <numeric>
+#include <span>
+#include <utility>
+
+#include <tbb/blocked_range.h>
+#include <tbb/global_control.h>
+#include <tbb/info.h>
+#include <tbb/parallel_for.h>
+#include <tbb/task_arena.h>
+
+#include "numa/pinning.h"
+#include "runtime/base/error.h"
+
+namespace tandem::numa {
+namespace {
+
+constexpr int kMaxWorkers = 1024;
+
+using Task = std::function<void(std::int64_t)>;
+using Group = std::span<const std::int64_t>;
+
+/// Workers of each node that has any: in proportion to cores (D'Hondt's method, at least one each).
+std::vector<int> deal_workers(const std::vector<Node>& nodes, int num_workers) {
+  const auto num_serving = std::min(nodes.size(), static_cast<std::size_t>(num_workers));
+  std::vector<int> workers(num_serving, 1);
+  for (int left = num_workers - static_cast<int>(num_serving); left > 0; --left) {
+    std::size_t best = 0;
+    for (std::size_t n = 1; n < num_serving; ++n) {
+      // cores / (workers + 1) of node n is larger than that of the best so far
+      if (nodes[n].num_cores * (workers[best] + 1) > nodes[best].num_cores * (workers[n] + 1)) best = n;
+    }
+    ++workers[best];
+  }
+  return workers;
+}
+
+int resolved_num_workers(const Topology& topology, int num_workers) {
+  TANDEM_CHECK(num_workers >= 0 && num_workers <= kMaxWorkers, invalid_argument, "num_workers is ", num_workers,
+               ", allowed are 0 (one per core) to ", kMaxWorkers);
+  if (num_workers > 0) return num_workers;
+  return std::clamp(std::min(topology.num_cores(), topology.cpu_quota()), 1, kMaxWorkers);
+}
+
+/// Calls every task in order on this thread; the first exception is rethrown at the end.
+void run_inline(std::int64_t num_tasks, const Task& task) {
+  std::exception_ptr first;
+  for (std::int64_t i = 0; i < num_tasks; ++i) {
+    try {
+      task(i);
+    } catch (...) {
+      if (!first) first = std::current_exception();
+    }
+  }
+  if (first) std::rethrow_exception(first);
+}
+
+/// One call of run(): its tasks, which of its groups have ended, and the first exception. Lives on the caller's stack.
+class Job {
+ public:
+  explicit Job(const Task& task) : task_(task) { num_ended_.store(0, std::memory_order_release); }
+  Job(const Job&) = delete;
+  Job& operator=(const Job&) = delete;
+  ~Job() { wait(); }  // the arenas hold pointers to this object, also when run() throws halfway
+
+  /// Runs `group` on the workers of `arena` and returns at once. `group` must stay until wait() returns.
+  void start(tbb::task_arena& arena, Group group) {
+    arena.enqueue([this, group] {
+      try {
+        run_here(group);
+      } catch (...) {  // oneTBB itself, out of memory: an exception that leaves an enqueued task ends the process
+        keep_exception();
+      }
+      const std::lock_guard lock(mutex_);
+      ++num_groups_ended_;
+      group_ended_.notify_one();  // under the lock: the waiting caller may destroy this object once it is released
+    });
+    ++num_groups_started_;
+  }
+
+  /// Runs `group` in the arena that the calling thread is in.
+  void run_here(Group group) {
+    const auto body = [this, group](const tbb::blocked_range<std::size_t>& range) {
+      for (std::size_t i = range.begin(); i < range.end(); ++i) call(group[i]);
+    };
+    tbb::parallel_for(tbb::blocked_range<std::size_t>(0, group.size(), 1), body, tbb::simple_partitioner(), context_);
+  }
+
+  /// Blocks, outside all arenas, until every group that was started has ended.
+  void wait() {
+    std::unique_lock lock(mutex_);
+    group_ended_.wait(lock, [this] { return num_groups_ended_ == num_groups_started_; });
+    (void)num_ended_.load(std::memory_order_acquire);
+  }
+
+  void rethrow_first() {
+    if (first_exception_) std::rethrow_exception(first_exception_);
+  }
+
+ private:
+  void call(std::int64_t index) noexcept {
+    // What the caller wrote is seen by the task, and what the task wrote by the caller. oneTBB orders both already;
+    // this says so where race detectors, which cannot look into its library, see it.
+    (void)num_ended_.load(std::memory_order_acquire);
+    try {
+      task_(index);
+    } catch (...) {
+      keep_exception();
+    }
+    num_ended_.fetch_add(1, std::memory_order_release);
+  }
+
+  void keep_exception() noexcept {
+    const std::lock_guard lock(mutex_);
+    if (!first_exception_) first_exception_ = std::current_exception();
+  }
+
+  const Task& task_;
+  // Isolated: when the caller is a task of a oneTBB group that gets cancelled, ours still run. The trait gives every
+  // worker the rounding and denormal modes of the calling thread, so results do not depend on who runs a task.
+  tbb::task_group_context context_{tbb::task_group_context::isolated,
+                                   tbb::task_group_context::fp_settings | tbb::task_group_context::concurrent_wait};
+  std::atomic<std::int64_t> num_ended_;
+  int num_groups_started_ = 0;  // only the caller's
+  std::mutex mutex_;
+  std::condition_variable group_ended_;
+  int num_groups_ended_ = 0;
+  std::exception_ptr first_exception_;
+};
+
+/// Task indices sorted by the arena that serves them: those of arena n are [bounds[n], bounds[n + 1]).
+struct Groups {
+  Groups(const std::vector<int>& node_of, std::size_t num_arenas) : indices(node_of.size()), bounds(num_arenas + 2) {
+    // Counting sort. While it runs, bounds are one place further to the right.
+    for (const int node : node_of) ++bounds[static_cast<std::size_t>(node) % num_arenas + 2];
+    std::partial_sum(bounds.begin(), bounds.end(), bounds.begin());
+    for (std::size_t i = 0; i < node_of.size(); ++i) {
+      std::size_t& next = bounds[static_cast<std::size_t>(node_of[i]) % num_arenas + 1];
+      indices[next++] = static_cast<std::int64_t>(i);
+    }
+  }
+  [[nodiscard]] Group of(std::size_t arena) const {
+    return Group(indices).subspan(bounds[arena], bounds[arena + 1] - bounds[arena]);
+  }
+
+  std::vector<std::int64_t> indices;
+  std::vector<std::size_t> bounds;
+};
+
+}  // namespace
+
+// oneTBB takes the least of all limits in force, so the pools of the process share one: the sum of what they need, and
+// as many threads as there would be without them for everybody else.
+struct WorkerPool::Limit {
+  explicit Limit(int num_workers) : num_workers_(num_workers) { change(num_workers); }
+  Limit(const Limit&) = delete;
+  Limit& operator=(const Limit&) = delete;
+  ~Limit() { change(-num_workers_); }
+
+ private:
+  static void change(int difference) {
+    static std::mutex mutex;
+    static int total = 0;
+    static std::unique_ptr<tbb::global_control> control;
+    const std::lock_guard lock(mutex);
+    total += difference;
+    std::unique_ptr<tbb::global_control> next;
+    if (total > 0) {
+      const auto threads = static_cast<std::size_t>(total + tbb::info::default_concurrency());
+      next = std::make_unique<tbb::global_control>(tbb::global_control::max_allowed_parallelism, threads);
+    }
+    control = std::move(next);
+  }
+
+  int num_workers_;
+};
+
+struct WorkerPool::NodeArena {
+  NodeArena(const Topology& topology, const Node& node, int num_slots)
+      : num_workers(num_slots), arena(num_slots, /*reserved_for_masters=*/0), pinning(arena, topology, node) {}
+
+  int num_workers;
+  tbb::task_arena arena;  // no slot is kept for callers: they take a free one, or wait while workers do the work
+  Pinning pinning;
+};
+
+WorkerPool::WorkerPool(const Topology& topology, int num_workers)
+    : num_workers_(resolved_num_workers(topology, num_workers)),
+      num_nodes_(topology.num_nodes()),
+      limit_(std::make_unique<Limit>(num_workers_)) {
+  const auto workers = deal_workers(topology.nodes(), num_workers_);
+  for (std::size_t n = 0; n < workers.size(); ++n)
+    arenas_.push_back(std::make_unique<NodeArena>(topology, topology.nodes()[n], workers[n]));
+}
+
+WorkerPool::~WorkerPool() = default;
+
+int WorkerPool::workers_on(int node) const noexcept {
+  assert(node >= 0 && node < num_nodes_);
+  const auto index = static_cast<std::size_t>(node);
+  return index < arenas_.size() ? arenas_[index]->num_workers : 0;
+}
+
+void WorkerPool::run(const std::vector<int>& node_of, const Task& task) {
+  assert(std::all_of(node_of.begin(), node_of.end(), [&](int node) { return node >= 0 && node < num_nodes_; }));
+  if (num_workers_ == 1 || node_of.size() <= 1) {
+    run_inline(static_cast<std::int64_t>(node_of.size()), task);
+    return;
+  }
+  const Groups groups(node_of, arenas_.size());
+  Job job(task);
+  std::size_t first = 0;
+  while (groups.of(first).empty()) ++first;
+  for (std::size_t n = first + 1; n < arenas_.size(); ++n) {
+    if (!groups.of(n).empty()) job.start(arenas_[n]->arena, groups.of(n));
+  }
+  {
+    const Pinning::Exempt exempt;
+    arenas_[first]->arena.execute([&] { job.run_here(groups.of(first)); });
+  }
+  job.wait();
+  job.rethrow_first();
+}
+
+}  // namespace tandem::numa

@@ -1,0 +1,77 @@
+// Stage 1 and 8 of a step: new tokens enter the window, and what leaves it goes to the host tier.
+#include "runtime/base/error.h"
+#include "runtime/request_check.h"
+#include "runtime/runtime.h"
+
+namespace tandem {
+namespace {
+
+constexpr gpu::Stream kStream{};
+
+void check(const AppendRequest& request, const AttentionShape& shape) {
+  const std::int64_t tokens = check_counts("n_tokens", request.sequences, request.num_tokens);
+  check_finite_tensor(request.kv.k, {"k", tokens, shape.num_kv_heads, shape.head_dim_k});
+  check_finite_tensor(request.kv.v, {"v", tokens, shape.num_kv_heads, shape.head_dim_v});
+  if (request.q) check_finite_tensor(*request.q, {"q", tokens, shape.num_q_heads, shape.head_dim_k});
+}
+
+/// The oldest page of the window moves to the stores; it leaves the window only after every store has its rows.
+void evict_page(LayerState& layer, WorkerScratch& scratch) {
+  for (std::size_t head = 0; head < layer.heads.size(); ++head) {
+    cpu::KvStore& store = layer.heads[head].store;
+    scratch.page.resize(static_cast<std::size_t>(store.layout().page_bytes()));
+    layer.window.read_oldest_page(static_cast<std::int64_t>(head), store.layout(), scratch.page.data(), kStream);
+    store.append(scratch.page.data(), cpu::kPageRows);
+  }
+  layer.window.drop_oldest_page();
+}
+
+void append_tokens(LayerState& layer, const KvView& kv, WorkerScratch& scratch, StageTrace& trace) {
+  const auto heads = static_cast<std::int64_t>(layer.heads.size());
+  Stopwatch watch;
+  for (std::int64_t done = 0; done < kv.k.tokens;) {
+    const auto slice = layer.window.next_slice(kv.k.tokens - done);
+    if (slice.evicts) {
+      evict_page(layer, scratch);
+      trace[Stage::evict].us += watch.lap_us();
+      trace[Stage::evict].bytes += heads * cpu::kPageRows * layer.heads[0].store.layout().kv_bytes;
+    }
+    layer.window.append({kv.k.slice(done, slice.tokens), kv.v.slice(done, slice.tokens)}, kStream);
+    trace[Stage::append].us += watch.lap_us();
+    trace[Stage::append].bytes += heads * slice.tokens * layer.window.view(0).layout.kv_bytes;
+    done += slice.tokens;
+  }
+}
+
+}  // namespace
+
+StepStats Runtime::append(const AppendRequest& request) {
+  Stopwatch watch;
+  check_layer(request.layer);
+  check(request, config_.shape);
+  const SequenceLock sequences(find(request.sequences));
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    const std::int64_t length = sequences[i].layer(request.layer).length();
+    TANDEM_CHECK(length + request.num_tokens[i] <= config_.max_tokens, invalid_argument, "n_tokens[", i, "] is ",
+                 request.num_tokens[i], "; sequence ", sequences[i].id(), " holds ", length, " tokens in layer ",
+                 request.layer, " and max_tokens is ", config_.max_tokens);
+  }
+  for (std::size_t i = 0; i < sequences.size(); ++i) {  // everything that can fail, before anything changes
+    LayerState& layer = sequences[i].layer(request.layer);
+    for (HeadState& head : layer.heads) head.store.reserve(layer.window.evictions_for(request.num_tokens[i]));
+  }
+  StepStats stats;
+  const ScratchPool::Lease scratch(scratch_);
+  (*scratch).page.reserve(static_cast<std::size_t>(host_layout_.page_bytes()));
+  std::int64_t first = 0;
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    const std::int64_t n = request.num_tokens[i];
+    append_tokens(sequences[i].layer(request.layer), {request.kv.k.slice(first, n), request.kv.v.slice(first, n)},
+                  *scratch, stats.trace);
+    first += n;
+  }
+  stats.total_us = watch.lap_us();
+  return stats;
+}
+
+}  // namespace tandem

@@ -1,0 +1,375 @@
+// The C ABI: structs in, Runtime calls, Errors to statuses. Nothing but translation happens here.
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "runtime/base/error.h"
+#include "runtime/base/log.h"
+#include "runtime/runtime.h"
+#include "tandem/tandem.h"
+
+struct td_rt {
+  tandem::Runtime runtime;
+};
+
+namespace tandem {
+namespace {
+
+static_assert(TD_N_STAGES == kNumStages);
+
+thread_local std::string last_error;  // of this thread's last failing call
+
+td_status status_of(ErrorCode code) noexcept {
+  switch (code) {
+    case ErrorCode::invalid_argument:
+      return TD_EINVAL;
+    case ErrorCode::out_of_memory:
+      return TD_ENOMEM;
+    case ErrorCode::unsupported:
+      return TD_EUNSUPPORTED;
+    case ErrorCode::invalid_state:
+      return TD_ESTATE;
+    case ErrorCode::io:
+      return TD_EIO;
+    case ErrorCode::device_lost:
+      return TD_EDEVICE;
+  }
+  return TD_EINTERNAL;
+}
+
+td_status failed(td_status status, const char* message) noexcept {
+  try {
+    last_error = message;
+  } catch (...) {
+    last_error.clear();
+  }
+  return status;
+}
+
+template <typename Body>
+td_status guarded(Body&& body) noexcept {
+  try {
+    body();
+    return TD_OK;
+  } catch (const Error& error) {
+    return failed(status_of(error.code()), error.what());
+  } catch (const std::bad_alloc&) {
+    return failed(TD_ENOMEM, "the system refused memory");
+  } catch (const std::exception& error) {
+    return failed(TD_EINTERNAL, error.what());
+  } catch (...) {
+    return failed(TD_EINTERNAL, "unknown failure");
+  }
+}
+
+template <typename T>
+T* not_null(const char* name, T* pointer) {
+  TANDEM_CHECK(pointer != nullptr, invalid_argument, name, " is NULL");
+  return pointer;
+}
+
+/// The caller's struct as this version knows it: fields beyond the caller's size are zero, those beyond ours must be.
+template <typename Struct>
+Struct read_struct(const char* name, const Struct* given) {
+  not_null(name, given);
+  const auto size = static_cast<std::size_t>(given->size);
+  TANDEM_CHECK(size >= sizeof(given->size), invalid_argument, name, ".size is ", size,
+               "; set it with TD_INIT (this version: ", sizeof(Struct), ")");
+  const auto* bytes = reinterpret_cast<const unsigned char*>(given);
+  for (std::size_t i = sizeof(Struct); i < size; ++i) {
+    TANDEM_CHECK(bytes[i] == 0, unsupported, name, " uses a field that this version (", td_version(),
+                 ") does not know");
+  }
+  Struct known{};
+  std::memcpy(&known, given, std::min(size, sizeof(Struct)));
+  return known;
+}
+
+/// Writes as much of `value` as the caller's struct holds.
+template <typename Struct>
+void write_struct(const Struct& value, Struct* target) {
+  const std::uint32_t size = target->size;
+  std::memcpy(target, &value, std::min<std::size_t>(size, sizeof(Struct)));
+  target->size = size;
+}
+
+DType dtype_of(const char* name, std::int32_t value) {
+  TANDEM_CHECK(value >= 0 && value < kNumDTypes, invalid_argument, name, " is ", value,
+               "; allowed: 0 (f32), 1 (f16), 2 (bf16)");
+  return static_cast<DType>(value);
+}
+
+MutableTensorView view_of(const char* name, const td_tensor& tensor) {
+  const DType dtype = dtype_of(concat(name, ".dtype").c_str(), tensor.dtype);
+  for (const std::int64_t extent : tensor.shape) {
+    TANDEM_CHECK(extent >= 0 && extent <= kMaxTokens, invalid_argument, name, ".shape is (", tensor.shape[0], ", ",
+                 tensor.shape[1], ", ", tensor.shape[2], "); allowed: 0 to ", kMaxTokens, " each");
+  }
+  MutableTensorView view =
+      dense_view(static_cast<std::byte*>(tensor.data), dtype, tensor.shape[0], tensor.shape[1], tensor.shape[2]);
+  if (tensor.stride[0] != 0 || tensor.stride[1] != 0) {
+    view.token_stride = tensor.stride[0];
+    view.head_stride = tensor.stride[1];
+  }
+  return view;
+}
+
+TensorView const_view_of(const char* name, const td_tensor& tensor) {
+  const MutableTensorView view = view_of(name, tensor);
+  return {view.data, view.dtype, view.tokens, view.heads, view.dim, view.token_stride, view.head_stride};
+}
+
+lsh::SelectorParams selector_of(const td_selector* given) {
+  const td_selector s = read_struct("selector", given);
+  switch (s.kind) {
+    case TD_SELECT_ALL:
+      return lsh::SelectAllParams{};
+    case TD_SELECT_TOP_K:
+      return lsh::TopKParams{s.budget};
+    case TD_SELECT_LSH: {
+      lsh::LshParams params;
+      if (s.lsh_bits != 0) params.bits_per_table = s.lsh_bits;
+      if (s.lsh_tables != 0) params.num_tables = s.lsh_tables;
+      if (s.lsh_min_collisions != 0) params.min_collisions = s.lsh_min_collisions;
+      params.seed = s.seed;
+      return params;
+    }
+    default:
+      fail(ErrorCode::invalid_argument, "selector.kind is ", s.kind, "; allowed: 0 (all), 1 (top-k), 2 (lsh)");
+  }
+}
+
+Config config_of(const td_config* given) {
+  const td_config c = read_struct("config", given);
+  TANDEM_CHECK(c.abi == TANDEM_ABI, unsupported, "config.abi is ", c.abi, "; this library has ABI ", TANDEM_ABI);
+  Config config;
+  config.shape = resolved({c.n_layers, c.n_q_heads, c.n_kv_heads, c.head_dim_k, c.head_dim_v, c.scale, c.softcap});
+  config.window = {c.sink_tokens, c.local_tokens, dtype_of("window_dtype", c.window_dtype)};
+  config.host_dtype = dtype_of("host_dtype", c.host_dtype);
+  if (c.selector != nullptr) config.selector = selector_of(c.selector);
+  config.num_workers = c.n_threads;
+  if (c.max_tokens != 0) config.max_tokens = c.max_tokens;
+  config.host_memory_bytes = c.host_memory_bytes;
+  if (c.isa != nullptr) config.isa = c.isa;
+  return config;
+}
+
+std::span<const std::uint64_t> sequences_of(const td_seq* seqs, std::int32_t n_seqs) {
+  TANDEM_CHECK(n_seqs >= 1, invalid_argument, "n_seqs is ", n_seqs, "; at least one sequence is needed");
+  return {not_null("seqs", seqs), static_cast<std::size_t>(n_seqs)};
+}
+
+/// Before the work: after it, a bad struct could no longer be refused without a change.
+void check_stats(const td_stats* target) {
+  TANDEM_CHECK(target == nullptr || target->size >= sizeof(target->size), invalid_argument, "stats.size is ",
+               target->size, "; set it with TD_INIT");
+}
+
+void write_stats(const StepStats& stats, int workers, td_stats* target) {
+  if (target == nullptr) return;
+  td_stats s{};
+  s.n_workers = workers;
+  for (int i = 0; i < TD_N_STAGES; ++i) {
+    s.us[i] = stats.trace.stages[static_cast<std::size_t>(i)].us;
+    s.bytes[i] = stats.trace.stages[static_cast<std::size_t>(i)].bytes;
+  }
+  s.total_us = stats.total_us;
+  s.rows_window = stats.rows_window;
+  s.rows_host = stats.rows_host;
+  s.rows_gathered = stats.rows_gathered;
+  s.keys_attended = stats.keys_attended;
+  s.keys_visible = stats.keys_visible;
+  s.lse_error = stats.lse_error;
+  write_struct(s, target);
+}
+
+AttendRequest attend_request_of(const td_attend_args& a) {
+  constexpr int kKnown = TD_PART_ALL | TD_EXACT;
+  TANDEM_CHECK((a.parts & ~kKnown) == 0, invalid_argument, "parts is ", a.parts,
+               "; allowed: TD_PART_STATIC (1) and TD_PART_DYNAMIC (2), with or without TD_EXACT (4)");
+  AttendRequest request;
+  request.layer = a.layer;
+  request.use_window = (a.parts & TD_PART_STATIC) != 0;
+  request.use_host = (a.parts & TD_PART_DYNAMIC) != 0;
+  request.exact = (a.parts & TD_EXACT) != 0;
+  request.sequences = sequences_of(a.seqs, a.n_seqs);
+  request.num_queries = {not_null("n_queries", a.n_queries), static_cast<std::size_t>(a.n_seqs)};
+  request.q = const_view_of("q", a.q);
+  request.out = view_of("out", a.out);
+  request.lse = a.lse;
+  request.sinks = a.sinks;
+  request.alibi = a.alibi;
+  request.sliding_window = a.sliding_window;
+  return request;
+}
+
+nlohmann::json description_of(const Runtime& runtime) {
+  const numa::Topology& topology = runtime.topology();
+  nlohmann::json nodes = nlohmann::json::array();
+  for (const numa::Node& node : topology.nodes()) {
+    nodes.push_back({{"os_index", node.os_index},
+                     {"cores", node.num_cores},
+                     {"cpus", node.cpus},
+                     {"memory_bytes", node.memory_bytes}});
+  }
+  std::vector<std::string> isas;
+  for (const cpu::Isa isa : cpu::available_isas()) isas.emplace_back(cpu::to_string(isa));
+  return {{"version", td_version()},
+          {"abi", TANDEM_ABI},
+          {"config", nlohmann::json::parse(config_to_json(runtime.config()))},
+          {"isa", cpu::to_string(runtime.kernels().isa)},
+          {"isas", isas},
+          {"device", runtime.device().name()},
+          {"workers", runtime.workers().num_workers()},
+          {"machine",
+           {{"nodes", nodes},
+            {"l1d_bytes", topology.l1d_bytes()},
+            {"l2_bytes", topology.l2_bytes()},
+            {"last_level_cache_bytes", topology.last_level_cache_bytes()},
+            {"memory_limit_bytes", topology.memory_limit_bytes()},
+            {"cpu_quota", topology.cpu_quota()}}},
+          {"memory", {{"limit_bytes", runtime.ledger().limit_bytes()}, {"used_bytes", runtime.ledger().used_bytes()}}}};
+}
+
+}  // namespace
+}  // namespace tandem
+
+using tandem::guarded;
+using tandem::not_null;
+
+extern "C" {
+
+int td_abi_version(void) { return TANDEM_ABI; }
+const char* td_version(void) { return TANDEM_VERSION; }
+const char* td_last_error(void) { return tandem::last_error.c_str(); }
+
+const char* td_status_name(td_status status) {
+  switch (status) {
+    case TD_OK:
+      return "ok";
+    case TD_EINVAL:
+      return "invalid argument";
+    case TD_ENOMEM:
+      return "out of memory";
+    case TD_EUNSUPPORTED:
+      return "unsupported";
+    case TD_EDEVICE:
+      return "device lost";
+    case TD_ESTATE:
+      return "invalid state";
+    case TD_EIO:
+      return "io";
+    case TD_EINTERNAL:
+      return "internal";
+  }
+  return "unknown";
+}
+
+td_status td_create(const td_config* config, td_rt** out) {
+  return guarded([&] {
+    not_null("out", out);
+    *out = new td_rt{tandem::Runtime(tandem::config_of(config))};
+  });
+}
+
+td_status td_create_json(const char* json, td_rt** out) {
+  return guarded([&] {
+    not_null("out", out);
+    *out = new td_rt{tandem::Runtime(tandem::config_from_json(not_null("json", json)))};
+  });
+}
+
+void td_destroy(td_rt* rt) { delete rt; }
+
+td_status td_describe(const td_rt* rt, char* buffer, size_t capacity, size_t* needed) {
+  return guarded([&] {
+    const std::string text = tandem::description_of(not_null("rt", rt)->runtime).dump();
+    *not_null("needed", needed) = text.size() + 1;
+    if (capacity == 0) return;
+    const std::size_t copied = std::min(capacity - 1, text.size());
+    std::memcpy(not_null("buffer", buffer), text.data(), copied);
+    buffer[copied] = '\0';
+  });
+}
+
+td_status td_seq_create(td_rt* rt, td_seq* out) {
+  return guarded([&] {
+    not_null("out", out);
+    *out = not_null("rt", rt)->runtime.create_sequence();
+  });
+}
+
+td_status td_seq_destroy(td_rt* rt, td_seq seq) {
+  return guarded([&] { not_null("rt", rt)->runtime.destroy_sequence(seq); });
+}
+
+td_status td_seq_fork(td_rt* rt, td_seq src, int64_t n_tokens, const td_selector* selector, td_seq* out) {
+  return guarded([&] {
+    not_null("out", out);
+    std::optional<tandem::lsh::SelectorParams> params;
+    if (selector != nullptr) params = tandem::selector_of(selector);
+    *out = not_null("rt", rt)->runtime.fork_sequence(src, n_tokens, params);
+  });
+}
+
+td_status td_seq_truncate(td_rt* rt, td_seq seq, int64_t n_tokens) {
+  return guarded([&] { not_null("rt", rt)->runtime.truncate_sequence(seq, n_tokens); });
+}
+
+td_status td_seq_length(td_rt* rt, td_seq seq, int32_t layer, int64_t* out) {
+  return guarded([&] {
+    not_null("out", out);
+    *out = not_null("rt", rt)->runtime.query_sequence(seq, layer).length;
+  });
+}
+
+td_status td_seq_query(td_rt* rt, td_seq seq, int32_t layer, td_seq_info* info) {
+  return guarded([&] {
+    TANDEM_CHECK(not_null("info", info)->size >= sizeof(info->size), invalid_argument, "info.size is ", info->size,
+                 "; set it with TD_INIT");
+    const tandem::SequenceInfo state = not_null("rt", rt)->runtime.query_sequence(seq, layer);
+    const td_seq_info result{
+        0, 0, state.length, state.window_rows, state.host_rows, state.kv_bytes, state.index_bytes, state.index_us};
+    tandem::write_struct(result, info);
+  });
+}
+
+td_status td_append(td_rt* rt, const td_append_args* args) {
+  return guarded([&] {
+    const td_append_args a = tandem::read_struct("args", args);
+    tandem::check_stats(a.stats);
+    tandem::AppendRequest request;
+    request.layer = a.layer;
+    request.sequences = tandem::sequences_of(a.seqs, a.n_seqs);
+    request.num_tokens = {not_null("n_tokens", a.n_tokens), static_cast<std::size_t>(a.n_seqs)};
+    request.kv = {tandem::const_view_of("k", a.k), tandem::const_view_of("v", a.v)};
+    if (a.q.data != nullptr) request.q = tandem::const_view_of("q", a.q);
+    tandem::Runtime& runtime = not_null("rt", rt)->runtime;
+    tandem::write_stats(runtime.append(request), runtime.workers().num_workers(), a.stats);
+  });
+}
+
+td_status td_attend(td_rt* rt, const td_attend_args* args) {
+  return guarded([&] {
+    const td_attend_args a = tandem::read_struct("args", args);
+    tandem::check_stats(a.stats);
+    const tandem::AttendRequest request = tandem::attend_request_of(a);
+    tandem::Runtime& runtime = not_null("rt", rt)->runtime;
+    tandem::write_stats(runtime.attend(request), runtime.workers().num_workers(), a.stats);
+  });
+}
+
+void td_set_log(td_log_fn hook, void* user) {
+  if (hook == nullptr) {
+    tandem::set_log_hook({});
+    return;
+  }
+  tandem::set_log_hook([hook, user](tandem::LogLevel level, const std::string& message) {
+    hook(static_cast<int>(level), message.c_str(), user);
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,19 @@
+#include "runtime/config.h"
+
+#include "runtime/base/error.h"
+
+namespace tandem {
+
+void validate(const Config& config) {
+  validate(config.shape);
+  gpu::validate(config.window);
+  lsh::validate(config.selector);
+  TANDEM_CHECK(config.num_workers >= 0 && config.num_workers <= 1024, invalid_argument, "n_threads is ",
+               config.num_workers, "; allowed: 1 to 1024, or 0 for one per usable core");
+  TANDEM_CHECK(config.max_tokens >= 1 && config.max_tokens <= kMaxTokens, invalid_argument, "max_tokens is ",
+               config.max_tokens, "; allowed: 1 to ", kMaxTokens);
+  TANDEM_CHECK(config.host_memory_bytes >= 0, invalid_argument, "host_memory_bytes is ", config.host_memory_bytes,
+               "; it must be positive, or 0 for the default");
+}
+
+}  // namespace tandem

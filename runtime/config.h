@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string>
+
+#include "gpu/window_cache.h"
+#include "lsh/selector.h"
+#include "runtime/base/shape.h"
+
+namespace tandem {
+
+/// Longest sequence: store rows are 32-bit ids.
+inline constexpr std::int64_t kMaxTokens = std::numeric_limits<std::int32_t>::max();
+
+/// Everything that a Runtime is made of. The defaults are those of td_config.
+struct Config {
+  AttentionShape shape;
+  gpu::WindowParams window;
+  DType host_dtype = DType::f32;
+  lsh::SelectorParams selector = lsh::SelectAllParams{};  ///< of new sequences
+  int num_workers = 0;                                    ///< 0: one per usable core
+  std::int64_t max_tokens = kMaxTokens;
+  std::int64_t host_memory_bytes = 0;  ///< 0: 80 % of what the machine or its cgroup gives
+  std::optional<std::string> isa;      ///< none: TANDEM_ISA, else the best
+  std::string topology;                ///< hwloc synthetic description; empty: this machine
+};
+
+/// Throws Error(invalid_argument) naming the field, the value and what is allowed.
+void validate(const Config& config);
+
+/// Reads the field names of td_config; throws Error(invalid_argument) for unknown fields, wrong types and bad values.
+Config config_from_json(const std::string& text);
+std::string config_to_json(const Config& config);
+
+}  // namespace tandem

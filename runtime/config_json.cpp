@@ -1,0 +1,158 @@
+#include <set>
+
+#include <nlohmann/json.hpp>
+
+#include "runtime/base/error.h"
+#include "runtime/config.h"
+
+namespace tandem {
+namespace {
+
+using nlohmann::json;
+
+/// Reads the fields of one JSON object and remembers which exist, so that a misspelt one is an error.
+class Fields {
+ public:
+  Fields(const json& object, std::string path) : object_(object), path_(std::move(path)) {
+    TANDEM_CHECK(object.is_object(), invalid_argument, path_, " is ", object.type_name(), "; it must be an object");
+  }
+
+  template <typename T>
+  void read(const char* name, T& value) {
+    const json* field = find(name);
+    if (field == nullptr) return;
+    const bool fits = std::is_same_v<T, std::string> ? field->is_string()
+                      : std::is_integral_v<T>        ? field->is_number_integer()
+                                                     : field->is_number();
+    TANDEM_CHECK(fits, invalid_argument, path_, ".", name, " is ", field->dump(), "; it must be ",
+                 std::is_same_v<T, std::string> ? "a string"
+                 : std::is_integral_v<T>        ? "an integer"
+                                                : "a number");
+    if constexpr (std::is_integral_v<T>) check_range<T>(name, *field);
+    value = field->get<T>();
+  }
+  void read(const char* name, DType& value) {
+    std::string text = to_string(value);
+    read(name, text);
+    value = parse_dtype(path_ + "." + name, text);
+  }
+  const json* find(const char* name) {
+    known_.insert(name);
+    const auto it = object_.find(name);
+    return it == object_.end() || it->is_null() ? nullptr : &*it;
+  }
+  void reject_others() const {
+    for (const auto& [name, value] : object_.items()) {
+      if (known_.contains(name)) continue;
+      std::string allowed;
+      for (const auto& known : known_) allowed += (allowed.empty() ? "" : ", ") + known;
+      fail(ErrorCode::invalid_argument, path_, ".", name, " is not a field; allowed: ", allowed);
+    }
+  }
+
+ private:
+  template <typename T>
+  void check_range(const char* name, const json& field) const {
+    bool fits = true;
+    if (field.is_number_unsigned()) {
+      fits = field.get<std::uint64_t>() <= static_cast<std::uint64_t>(std::numeric_limits<T>::max());
+    } else {
+      fits =
+          std::is_signed_v<T> && field.get<std::int64_t>() >= static_cast<std::int64_t>(std::numeric_limits<T>::min());
+    }
+    TANDEM_CHECK(fits, invalid_argument, path_, ".", name, " is ", field.dump(),
+                 "; allowed: ", std::numeric_limits<T>::min(), " to ", std::numeric_limits<T>::max());
+  }
+
+  const json& object_;
+  std::string path_;
+  std::set<std::string> known_;
+};
+
+lsh::SelectorParams selector_from(const json& object) {
+  Fields fields(object, "selector");
+  std::string kind = "all";
+  lsh::TopKParams top_k;
+  lsh::LshParams lsh;
+  fields.read("kind", kind);
+  lsh::SelectorParams params;
+  if (kind == "topk") {
+    fields.read("budget", top_k.budget);
+    params = top_k;
+  } else if (kind == "lsh") {
+    fields.read("lsh_bits", lsh.bits_per_table);
+    fields.read("lsh_tables", lsh.num_tables);
+    fields.read("lsh_min_collisions", lsh.min_collisions);
+    fields.read("seed", lsh.seed);
+    params = lsh;
+  } else {
+    TANDEM_CHECK(kind == "all", invalid_argument, "selector.kind is '", kind, "'; allowed: all, topk, lsh");
+    params = lsh::SelectAllParams{};
+  }
+  fields.reject_others();
+  return params;
+}
+
+struct SelectorJson {
+  json operator()(const lsh::SelectAllParams&) const { return {{"kind", "all"}}; }
+  json operator()(const lsh::TopKParams& p) const { return {{"kind", "topk"}, {"budget", p.budget}}; }
+  json operator()(const lsh::LshParams& p) const {
+    return {{"kind", "lsh"},
+            {"lsh_bits", p.bits_per_table},
+            {"lsh_tables", p.num_tables},
+            {"lsh_min_collisions", p.min_collisions},
+            {"seed", p.seed}};
+  }
+};
+
+}  // namespace
+
+Config config_from_json(const std::string& text) {
+  const json object = json::parse(text, nullptr, false);
+  TANDEM_CHECK(!object.is_discarded(), invalid_argument, "config is not JSON: ", text.substr(0, 60));
+  Fields fields(object, "config");
+  Config config;
+  fields.read("n_layers", config.shape.num_layers);
+  fields.read("n_q_heads", config.shape.num_q_heads);
+  fields.read("n_kv_heads", config.shape.num_kv_heads);
+  fields.read("head_dim_k", config.shape.head_dim_k);
+  fields.read("head_dim_v", config.shape.head_dim_v);
+  fields.read("scale", config.shape.scale);
+  fields.read("softcap", config.shape.softcap);
+  fields.read("sink_tokens", config.window.sink_tokens);
+  fields.read("local_tokens", config.window.local_tokens);
+  fields.read("window_dtype", config.window.dtype);
+  fields.read("host_dtype", config.host_dtype);
+  fields.read("n_threads", config.num_workers);
+  fields.read("max_tokens", config.max_tokens);
+  fields.read("host_memory_bytes", config.host_memory_bytes);
+  fields.read("topology", config.topology);
+  if (fields.find("isa") != nullptr) fields.read("isa", config.isa.emplace());
+  if (const json* selector = fields.find("selector")) config.selector = selector_from(*selector);
+  fields.reject_others();
+  config.shape = resolved(config.shape);
+  return config;
+}
+
+std::string config_to_json(const Config& config) {
+  json object = {{"n_layers", config.shape.num_layers},
+                 {"n_q_heads", config.shape.num_q_heads},
+                 {"n_kv_heads", config.shape.num_kv_heads},
+                 {"head_dim_k", config.shape.head_dim_k},
+                 {"head_dim_v", config.shape.head_dim_v},
+                 {"scale", config.shape.scale},
+                 {"softcap", config.shape.softcap},
+                 {"sink_tokens", config.window.sink_tokens},
+                 {"local_tokens", config.window.local_tokens},
+                 {"window_dtype", to_string(config.window.dtype)},
+                 {"host_dtype", to_string(config.host_dtype)},
+                 {"n_threads", config.num_workers},
+                 {"max_tokens", config.max_tokens},
+                 {"host_memory_bytes", config.host_memory_bytes},
+                 {"topology", config.topology},
+                 {"selector", std::visit(SelectorJson{}, config.selector)}};
+  if (config.isa) object["isa"] = *config.isa;
+  return object.dump();
+}
+
+}  // namespace tandem

@@ -1,0 +1,315 @@
+// One attention step of one layer: stages 3 to 7 of runtime/README.md, in order.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "cpu/dense_attention.h"
+#include "cpu/sparse_attention.h"
+#include "runtime/base/error.h"
+#include "runtime/request_check.h"
+#include "runtime/runtime.h"
+
+namespace tandem {
+namespace {
+
+constexpr gpu::Stream kStream{};
+// Query vectors that read a block of rows together: enough that decoding a row costs little, few enough that their
+// scores and sums stay in the second-level cache.
+constexpr int kVectorsPerTask = 64;
+
+/// Some queries of one sequence, one KV head: the unit of work.
+struct Task {
+  const LayerState* layer;
+  const lsh::Selector* selector;
+  std::int64_t head;
+  std::int64_t first_row;       ///< of the queries in the request's tensors
+  std::int64_t first_position;  ///< of the first query
+  int num_queries;
+};
+
+/// What all tasks of one call share.
+struct StepContext {
+  const AttendRequest& request;
+  const Config& config;
+  const cpu::Kernels& kernels;
+  gpu::Device& device;
+};
+
+void check(const AttendRequest& request, const AttentionShape& shape) {
+  const std::int64_t queries = check_counts("n_queries", request.sequences, request.num_queries);
+  TANDEM_CHECK(request.use_window || request.use_host, invalid_argument,
+               "parts selects neither TD_PART_STATIC nor TD_PART_DYNAMIC");
+  TANDEM_CHECK(request.sliding_window >= 0, invalid_argument, "sliding_window is ", request.sliding_window,
+               "; it must be 0 (none) or positive");
+  check_finite_tensor(request.q, {"q", queries, shape.num_q_heads, shape.head_dim_k});
+  const MutableTensorView& out = request.out;
+  check_tensor({out.data, out.dtype, out.tokens, out.heads, out.dim, out.token_stride, out.head_stride},
+               {"out", queries, shape.num_q_heads, shape.head_dim_v});
+  for (std::int32_t h = 0; h < shape.num_q_heads; ++h) {
+    TANDEM_CHECK(request.sinks == nullptr || !std::isnan(request.sinks[h]), invalid_argument, "sinks[", h, "] is NaN");
+    TANDEM_CHECK(request.alibi == nullptr || std::isfinite(request.alibi[h]), invalid_argument, "alibi[", h, "] is ",
+                 request.alibi[h], "; it must be finite");
+  }
+}
+
+/// Loads the task's queries as scaled, padded fp32 vectors.
+cpu::QueryBlock load_queries(const StepContext& step, const Task& task, WorkerScratch& scratch) {
+  const AttentionShape& shape = step.config.shape;
+  const int group = shape.group_size();
+  const std::int64_t padded_k = cpu::padded(shape.head_dim_k);
+  scratch.queries.assign(static_cast<std::size_t>(task.num_queries * group * padded_k), 0.f);
+  scratch.positions.resize(static_cast<std::size_t>(task.num_queries));
+  float* vector = scratch.queries.data();
+  for (int i = 0; i < task.num_queries; ++i) {
+    scratch.positions[static_cast<std::size_t>(i)] = task.first_position + i;
+    for (int h = 0; h < group; ++h, vector += padded_k) {
+      load_f32(step.request.q.dtype, step.request.q.row(task.first_row + i, task.head * group + h), vector,
+               shape.head_dim_k);
+      for (std::int32_t d = 0; d < shape.head_dim_k; ++d) vector[d] *= shape.scale;
+    }
+  }
+  return {scratch.queries.data(), scratch.positions.data(), task.num_queries, group};
+}
+
+PartialAttention partial_in(std::vector<float>& out, std::vector<float>& lse, std::int64_t rows, std::int64_t dim) {
+  out.resize(static_cast<std::size_t>(rows * dim));
+  lse.resize(static_cast<std::size_t>(rows));
+  return {out.data(), lse.data(), rows, dim};
+}
+
+std::int64_t positions_between(std::int64_t first, std::int64_t last) noexcept {
+  return std::max<std::int64_t>(0, last - first);
+}
+
+/// Stage 3: the window's partial.
+void attend_window(const StepContext& step, const Task& task, const cpu::QueryBlock& queries,
+                   const cpu::LogitRule& logits, PartialAttention result, StepStats& stats) {
+  Stopwatch watch;
+  const gpu::WindowView window = task.layer->window.view(task.head);
+  const gpu::WindowAttention work{window, queries, logits, result};
+  step.device.window_attention({&work, 1}, kStream);
+  step.device.wait(kStream);
+  std::int64_t most = 0;
+  for (int i = 0; i < queries.num_queries; ++i) {
+    const std::int64_t end = std::min(window.end, queries.positions[i] + 1);
+    const std::int64_t first = logits.first_visible(queries.positions[i]);
+    const std::int64_t rows = positions_between(first, std::min(window.sinks, end)) +
+                              positions_between(std::max(first, window.local_begin), end);
+    stats.rows_window += rows;
+    stats.keys_attended += rows * queries.group_size;
+    most = std::max(most, rows);
+  }
+  stats.trace[Stage::window].us += watch.lap_us();
+  stats.trace[Stage::window].bytes += most * window.layout.kv_bytes;
+}
+
+/// Rows of the store that a query at `position` may see.
+struct VisibleRows {
+  std::int64_t begin;
+  std::int64_t end;
+  [[nodiscard]] std::int64_t count() const noexcept { return positions_between(begin, end); }
+};
+
+VisibleRows visible_rows(const cpu::KvStore& store, std::int64_t sinks, const cpu::LogitRule& logits,
+                         std::int64_t position) {
+  return {std::max<std::int64_t>(0, logits.first_visible(position) - sinks),
+          std::min(store.size(), position + 1 - sinks)};
+}
+
+/// Stage 5 and 6 without a selection: every visible row, all queries in one pass.
+void attend_host_exactly(const StepContext& step, const Task& task, const cpu::QueryBlock& queries,
+                         const cpu::LogitRule& logits, WorkerScratch& scratch, PartialAttention result,
+                         StepStats& stats) {
+  Stopwatch watch;
+  const cpu::KvStore& store = task.layer->heads[static_cast<std::size_t>(task.head)].store;
+  const std::int64_t sinks = task.layer->window.sinks();
+  const std::int64_t rows =
+      cpu::dense_attention(step.kernels, store, sinks, queries, logits, scratch.attention, result);
+  for (int i = 0; i < queries.num_queries; ++i) {
+    const std::int64_t visible = visible_rows(store, sinks, logits, queries.positions[i]).count();
+    stats.rows_host += visible;
+    stats.rows_gathered += visible;
+    stats.keys_attended += visible * queries.group_size;
+  }
+  stats.trace[Stage::attend].us += watch.lap_us();
+  stats.trace[Stage::attend].bytes += rows * store.layout().kv_bytes;
+}
+
+/// Stage 5 and 6, one query token at a time: select rows for the group, then gather them once for all its heads.
+void attend_host_selected(const StepContext& step, const Task& task, const cpu::QueryBlock& queries,
+                          const cpu::LogitRule& logits, WorkerScratch& scratch, PartialAttention result,
+                          StepStats& stats) {
+  const HeadState& head = task.layer->heads[static_cast<std::size_t>(task.head)];
+  const std::int64_t sinks = task.layer->window.sinks();
+  const std::int64_t padded_k = cpu::padded(step.config.shape.head_dim_k);
+  const int group = queries.group_size;
+  for (int i = 0; i < queries.num_queries; ++i) {
+    Stopwatch watch;
+    const cpu::QueryBlock query{queries.q + i * group * padded_k, queries.positions + i, 1, group};
+    const VisibleRows visible = visible_rows(head.store, sinks, logits, queries.positions[i]);
+    head.index.select({step.kernels, head.store, query, logits, sinks, visible.begin, visible.end}, scratch.select,
+                      scratch.selection);
+    stats.trace[Stage::select].us += watch.lap_us();
+    const PartialAttention rows{result.out + i * group * result.dim, result.lse + i * group, group, result.dim};
+    cpu::sparse_attention(step.kernels, head.store, sinks, scratch.selection, query, logits, scratch.attention, rows,
+                          scratch.lse_variance.data() + i * group);
+    const auto gathered = static_cast<std::int64_t>(scratch.selection.rows.size());
+    stats.rows_host += visible.count();
+    stats.rows_gathered += gathered;
+    for (const std::uint64_t mask : scratch.selection.head_mask) stats.keys_attended += std::popcount(mask);
+    stats.trace[Stage::select].bytes += scratch.selection.bytes_read;
+    stats.trace[Stage::attend].bytes += gathered * head.store.layout().kv_bytes;
+    stats.trace[Stage::attend].us += watch.lap_us();
+  }
+}
+
+/// Sum over vectors of the standard error of the merged lse: the host part's own, times its share of the mass.
+double sum_of_lse_errors(ConstPartialAttention host, ConstPartialAttention merged, const std::vector<float>& variance) {
+  double sum = 0;
+  for (std::int64_t v = 0; v < host.rows; ++v) {
+    if (std::isinf(host.lse[v])) continue;
+    const double share = std::exp(static_cast<double>(host.lse[v]) - merged.lse[v]);
+    sum += share * std::sqrt(static_cast<double>(variance[static_cast<std::size_t>(v)]));
+  }
+  return sum;
+}
+
+/// The caller's out and lse from the merged partial.
+void write_results(const StepContext& step, const Task& task, int group, ConstPartialAttention merged) {
+  for (int i = 0; i < task.num_queries; ++i) {
+    for (int h = 0; h < group; ++h) {
+      const std::int64_t v = std::int64_t{i} * group + h;
+      const std::int64_t q_head = task.head * group + h;
+      store_f32(step.request.out.dtype, merged.out + v * merged.dim, step.request.out.row(task.first_row + i, q_head),
+                merged.dim);
+      if (step.request.lse != nullptr) {
+        step.request.lse[(task.first_row + i) * step.config.shape.num_q_heads + q_head] = merged.lse[v];
+      }
+    }
+  }
+}
+
+StepStats run_task(const StepContext& step, const Task& task, WorkerScratch& scratch) {
+  StepStats stats;
+  const int group = step.config.shape.group_size();
+  const std::int64_t dim_v = step.config.shape.head_dim_v;
+  const cpu::QueryBlock queries = load_queries(step, task, scratch);
+  const std::int64_t vectors = queries.num_vectors();
+  const cpu::LogitRule logits{step.config.shape.softcap,
+                              step.request.alibi == nullptr ? nullptr : step.request.alibi + task.head * group,
+                              step.request.sliding_window};
+  const PartialAttention merged = partial_in(scratch.out, scratch.lse, vectors, dim_v);
+  const PartialAttention host = partial_in(scratch.host_out, scratch.host_lse, vectors, dim_v);
+  scratch.lse_variance.assign(static_cast<std::size_t>(vectors), 0.f);
+
+  set_empty(merged);
+  if (step.request.use_window) attend_window(step, task, queries, logits, merged, stats);
+  set_empty(host);
+  if (step.request.use_host) {
+    const bool exact = step.request.exact || task.selector->selects_all();
+    (exact ? attend_host_exactly : attend_host_selected)(step, task, queries, logits, scratch, host, stats);
+  }
+  Stopwatch watch;
+  step.device.merge_state(merged, as_const(host), kStream);
+  if (step.request.sinks != nullptr) {
+    for (int i = 0; i < task.num_queries; ++i) {
+      merge_sinks({merged.out + i * group * dim_v, merged.lse + i * group, group, dim_v},
+                  step.request.sinks + task.head * group);
+    }
+  }
+  stats.lse_error = sum_of_lse_errors(as_const(host), as_const(merged), scratch.lse_variance);
+  write_results(step, task, group, as_const(merged));
+  stats.trace[Stage::merge].us += watch.lap_us();
+  stats.trace[Stage::merge].bytes += vectors * (dim_v + 1) * 4;
+  for (int i = 0; i < task.num_queries; ++i) {
+    const std::int64_t position = queries.positions[i];
+    stats.keys_visible += (position + 1 - logits.first_visible(position)) * group;
+  }
+  return stats;
+}
+
+std::vector<Task> plan(const AttendRequest& request, const SequenceLock& sequences, const AttentionShape& shape) {
+  const int queries_per_task = std::max(1, kVectorsPerTask / shape.group_size());
+  std::vector<Task> tasks;
+  std::int64_t first_row = 0;
+  for (std::size_t s = 0; s < sequences.size(); ++s) {
+    LayerState& layer = sequences[s].layer(request.layer);
+    const std::int64_t queries = request.num_queries[s];
+    TANDEM_CHECK(queries <= layer.length(), invalid_argument, "n_queries[", s, "] is ", queries, "; sequence ",
+                 sequences[s].id(), " holds ", layer.length(), " tokens in layer ", request.layer,
+                 ", and queries belong to its last tokens");
+    for (std::int64_t begin = 0; begin < queries; begin += queries_per_task) {
+      const auto count = static_cast<int>(std::min<std::int64_t>(queries_per_task, queries - begin));
+      for (std::int32_t head = 0; head < shape.num_kv_heads; ++head) {
+        tasks.push_back(
+            {&layer, &sequences[s].selector(), head, first_row + begin, layer.length() - queries + begin, count});
+      }
+    }
+    first_row += queries;
+  }
+  return tasks;
+}
+
+/// True when a merged lse of this call is an estimate whose error nothing bounds.
+bool lacks_error_estimate(const AttendRequest& request, const std::vector<Task>& tasks) {
+  if (!request.use_window || !request.use_host) return true;
+  return !request.exact &&
+         std::any_of(tasks.begin(), tasks.end(), [](const Task& t) { return !t.selector->estimates_error(); });
+}
+
+}  // namespace
+
+double Runtime::extend_indexes(const SequenceLock& sequences, std::int32_t layer) {
+  std::vector<HeadState*> behind;
+  std::vector<int> nodes;
+  for (std::size_t s = 0; s < sequences.size(); ++s) {
+    LayerState& state = sequences[s].layer(layer);
+    for (std::size_t head = 0; head < state.heads.size(); ++head) {
+      if (!state.heads[head].index.lacks_rows_of(state.heads[head].store)) continue;
+      behind.push_back(&state.heads[head]);
+      nodes.push_back(state.window.node_of(static_cast<std::int64_t>(head)));
+    }
+  }
+  if (behind.empty()) return 0.0;
+  std::vector<double> us(behind.size());
+  workers_.run(nodes, [&](std::int64_t i) {
+    const ScratchPool::Lease scratch(scratch_);
+    HeadState& head = *behind[static_cast<std::size_t>(i)];
+    Stopwatch watch;
+    head.index.extend(kernels_, head.store, (*scratch).select);
+    us[static_cast<std::size_t>(i)] = watch.lap_us();
+    head.index_us += us[static_cast<std::size_t>(i)];
+  });
+  double total = 0;
+  for (const double x : us) total += x;
+  return total;
+}
+
+StepStats Runtime::attend(const AttendRequest& request) {
+  Stopwatch watch;
+  check_layer(request.layer);
+  check(request, config_.shape);
+  const SequenceLock sequences(find(request.sequences));
+  const std::vector<Task> tasks = plan(request, sequences, config_.shape);
+  StepStats total;
+  if (request.use_host && !request.exact) total.trace[Stage::index].us = extend_indexes(sequences, request.layer);
+
+  const StepContext step{request, config_, kernels_, *device_};
+  std::vector<int> nodes(tasks.size());
+  std::transform(tasks.begin(), tasks.end(), nodes.begin(),
+                 [](const Task& t) { return t.layer->window.node_of(t.head); });
+  std::vector<StepStats> parts(tasks.size());
+  workers_.run(nodes, [&](std::int64_t i) {
+    const ScratchPool::Lease scratch(scratch_);
+    parts[static_cast<std::size_t>(i)] = run_task(step, tasks[static_cast<std::size_t>(i)], *scratch);
+  });
+  for (const StepStats& part : parts) total += part;  // in the order of the plan, so that sums keep their bits
+  const std::int64_t vectors = request.q.tokens * config_.shape.num_q_heads;
+  total.lse_error = lacks_error_estimate(request, tasks)
+                        ? -1.0
+                        : total.lse_error / std::max<double>(1.0, static_cast<double>(vectors));
+  total.total_us = watch.lap_us();
+  return total;
+}
+
+}  // namespace tandem

@@ -1,0 +1,145 @@
+#include "runtime/runtime.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "gpu/host/host_device.h"
+#include "runtime/base/error.h"
+
+namespace tandem {
+namespace {
+
+Config checked(Config config) {
+  config.shape = resolved(config.shape);
+  validate(config);
+  return config;
+}
+
+numa::Topology topology_of(const Config& config) {
+  return config.topology.empty() ? numa::Topology::detect() : numa::Topology::synthetic(config.topology);
+}
+
+std::int64_t memory_limit(const Config& config, const numa::Topology& topology) {
+  return config.host_memory_bytes > 0 ? config.host_memory_bytes : topology.memory_limit_bytes() / 5 * 4;
+}
+
+}  // namespace
+
+Runtime::Runtime(const Config& config)
+    : config_(checked(config)),
+      topology_(topology_of(config_)),
+      ledger_(memory_limit(config_, topology_)),
+      kernels_(cpu::kernels_for(cpu::choose_isa(config_.isa))),
+      workers_(topology_, config_.num_workers),
+      placement_{topology_.num_nodes(), config_.shape.num_kv_heads},
+      device_(std::make_unique<gpu::HostDevice>(kernels_, topology_, ledger_)),
+      window_layout_(cpu::RowLayout::of(config_.shape, config_.window.dtype)),
+      host_layout_(cpu::RowLayout::of(config_.shape, config_.host_dtype)),
+      selector_(std::make_shared<const lsh::Selector>(config_.selector, config_.shape.head_dim_k)) {
+  for (int node = 0; node < topology_.num_nodes(); ++node) {
+    page_pools_.push_back(std::make_unique<cpu::PagePool>(topology_, node, host_layout_.page_bytes(), ledger_));
+  }
+}
+
+std::vector<LayerState> Runtime::empty_layers(std::uint64_t id, const lsh::Selector& selector) {
+  std::vector<LayerState> layers;
+  for (std::int32_t l = 0; l < config_.shape.num_layers; ++l) {
+    std::vector<int> nodes;
+    std::vector<HeadState> heads;
+    for (std::int32_t head = 0; head < config_.shape.num_kv_heads; ++head) {
+      nodes.push_back(placement_.node_of(l, static_cast<std::int64_t>(id), head));
+      heads.push_back({cpu::KvStore(host_layout_, *page_pools_[static_cast<std::size_t>(nodes.back())]),
+                       lsh::HeadIndex(selector, ledger_)});
+    }
+    layers.push_back({gpu::WindowCache(*device_, window_layout_, config_.window, nodes), std::move(heads)});
+  }
+  return layers;
+}
+
+std::uint64_t Runtime::insert(std::shared_ptr<const lsh::Selector> selector, std::uint64_t id,
+                              std::vector<LayerState> layers) {
+  auto sequence = std::make_shared<Sequence>(id, std::move(selector), std::move(layers));
+  const std::lock_guard lock(mutex_);
+  sequences_.emplace(id, std::move(sequence));
+  return id;
+}
+
+std::vector<std::shared_ptr<Sequence>> Runtime::find(std::span<const std::uint64_t> ids) {
+  std::vector<std::shared_ptr<Sequence>> found;
+  found.reserve(ids.size());
+  const std::lock_guard lock(mutex_);
+  for (const std::uint64_t id : ids) {
+    const auto it = sequences_.find(id);
+    TANDEM_CHECK(it != sequences_.end(), invalid_state, "sequence ", id, " does not exist or was destroyed");
+    found.push_back(it->second);
+  }
+  return found;
+}
+
+void Runtime::check_layer(std::int32_t layer) const {
+  TANDEM_CHECK(layer >= 0 && layer < config_.shape.num_layers, invalid_argument, "layer is ", layer, "; allowed: 0 to ",
+               config_.shape.num_layers - 1);
+}
+
+std::uint64_t Runtime::create_sequence() {
+  std::uint64_t id = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    id = next_id_++;
+  }
+  return insert(selector_, id, empty_layers(id, *selector_));
+}
+
+void Runtime::destroy_sequence(std::uint64_t id) {
+  const SequenceLock lock(find({&id, 1}));  // refuses while another call uses it
+  const std::lock_guard guard(mutex_);
+  sequences_.erase(id);
+}
+
+std::uint64_t Runtime::fork_sequence(std::uint64_t id, std::int64_t length,
+                                     const std::optional<lsh::SelectorParams>& selector) {
+  const SequenceLock lock(find({&id, 1}));
+  Sequence& source = lock[0];
+  std::int64_t shortest = source.layer(0).length();
+  for (std::int32_t l = 1; l < source.num_layers(); ++l) shortest = std::min(shortest, source.layer(l).length());
+  if (length == -1) length = shortest;
+  TANDEM_CHECK(length >= 0 && length <= shortest, invalid_argument, "n_tokens is ", length, "; allowed: 0 to ",
+               shortest, " (the tokens that every layer of sequence ", id, " holds), or -1 for all");
+  auto chosen =
+      selector ? std::make_shared<const lsh::Selector>(*selector, config_.shape.head_dim_k) : source.shared_selector();
+  auto layers = source.fork_layers(length, *chosen, ledger_);
+  std::uint64_t copy = 0;
+  {
+    const std::lock_guard guard(mutex_);
+    copy = next_id_++;
+  }
+  return insert(std::move(chosen), copy, std::move(layers));
+}
+
+void Runtime::truncate_sequence(std::uint64_t id, std::int64_t length) {
+  const SequenceLock lock(find({&id, 1}));
+  Sequence& sequence = lock[0];
+  for (std::int32_t l = 0; l < sequence.num_layers(); ++l) {
+    TANDEM_CHECK(length >= 0 && length <= sequence.layer(l).length(), invalid_argument, "n_tokens is ", length,
+                 "; allowed: 0 to ", sequence.layer(l).length(), ", the length of sequence ", id, " in layer ", l);
+  }
+  sequence.truncate(length);
+}
+
+SequenceInfo Runtime::query_sequence(std::uint64_t id, std::int32_t layer) {
+  check_layer(layer);
+  const SequenceLock lock(find({&id, 1}));
+  const LayerState& state = lock[0].layer(layer);
+  SequenceInfo info;
+  info.length = state.length();
+  info.window_rows = state.window.held();
+  info.host_rows = state.window.evicted();
+  for (const HeadState& head : state.heads) {
+    info.kv_bytes += head.store.size() * head.store.layout().kv_bytes;
+    info.index_bytes += head.index.bytes();
+    info.index_us += head.index_us;
+  }
+  return info;
+}
+
+}  // namespace tandem

@@ -1,0 +1,76 @@
+#include "runtime/sequence.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "runtime/base/error.h"
+
+namespace tandem {
+namespace {
+
+/// Host rows left when a layer keeps its first `length` tokens.
+std::int64_t host_rows_at(const LayerState& layer, std::int64_t length) noexcept {
+  return std::clamp<std::int64_t>(length - layer.window.sinks(), 0, layer.window.evicted());
+}
+
+}  // namespace
+
+std::vector<LayerState> Sequence::fork_layers(std::int64_t length, const lsh::Selector& selector,
+                                              numa::MemoryLedger& ledger) {
+  const bool same_selector = &selector == selector_.get();
+  std::vector<LayerState> copies;
+  copies.reserve(layers_.size());
+  for (const LayerState& layer : layers_) {
+    LayerState copy{layer.window.fork(length, gpu::Stream{}), {}};
+    copy.heads.reserve(layer.heads.size());
+    for (const HeadState& head : layer.heads) {
+      const std::int64_t rows = copy.window.evicted();
+      copy.heads.push_back({head.store.fork(rows),
+                            same_selector ? head.index.fork(rows) : lsh::HeadIndex(selector, ledger),
+                            same_selector ? head.index_us : 0.0});
+    }
+    copies.push_back(std::move(copy));
+  }
+  return copies;
+}
+
+void Sequence::truncate(std::int64_t length) {
+  // Everything that can fail happens on the side first.
+  struct Cut {
+    HeadState* head;
+    cpu::KvStore store;
+    lsh::HeadIndex index;
+  };
+  std::vector<Cut> cuts;
+  for (LayerState& layer : layers_) {
+    const std::int64_t rows = host_rows_at(layer, length);
+    if (rows == layer.window.evicted()) continue;
+    for (HeadState& head : layer.heads) cuts.push_back({&head, head.store.fork(rows), head.index.fork(rows)});
+  }
+  for (Cut& cut : cuts) {
+    cut.head->store = std::move(cut.store);
+    cut.head->index = std::move(cut.index);
+  }
+  for (LayerState& layer : layers_) layer.window.truncate(length);
+}
+
+SequenceLock::SequenceLock(std::vector<std::shared_ptr<Sequence>> sequences) {
+  auto sorted = sequences;
+  std::sort(sorted.begin(), sorted.end());
+  const auto twice = std::adjacent_find(sorted.begin(), sorted.end());
+  TANDEM_CHECK(twice == sorted.end(), invalid_argument, "seqs lists sequence ", (*twice)->id(), " twice");
+  sequences_.reserve(sequences.size());
+  for (auto& sequence : sequences) {
+    if (sequence->busy_.exchange(true, std::memory_order_acquire)) {
+      for (auto& held : sequences_) held->busy_.store(false, std::memory_order_release);
+      fail(ErrorCode::invalid_state, "sequence ", sequence->id(), " is in use by another call; one call at a time");
+    }
+    sequences_.push_back(std::move(sequence));
+  }
+}
+
+SequenceLock::~SequenceLock() {
+  for (auto& sequence : sequences_) sequence->busy_.store(false, std::memory_order_release);
+}
+
+}  // namespace tandem

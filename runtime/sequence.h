@@ -1,0 +1,72 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "cpu/kv_store.h"
+#include "gpu/window_cache.h"
+#include "lsh/selector.h"
+
+namespace tandem {
+
+/// The host tier of one (sequence, layer, kv_head): rows that left the window, in order; row r is position sinks + r.
+struct HeadState {
+  cpu::KvStore store;
+  lsh::HeadIndex index;
+  double index_us = 0;  ///< worker time that the index has taken
+};
+
+/// One layer of a sequence. Every token is either in the window or, in every head, in the store.
+struct LayerState {
+  gpu::WindowCache window;
+  std::vector<HeadState> heads;
+
+  [[nodiscard]] std::int64_t length() const noexcept { return window.length(); }
+};
+
+/// Owns the state of one sequence. One call at a time: see SequenceLock.
+class Sequence {
+ public:
+  Sequence(std::uint64_t id, std::shared_ptr<const lsh::Selector> selector, std::vector<LayerState> layers)
+      : id_(id), selector_(std::move(selector)), layers_(std::move(layers)) {}
+
+  [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
+  [[nodiscard]] const lsh::Selector& selector() const noexcept { return *selector_; }
+  [[nodiscard]] const std::shared_ptr<const lsh::Selector>& shared_selector() const noexcept { return selector_; }
+  [[nodiscard]] LayerState& layer(std::int32_t i) noexcept { return layers_[static_cast<std::size_t>(i)]; }
+  [[nodiscard]] std::int32_t num_layers() const noexcept { return static_cast<std::int32_t>(layers_.size()); }
+
+  /// The state of a fork at `length` tokens. Index states are shared when `selector` is this sequence's own, and empty
+  /// otherwise. Throws Error(out_of_memory).
+  [[nodiscard]] std::vector<LayerState> fork_layers(std::int64_t length, const lsh::Selector& selector,
+                                                    numa::MemoryLedger& ledger);
+  /// Forgets the tokens from `length` on in every layer. Throws Error(out_of_memory), and then nothing changed.
+  void truncate(std::int64_t length);
+
+ private:
+  friend class SequenceLock;
+  const std::uint64_t id_;
+  std::shared_ptr<const lsh::Selector> selector_;
+  std::vector<LayerState> layers_;
+  std::atomic<bool> busy_{false};
+};
+
+/// Exclusive use of some sequences for one call. A sequence that another call holds is an error, not a wait.
+class SequenceLock {
+ public:
+  /// Throws Error(invalid_state) naming the busy sequence, Error(invalid_argument) for one that is listed twice.
+  explicit SequenceLock(std::vector<std::shared_ptr<Sequence>> sequences);
+  ~SequenceLock();
+  SequenceLock(const SequenceLock&) = delete;
+  SequenceLock& operator=(const SequenceLock&) = delete;
+
+  [[nodiscard]] Sequence& operator[](std::size_t i) const noexcept { return *sequences_[i]; }
+  [[nodiscard]] std::size_t size() const noexcept { return sequences_.size(); }
+
+ private:
+  std::vector<std::shared_ptr<Sequence>> sequences_;
+};
+
+}  // namespace tandem
