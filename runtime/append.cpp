@@ -49,7 +49,9 @@ StepStats Runtime::append(const AppendRequest& request) {
   Stopwatch watch;
   check_layer(request.layer);
   check(request, config_.shape);
-  const SequenceLock sequences(find(request.sequences));
+  const LeasePool<StepBuffers>::Lease buffers(step_buffers_);
+  find(request.sequences, buffers->sequences);
+  const SequenceLock sequences(buffers->sequences);
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     const std::int64_t length = sequences[i].layer(request.layer).length();
     TANDEM_CHECK(length + request.num_tokens[i] <= config_.max_tokens, invalid_argument, "n_tokens[", i, "] is ",
@@ -61,8 +63,8 @@ StepStats Runtime::append(const AppendRequest& request) {
     for (HeadState& head : layer.heads) head.store.reserve(layer.window.evictions_for(request.num_tokens[i]));
   }
   StepStats stats;
-  const ScratchPool::Lease scratch(scratch_);
-  (*scratch).page.reserve(static_cast<std::size_t>(host_layout_.page_bytes()));
+  const LeasePool<WorkerScratch>::Lease scratch(scratch_);
+  scratch->page.reserve(static_cast<std::size_t>(host_layout_.page_bytes()));
   std::int64_t first = 0;
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     const std::int64_t n = request.num_tokens[i];
