@@ -124,6 +124,7 @@ Json mean_over_layers(const std::vector<Json>& layers) {
   for (const auto& [name, first] : layers.front().items()) {
     if (name == "layer") continue;
     std::vector<Json> values;
+    values.reserve(layers.size());
     for (const Json& layer : layers) values.push_back(layer.value(name, Json(nullptr)));
     if (first.is_object()) {
       result[name] = mean_over_layers(values);
