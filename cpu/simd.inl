@@ -39,9 +39,6 @@ inline Vec log(Vec x) { return xsimd::log(x); }
 inline Vec log1p(Vec x) { return xsimd::log1p(x); }
 inline Vec tanh(Vec x) { return xsimd::tanh(x); }
 inline Vec acos(Vec x) { return xsimd::acos(x); }
-/// Lane r of the result is the sum over the lanes of x[r].
-inline Vec sum_each(const Vec* x) { return xsimd::haddp(x); }
-
 inline float max_lane(Vec x) {
   alignas(64) float lanes[kLanes];
   store(lanes, x);
@@ -59,6 +56,18 @@ inline Vec load_f16(const std::byte* p) {
   return Vec(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
 }
 inline std::uint32_t positive_mask(Vec x) { return _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GT_OQ); }
+/// Sums of the lanes of eight vectors.
+inline __m256 sum_each_of_8(const Vec* x) {
+  xsimd::batch<float, xsimd::avx2> folded[8];
+  for (int r = 0; r < 8; ++r) {
+    folded[r] = _mm256_add_ps(_mm512_castps512_ps256(x[r]), _mm512_extractf32x8_ps(x[r], 1));
+  }
+  return xsimd::haddp(folded);
+}
+/// Lane r of the result is the sum over the lanes of x[r]. (xsimd 8.1's haddp for AVX-512 mixes up the rows.)
+inline Vec sum_each(const Vec* x) {
+  return Vec(_mm512_insertf32x8(_mm512_castps256_ps512(sum_each_of_8(x)), sum_each_of_8(x + 8), 1));
+}
 #else
 inline Vec load_bf16(const std::byte* p) {
   const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
@@ -70,6 +79,8 @@ inline Vec load_f16(const std::byte* p) {
 inline std::uint32_t positive_mask(Vec x) {
   return static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_GT_OQ)));
 }
+/// Lane r of the result is the sum over the lanes of x[r].
+inline Vec sum_each(const Vec* x) { return xsimd::haddp(x); }
 #endif
 
 #else  // scalar

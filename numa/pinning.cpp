@@ -34,6 +34,7 @@ Pinning::Pinning(tbb::task_arena& arena, const Topology& topology, const Node& n
     slots_[i].before = make_bitmap();
     hwloc_bitmap_only(slots_[i].cpu.get(), static_cast<unsigned>(node.cpus[i % node.cpus.size()]));
   }
+  ready_.store(true, std::memory_order_release);
   arena.initialize();
   observer_.observe(true);
 }
@@ -46,6 +47,8 @@ Pinning::~Pinning() {
     worker_left_.wait(lock, [this] { return num_pinned_ == 0; });
   }
   observer_.observe(false);
+  // A worker that came after closing_ has used the mutex; oneTBB has waited for it, and this says so to race detectors.
+  const std::lock_guard lock(mutex_);
 }
 
 Pinning::Slot* Pinning::slot_of_this_thread() noexcept {
@@ -55,30 +58,38 @@ Pinning::Slot* Pinning::slot_of_this_thread() noexcept {
 }
 
 void Pinning::enter(bool is_worker) noexcept {
+  if (!ready_.load(std::memory_order_acquire)) return;
   if (!is_worker || exempt || refused.load(std::memory_order_relaxed)) return;
-  Slot* slot = slot_of_this_thread();
-  if (slot == nullptr) return;
+  Slot* slot = nullptr;
   {
     const std::lock_guard lock(mutex_);  // also hands over the slot from the worker that had it before
-    if (closing_) return;
+    slot = slot_of_this_thread();
+    if (slot == nullptr || closing_) return;
     ++num_pinned_;
   }
   hwloc_topology_t hwloc = topology_.native();
   slot->pinned = hwloc_get_cpubind(hwloc, slot->before.get(), HWLOC_CPUBIND_THREAD) == 0 &&
                  hwloc_set_cpubind(hwloc, slot->cpu.get(), HWLOC_CPUBIND_THREAD) == 0;
-  if (slot->pinned) return;
-  note_refusal();
-  const std::lock_guard lock(mutex_);
-  --num_pinned_;
-  worker_left_.notify_all();
+  if (!slot->pinned) {
+    note_refusal();
+    count_down();
+  }
 }
 
 void Pinning::leave(bool is_worker) noexcept {
   if (!is_worker || exempt) return;
-  Slot* slot = slot_of_this_thread();
-  if (slot == nullptr || !slot->pinned) return;
+  Slot* slot = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    slot = slot_of_this_thread();
+    if (slot == nullptr || !slot->pinned) return;
+  }
   if (hwloc_set_cpubind(topology_.native(), slot->before.get(), HWLOC_CPUBIND_THREAD) != 0) note_refusal();
   slot->pinned = false;
+  count_down();
+}
+
+void Pinning::count_down() noexcept {
   const std::lock_guard lock(mutex_);
   --num_pinned_;
   worker_left_.notify_all();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <vector>
@@ -54,9 +55,11 @@ class Pinning {
 
   void enter(bool is_worker) noexcept;
   void leave(bool is_worker) noexcept;
+  void count_down() noexcept;
   Slot* slot_of_this_thread() noexcept;
 
   const Topology topology_;
+  std::atomic<bool> ready_{false};  ///< the slots are complete; says to race detectors what observe() orders
   std::mutex mutex_;
   std::condition_variable worker_left_;
   int num_pinned_ = 0;

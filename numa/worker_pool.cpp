@@ -62,79 +62,6 @@ void run_inline(std::int64_t num_tasks, const Task& task) {
   if (first) std::rethrow_exception(first);
 }
 
-/// One call of run(): its tasks, which of its groups have ended, and the first exception. Lives on the caller's stack.
-class Job {
- public:
-  explicit Job(const Task& task) : task_(task) { num_ended_.store(0, std::memory_order_release); }
-  Job(const Job&) = delete;
-  Job& operator=(const Job&) = delete;
-  ~Job() { wait(); }  // the arenas hold pointers to this object, also when run() throws halfway
-
-  /// Runs `group` on the workers of `arena` and returns at once. `group` must stay until wait() returns.
-  void start(tbb::task_arena& arena, Group group) {
-    arena.enqueue([this, group] {
-      try {
-        run_here(group);
-      } catch (...) {  // oneTBB itself, out of memory: an exception that leaves an enqueued task ends the process
-        keep_exception();
-      }
-      const std::lock_guard lock(mutex_);
-      ++num_groups_ended_;
-      group_ended_.notify_one();  // under the lock: the waiting caller may destroy this object once it is released
-    });
-    ++num_groups_started_;
-  }
-
-  /// Runs `group` in the arena that the calling thread is in.
-  void run_here(Group group) {
-    const auto body = [this, group](const tbb::blocked_range<std::size_t>& range) {
-      for (std::size_t i = range.begin(); i < range.end(); ++i) call(group[i]);
-    };
-    tbb::parallel_for(tbb::blocked_range<std::size_t>(0, group.size(), 1), body, tbb::simple_partitioner(), context_);
-  }
-
-  /// Blocks, outside all arenas, until every group that was started has ended.
-  void wait() {
-    std::unique_lock lock(mutex_);
-    group_ended_.wait(lock, [this] { return num_groups_ended_ == num_groups_started_; });
-    (void)num_ended_.load(std::memory_order_acquire);
-  }
-
-  void rethrow_first() {
-    if (first_exception_) std::rethrow_exception(first_exception_);
-  }
-
- private:
-  void call(std::int64_t index) noexcept {
-    // What the caller wrote is seen by the task, and what the task wrote by the caller. oneTBB orders both already;
-    // this says so where race detectors, which cannot look into its library, see it.
-    (void)num_ended_.load(std::memory_order_acquire);
-    try {
-      task_(index);
-    } catch (...) {
-      keep_exception();
-    }
-    num_ended_.fetch_add(1, std::memory_order_release);
-  }
-
-  void keep_exception() noexcept {
-    const std::lock_guard lock(mutex_);
-    if (!first_exception_) first_exception_ = std::current_exception();
-  }
-
-  const Task& task_;
-  // Isolated: when the caller is a task of a oneTBB group that gets cancelled, ours still run. The trait gives every
-  // worker the rounding and denormal modes of the calling thread, so results do not depend on who runs a task.
-  tbb::task_group_context context_{tbb::task_group_context::isolated,
-                                   tbb::task_group_context::fp_settings | tbb::task_group_context::concurrent_wait};
-  std::atomic<std::int64_t> num_ended_;
-  int num_groups_started_ = 0;  // only the caller's
-  std::mutex mutex_;
-  std::condition_variable group_ended_;
-  int num_groups_ended_ = 0;
-  std::exception_ptr first_exception_;
-};
-
 /// Task indices sorted by the arena that serves them: those of arena n are [bounds[n], bounds[n + 1]).
 struct Groups {
   Groups(const std::vector<int>& node_of, std::size_t num_arenas) : indices(node_of.size()), bounds(num_arenas + 2) {
@@ -156,6 +83,106 @@ struct Groups {
 
 }  // namespace
 
+/// One call of run(): its tasks, which of its groups have ended, and the first exception. Lives on the caller's stack.
+class WorkerPool::Job {
+ public:
+  explicit Job(const Task& task) : task_(task) { published_.store(true, std::memory_order_release); }
+  Job(const Job&) = delete;
+  Job& operator=(const Job&) = delete;
+  ~Job() { wait(); }  // the arenas hold pointers to this object, also when run() throws halfway
+
+  /// Runs `group` in `arena`, with the calling thread lending a hand if there is a slot for it, and returns at the end.
+  void run_in(tbb::task_arena& arena, Group group) { arena.execute(GroupTask{this, group.data(), group.size()}); }
+
+  /// Runs `group` on the workers of `arena` and returns at once. `group` must stay until wait() returns.
+  void start_in(tbb::task_arena& arena, Group group) {
+    arena.enqueue(StartedGroupTask{{this, group.data(), group.size()}});
+    ++num_groups_started_;
+  }
+
+  /// Blocks, outside all arenas, until every group that was started has ended.
+  void wait() {
+    std::unique_lock lock(mutex_);
+    group_ended_.wait(lock, [this] { return num_groups_ended_ == num_groups_started_; });
+    (void)num_ended_.load(std::memory_order_acquire);
+  }
+
+  void rethrow_first() {
+    if (first_exception_) std::rethrow_exception(first_exception_);
+  }
+
+ private:
+  // What oneTBB hands from thread to thread. They read nothing but their own members: see acquire().
+  struct RangeTask {
+    Job* job;
+    const std::int64_t* indices;
+    void operator()(const tbb::blocked_range<std::size_t>& range) const {
+      job->call_all(indices, range.begin(), range.end());
+    }
+  };
+  struct GroupTask {
+    Job* job;
+    const std::int64_t* indices;
+    std::size_t size;
+    void operator()() const { job->run_here(indices, size); }
+  };
+  struct StartedGroupTask : GroupTask {
+    void operator()() const { job->run_started(indices, size); }
+  };
+
+  /// Sees what the caller wrote. oneTBB orders that already; this says so where race detectors, which cannot look into
+  /// its library, see it. num_ended_ does the same for what a task wrote and the caller reads. Two atomics and not one,
+  /// which would order the tasks among themselves and hide their races.
+  void acquire() const noexcept { (void)published_.load(std::memory_order_acquire); }
+
+  void call_all(const std::int64_t* indices, std::size_t begin, std::size_t end) noexcept {
+    acquire();
+    for (std::size_t i = begin; i < end; ++i) {
+      try {
+        task_(indices[i]);
+      } catch (...) {
+        keep_exception();
+      }
+      num_ended_.fetch_add(1, std::memory_order_release);
+    }
+  }
+
+  void run_here(const std::int64_t* indices, std::size_t size) {
+    acquire();
+    tbb::parallel_for(tbb::blocked_range<std::size_t>(0, size, 1), RangeTask{this, indices}, tbb::simple_partitioner(),
+                      context_);
+  }
+
+  void run_started(const std::int64_t* indices, std::size_t size) noexcept {
+    try {
+      run_here(indices, size);
+    } catch (...) {  // oneTBB itself, out of memory: an exception that leaves an enqueued task ends the process
+      keep_exception();
+    }
+    const std::lock_guard lock(mutex_);
+    ++num_groups_ended_;
+    group_ended_.notify_one();  // under the lock: the waiting caller may destroy this object once it is released
+  }
+
+  void keep_exception() noexcept {
+    const std::lock_guard lock(mutex_);
+    if (!first_exception_) first_exception_ = std::current_exception();
+  }
+
+  const Task& task_;
+  // Isolated: when the caller is a task of a oneTBB group that gets cancelled, ours still run. The trait gives every
+  // worker the rounding and denormal modes of the calling thread, so results do not depend on who runs a task.
+  tbb::task_group_context context_{tbb::task_group_context::isolated,
+                                   tbb::task_group_context::fp_settings | tbb::task_group_context::concurrent_wait};
+  std::atomic<bool> published_{false};
+  std::atomic<std::int64_t> num_ended_{0};
+  int num_groups_started_ = 0;  // only the caller's
+  std::mutex mutex_;
+  std::condition_variable group_ended_;
+  int num_groups_ended_ = 0;
+  std::exception_ptr first_exception_;
+};
+
 // oneTBB takes the least of all limits in force, so the pools of the process share one: the sum of what they need, and
 // as many threads as there would be without them for everybody else.
 struct WorkerPool::Limit {
@@ -173,7 +200,7 @@ struct WorkerPool::Limit {
     total += difference;
     std::unique_ptr<tbb::global_control> next;
     if (total > 0) {
-      const auto threads = static_cast<std::size_t>(total + tbb::info::default_concurrency());
+      const auto threads = static_cast<std::size_t>(total) + static_cast<std::size_t>(tbb::info::default_concurrency());
       next = std::make_unique<tbb::global_control>(tbb::global_control::max_allowed_parallelism, threads);
     }
     control = std::move(next);
@@ -219,11 +246,11 @@ void WorkerPool::run(const std::vector<int>& node_of, const Task& task) {
   std::size_t first = 0;
   while (groups.of(first).empty()) ++first;
   for (std::size_t n = first + 1; n < arenas_.size(); ++n) {
-    if (!groups.of(n).empty()) job.start(arenas_[n]->arena, groups.of(n));
+    if (!groups.of(n).empty()) job.start_in(arenas_[n]->arena, groups.of(n));
   }
   {
     const Pinning::Exempt exempt;
-    arenas_[first]->arena.execute([&] { job.run_here(groups.of(first)); });
+    job.run_in(arenas_[first]->arena, groups.of(first));
   }
   job.wait();
   job.rethrow_first();

@@ -35,6 +35,7 @@ class WorkerPool {
   [[nodiscard]] int workers_on(int node) const noexcept;
 
  private:
+  class Job;  // one call of run()
   struct NodeArena;
   int num_workers_ = 0;
   int num_nodes_ = 0;

@@ -43,18 +43,24 @@ Trace load_trace(const std::filesystem::path& folder);
 /// Collects a trace in memory, layer by layer, and writes it as a folder that load_trace reads.
 class TraceRecorder {
  public:
+  /// `dtype` is that of q, k and v. meta.tokens and meta.steps are not read: what is added counts. Throws
+  /// Error(invalid_argument) for an impossible shape; the add functions throw it for a layer outside meta.layers.
   TraceRecorder(const TraceMeta& meta, DType dtype);
 
   /// Rows (tokens, heads, head_dim) fp32 of prompt tokens; consecutive calls for one layer append. May be called with
-  /// any number of tokens.
+  /// any number of tokens, but not after add_step: Error(invalid_state).
   void add_prompt(std::int32_t layer, std::int64_t tokens, const float* k, const float* v);
   /// One decode step: q (num_q_heads, head_dim_k), k, v (num_kv_heads, ..), out (num_q_heads, head_dim_v), lse.
   void add_step(std::int32_t layer, const float* q, const float* k, const float* v, const float* out, const float* lse);
-  /// Writes meta.json and layer{i}.safetensors; creates the folder; Error(io) when it exists and is not empty.
+  /// Writes meta.json and layer{i}.safetensors; creates the folder; Error(io) when it exists and is not empty,
+  /// Error(invalid_state) when layers differ in length or have no prompt or step, Error(invalid_argument) for values
+  /// that are not finite in `dtype`.
   void write(const std::filesystem::path& folder) const;
 
  private:
   struct Layer;
+  [[nodiscard]] Layer& layer_at(std::int32_t layer) const;
+
   TraceMeta meta_;
   DType dtype_;
   std::vector<std::shared_ptr<Layer>> layers_;

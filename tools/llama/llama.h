@@ -24,8 +24,8 @@ struct LlamaConfig {
   float rms_norm_eps = 0.f;
   float rope_theta = 0.f;
   bool tie_word_embeddings = false;
-  std::int32_t bos_token = 0;
-  std::int32_t eos_token = 0;
+  std::int32_t bos_token = 0;  ///< -1: none
+  std::int32_t eos_token = 0;  ///< -1: none
 };
 
 /// What one layer's attention saw and gave, fp32: q (tokens, num_q_heads, head_dim), k, v (tokens, num_kv_heads,
@@ -42,7 +42,7 @@ struct AttentionUse {
   const td::Runtime& runtime;
   const td::Sequence& sequence;
   int parts = TD_PART_ALL;
-  td_stats* stats = nullptr;                             ///< summed over layers and chunks when not null
+  td_stats* stats = nullptr;  ///< added to, layer by layer (tools/llama/stats.h), when not null
   std::function<void(const AttentionRecord&)> recorder;  ///< called once per layer and chunk when set
   std::function<void(std::int64_t done)> progress;       ///< called after every chunk when set
   bool round_kv_to_f16 = false;  ///< rounds q, k and v to fp16 first, so that an fp16 trace reproduces them exactly
@@ -65,6 +65,10 @@ class Llama {
 
   /// Appends `tokens` to `use.sequence` (at its present length), attends as `use` says, in chunks of at most
   /// `chunk_tokens`, and returns the logits (vocab_size) of the last token.
+  ///
+  /// Throws tandem::Error(invalid_argument) for tokens outside the vocabulary or beyond max_positions, and
+  /// tandem::Error(invalid_state) for layers of unequal length, before anything is appended; td::Error when the
+  /// runtime refuses a call.
   std::vector<float> forward(const AttentionUse& use, const std::vector<std::int32_t>& tokens,
                              std::int64_t chunk_tokens = 512);
 
@@ -74,7 +78,7 @@ class Llama {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Threads of the BLAS library behind the matrix products.
+/// Threads of the BLAS library behind the matrix products; no effect on a BLAS other than OpenBLAS.
 void set_blas_threads(int threads);
 
 /// The model's vocabulary: token id = byte value, without BOS.

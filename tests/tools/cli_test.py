@@ -1,0 +1,353 @@
+#!/usr/bin/env python3
+"""The command line from outside: exit codes, messages, JSON fields, and a real answer of the tiny model.
+
+usage: cli_test.py TANDEM_BINARY DATA_FOLDER [unittest options]
+"""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+BINARY = DATA = None
+OK, FAILED, BAD_USAGE = 0, 1, 2
+COMMANDS = (["info"], ["generate"], ["run"], ["eval"], ["eval", "needles"], ["synth"])
+RUN_FIELDS = {"error", "lse_error", "rows_share", "bytes_per_step", "index_bytes_per_token", "build_ns_per_token", "us"}
+
+
+def tandem(*arguments, **options):
+    return subprocess.run([BINARY, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options)
+
+
+class CommandLine(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp(prefix="tandem-cli-")
+        cls.model = os.path.join(DATA, "tiny-llama")
+        cls.prompts = os.path.join(DATA, "needle_prompts.jsonl")
+        cls.trace = cls.path("trace")
+        made = tandem("synth", "--out", cls.trace, "--tokens", 700, "--kv-heads", 2, "--q-heads", 4, "--head-dim", 64,
+                      "--steps", 6, "--dtype", "f16")
+        assert made.returncode == OK, made.stderr
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder)
+
+    @classmethod
+    def path(cls, *parts):
+        return os.path.join(cls.folder, *parts)
+
+    def expect(self, exit_code, *arguments, naming=()):
+        """Runs and checks the exit code; a failure is one line on stderr that holds all of `naming`."""
+        result = tandem(*arguments)
+        self.assertEqual(result.returncode, exit_code, result.stderr)
+        if exit_code != OK:
+            self.assertRegex(result.stderr, r"\Atandem: [^\n]+\n\Z")
+        for text in naming:
+            self.assertIn(text, result.stderr)
+        return result
+
+    def copy_of_trace(self, name):
+        target = self.path(name)
+        shutil.copytree(self.trace, target)
+        return target
+
+    def write(self, name, text):
+        with open(self.path(name), "w") as file:
+            file.write(text)
+        return self.path(name)
+
+
+class Help(CommandLine):
+    def test_every_command_has_help_with_an_example(self):
+        for command in COMMANDS:
+            with self.subTest(command=command):
+                result = self.expect(OK, *command, "--help")
+                self.assertIn("Example:\n  tandem " + " ".join(command), result.stdout)
+                self.assertEqual(result.stderr, "")
+
+    def test_version(self):
+        self.assertRegex(self.expect(OK, "--version").stdout, r"tandem \d+\.\d+")
+
+    def test_common_options_are_documented(self):
+        for command in (["generate"], ["run"], ["eval", "needles"]):
+            text = self.expect(OK, *command, "--help").stdout
+            for option in ("--seed", "--threads", "--isa", "--json", "--selector", "--lsh", "--budget", "--sinks"):
+                self.assertIn(option, text)
+
+
+class BadUsage(CommandLine):
+    """Exit code 2, before any work is done; the message names option, value and what is allowed."""
+
+    def run_with(self, *arguments):
+        return ["run", "--trace", self.trace, *arguments]
+
+    def test_commands(self):
+        self.expect(BAD_USAGE)
+        self.expect(BAD_USAGE, "frobnicate")
+        self.expect(BAD_USAGE, "eval")
+        self.expect(BAD_USAGE, "run", naming=["--trace"])
+        self.expect(BAD_USAGE, "run", "--no-such-option", naming=["--no-such-option"])
+
+    def test_values(self):
+        cases = [
+            ("--selector", "best", "all, topk, lsh"),
+            ("--budget", "0", "above 0 and at most 1"),
+            ("--budget", "-0.5", "above 0 and at most 1"),
+            ("--budget", "1.5", "above 0 and at most 1"),
+            ("--budget", "nan", "above 0 and at most 1"),
+            ("--budget", "much", "above 0 and at most 1"),
+            ("--lsh", "10", "K,L"),
+            ("--lsh", "0,150", "1 to 12"),
+            ("--lsh", "13,150", "1 to 12"),
+            ("--lsh", "10,301", "1 to 300"),
+            ("--lsh", "10,0", "1 to 300"),
+            ("--lsh", "10,150,2", "K,L"),
+            ("--lsh", "ten,150", "K,L"),
+            ("--min-collisions", "3", "1 or 2"),
+            ("--isa", "sse9", "scalar, avx2, avx512"),
+            ("--threads", "-1", "0 to 4096"),
+            ("--threads", "two", "0 to 4096"),
+            ("--sinks", "-4", "from 0"),
+            ("--local", "256x", "from 0"),
+            ("--window-dtype", "int8", "f32, f16, bf16"),
+            ("--host-dtype", "f64", "f32, f16, bf16"),
+            ("--seed", "1.5", "whole number"),
+            ("--steps", "7", "at most the trace's 6"),
+            ("--layers", "0,9", "layers 0"),
+            ("--max-copies", "0", "from 1"),
+            ("--memory", "-1", "from 0"),
+        ]
+        for option, value, allowed in cases:
+            with self.subTest(option=option, value=value):
+                self.expect(BAD_USAGE, *self.run_with(option, value), naming=[option, value.split(",")[-1], allowed])
+
+    def test_generate(self):
+        model = ["generate", "--model", self.model]
+        self.expect(BAD_USAGE, *model, naming=["--prompt"])
+        self.expect(BAD_USAGE, *model, "--prompt", "a", "--needle", self.prompts + ":0", naming=["--needle"])
+        self.expect(BAD_USAGE, *model, "--prompt", "a", "--attention", "sparse", naming=["sparse", "dense"])
+        self.expect(BAD_USAGE, *model, "--needle", self.prompts, naming=["FILE:INDEX"])
+        self.expect(BAD_USAGE, *model, "--needle", self.prompts + ":99", naming=["below 20"])
+        self.expect(BAD_USAGE, *model, "--prompt", "a", "--record", self.path("r"), naming=["--record", "dense"])
+
+    def test_eval(self):
+        needles = ["eval", "needles", "--model", self.model, "--prompts", self.prompts, "--methods"]
+        for methods, naming in [("dense,best", "best"), ("topk:2", "above 0"), ("lsh:10", "K,L"), ("lsh:40,7", "1 to 12"),
+                                ("", "dense")]:
+            with self.subTest(methods=methods):
+                self.expect(BAD_USAGE, *needles, methods, naming=["--methods", naming])
+
+    def test_synth(self):
+        out = ["synth", "--out", self.path("never")]
+        self.expect(BAD_USAGE, *out, "--q-heads", "12", "--kv-heads", "8", naming=["--q-heads", "12"])
+        self.expect(BAD_USAGE, *out, "--head-dim", "63", naming=["--head-dim", "63", "even"])
+        self.expect(BAD_USAGE, *out, "--tokens", "0", naming=["--tokens"])
+        self.assertFalse(os.path.exists(self.path("never")))
+
+
+class BadFiles(CommandLine):
+    """Exit code 1; the message names the file and what is wrong with it; nothing half-written stays behind."""
+
+    def test_trace(self):
+        self.expect(FAILED, "run", "--trace", self.path("missing"), naming=["missing", "meta.json"])
+        no_layer = self.copy_of_trace("no_layer")
+        os.remove(os.path.join(no_layer, "layer0.safetensors"))
+        self.expect(FAILED, "run", "--trace", no_layer, naming=["layer0.safetensors"])
+        truncated = self.copy_of_trace("truncated")
+        layer = os.path.join(truncated, "layer0.safetensors")
+        os.truncate(layer, os.path.getsize(layer) // 2)
+        self.expect(FAILED, "run", "--trace", truncated, naming=["layer0.safetensors"])
+        bad_json = self.copy_of_trace("bad_json")
+        self.write("bad_json/meta.json", '{"T": 700,')
+        self.expect(FAILED, "run", "--trace", bad_json, naming=["meta.json"])
+        misshapen = self.copy_of_trace("misshapen")
+        with open(os.path.join(misshapen, "meta.json")) as file:
+            meta = json.load(file)
+        self.write("misshapen/meta.json", json.dumps({**meta, "T": 701}))
+        self.expect(FAILED, "run", "--trace", misshapen, naming=["layer0.safetensors"])
+
+    def test_model(self):
+        prompt = ["--prompt", "a"]
+        self.expect(FAILED, "generate", "--model", self.path("missing"), *prompt, naming=["missing"])
+        truncated = self.path("model")
+        shutil.copytree(self.model, truncated)
+        os.truncate(os.path.join(truncated, "model.safetensors"), 1000)
+        self.expect(FAILED, "generate", "--model", truncated, *prompt, naming=["model.safetensors"])
+        shutil.copy(os.path.join(self.model, "model.safetensors"), truncated)
+        self.write("model/config.json", "{}")
+        self.expect(FAILED, "generate", "--model", truncated, *prompt, naming=["config.json"])
+
+    def test_prompts(self):
+        needles = ["eval", "needles", "--model", self.model, "--prompts"]
+        self.expect(FAILED, *needles, self.path("missing.jsonl"), naming=["missing.jsonl"])
+        bad = self.write("bad.jsonl", '{"context": "a", "question": "b", "answer": "c"}\nnot json\n')
+        self.expect(FAILED, *needles, bad, naming=["bad.jsonl", "line 2"])
+        bad = self.write("field.jsonl", '{"context": "a", "question": 3, "answer": "c"}\n')
+        self.expect(FAILED, *needles, bad, naming=["question", "number", "string"])
+        self.expect(FAILED, *needles, self.write("empty.jsonl", ""), naming=["no prompts"])
+        self.expect(FAILED, "generate", "--model", self.model, "--prompt-file", self.path("missing.txt"),
+                    naming=["missing.txt"])
+
+    def test_prompt_too_long(self):
+        long = self.write("long.txt", "a" * 20000)
+        self.expect(FAILED, "generate", "--model", self.model, "--prompt-file", long, naming=["20001", "16384"])
+        prompt = {"context": "a" * 20000, "question": "b", "answer": "c"}
+        self.expect(FAILED, "eval", "needles", "--model", self.model, "--prompts",
+                    self.write("long.jsonl", json.dumps(prompt)), naming=["20003", "16384"])
+
+    def test_output(self):
+        run = ["run", "--trace", self.trace, "--json"]
+        self.expect(FAILED, *run, self.path("no", "such", "folder.json"), naming=["folder.json"])
+        self.expect(FAILED, *run, self.folder, naming=["folder"])
+        self.expect(FAILED, *run, "/proc/result.json", naming=["/proc/result.json"])
+        self.expect(FAILED, "synth", "--out", self.trace, naming=["trace", "not empty"])
+        self.expect(FAILED, "synth", "--out", self.prompts, naming=["not a folder"])
+        self.expect(FAILED, "synth", "--out", "/proc/trace", naming=["/proc/trace"])
+        self.expect(FAILED, "generate", "--model", self.model, "--prompt", "a", "--attention", "dense", "--record",
+                    self.trace, naming=["not empty"])
+        self.assertEqual([name for name in os.listdir(self.folder) if ".tmp-" in name], [])
+
+    def test_memory_limit(self):
+        self.expect(FAILED, "run", "--trace", self.trace, "--memory", "0.0001", naming=["memory"])
+
+    def test_full_disk(self):
+        with open("/dev/full", "w") as full:
+            result = subprocess.run([BINARY, "info"], stdout=full, stderr=subprocess.PIPE, text=True)
+        self.assertEqual(result.returncode, FAILED)
+        self.assertIn("standard output", result.stderr)
+
+
+class Info(CommandLine):
+    def test_json(self):
+        report = json.loads(self.expect(OK, "info", "--json", "-").stdout)
+        self.assertLessEqual({"version", "build", "isa", "machine"}, set(report))
+
+    def test_isa_is_obeyed(self):
+        self.assertEqual(json.loads(self.expect(OK, "info", "--isa", "scalar", "--json", "-").stdout)["isa"], "scalar")
+
+
+class Run(CommandLine):
+    def report(self, *arguments):
+        file = self.path("result.json")
+        self.expect(OK, "run", "--trace", self.trace, "--max-copies", 3, "--json", file, *arguments)
+        with open(file) as text:
+            return json.load(text)
+
+    def test_fields(self):
+        report = self.report("--selector", "lsh", "--lsh", "8,20", "--threads", 1, "--isa", "scalar")
+        self.assertEqual((report["selector"], report["threads"], report["isa"], report["steps"]), ("lsh", 1, "scalar", 6))
+        self.assertEqual(report["copies"], 3)
+        self.assertEqual([layer["layer"] for layer in report["layers"]], [0])
+        for figures in (*report["layers"], report["mean"]):
+            self.assertLessEqual(RUN_FIELDS, set(figures))
+            self.assertLessEqual({"mean", "p95", "max"}, set(figures["error"]))
+            self.assertLessEqual({"mean", "max"}, set(figures["lse_error"]))
+            self.assertLessEqual({"select", "attend", "merge", "total"}, set(figures["us"]))
+            self.assertGreater(figures["index_bytes_per_token"], 0)
+            self.assertGreater(figures["us"]["total"], 0)
+            self.assertTrue(0 < figures["rows_share"] < 1, figures["rows_share"])
+
+    def test_all_rows_are_exact(self):
+        for dtype in ("f32", "f16", "bf16"):
+            with self.subTest(dtype=dtype):
+                trace = self.path("exact-" + dtype)
+                self.expect(OK, "synth", "--out", trace, "--tokens", 500, "--kv-heads", 1, "--q-heads", 3, "--head-dim", 80,
+                            "--steps", 3, "--dtype", dtype)
+                result = self.expect(OK, "run", "--trace", trace, "--selector", "all", "--warm", "--json", "-")
+                figures = json.loads(result.stdout)["mean"]
+                self.assertLess(figures["error"]["max"], 1e-4)
+                self.assertLess(figures["lse_error"]["max"], 1e-4)
+                self.assertLess(figures["recorded_out_max_diff"], 1e-4)
+                self.assertEqual(figures["rows_share"], 1)
+
+    def test_top_k_gathers_its_budget(self):
+        figures = self.report("--selector", "topk", "--budget", "0.1", "--warm")["mean"]
+        self.assertGreater(figures["rows_share"], 0.09)
+        self.assertLess(figures["rows_share"], 0.25)  # two query heads share a KV head
+
+    def test_copies_do_not_change_results(self):
+        cold, warm = self.report("--selector", "lsh"), self.report("--selector", "lsh", "--warm")
+        self.assertEqual(cold["mean"]["error"], warm["mean"]["error"])
+
+    def test_seed(self):
+        errors = [self.report("--selector", "lsh", "--seed", seed)["mean"]["error"]["mean"] for seed in (1, 1, 2)]
+        self.assertEqual(errors[0], errors[1])
+        self.assertNotEqual(errors[0], errors[2])
+
+    def test_short_prompt_stays_in_the_window(self):
+        figures = self.report("--selector", "lsh", "--local", 2000)["mean"]
+        self.assertLess(figures["error"]["max"], 1e-4)
+        self.assertEqual(figures["rows_share"], 0)
+
+
+class Model(CommandLine):
+    def answer(self, *arguments):
+        result = self.expect(OK, "generate", "--model", self.model, "--needle", self.prompts + ":2", *arguments)
+        self.assertRegex(result.stderr, r"% of the keys attended; expected 38977: (right|wrong)\n\Z")
+        return result.stdout
+
+    def test_dense_and_top_k_find_the_needle(self):
+        self.assertEqual(self.answer("--attention", "dense"), "38977\n")
+        self.assertEqual(self.answer("--attention", "tandem", "--selector", "topk", "--budget", "0.05"), "38977\n")
+
+    def test_streaming_does_not(self):
+        self.assertNotEqual(self.answer("--attention", "streaming"), "38977\n")
+
+    def test_question_by_hand(self):
+        prompt = self.write("prompt.txt", "The pass key is 58213. Remember it. 58213 is the pass key.")
+        result = self.expect(OK, "generate", "--model", self.model, "--prompt-file", prompt, "--question",
+                             " What is the pass key? The pass key is ", "--max-tokens", 5, "--json", "-")
+        report = json.loads(result.stdout)
+        self.assertEqual(report["text"], "58213")
+        self.assertEqual(report["tokens"], 5)
+        self.assertEqual(report["keys_share"], 1)  # all of it fits in the window
+
+    def test_record_then_run(self):
+        trace = self.path("recorded")
+        self.answer("--attention", "dense", "--record", trace, "--max-tokens", 8)
+        result = self.expect(OK, "run", "--trace", trace, "--selector", "all", "--warm", "--json", "-")
+        report = json.loads(result.stdout)
+        self.assertEqual((report["steps"], len(report["layers"])), (8, 4))
+        self.assertLess(report["mean"]["recorded_out_max_diff"], 1e-4)
+
+    def test_eval(self):
+        file = self.path("eval.json")
+        result = self.expect(OK, "eval", "needles", "--model", self.model, "--prompts", self.prompts, "--max-context", 1100,
+                             "--limit", 3, "--methods", "dense,topk:0.05,lsh:8,75,streaming", "--seeds", 2, "--json", file)
+        self.assertIn("3/3", result.stdout)
+        with open(file) as text:
+            report = json.load(text)
+        self.assertEqual(report["prompts"], 3)
+        methods = {method["name"]: method for method in report["methods"]}
+        self.assertEqual(list(methods), ["dense", "topk:0.05", "lsh:8,75", "streaming"])
+        for method in methods.values():
+            self.assertLessEqual({"name", "exact", "keys_share", "ms_per_token"}, set(method))
+        self.assertEqual(methods["dense"]["exact"], 3)
+        self.assertEqual(methods["dense"]["keys_share"], 1)
+        self.assertEqual(methods["topk:0.05"]["exact"], 3)
+        self.assertLess(methods["streaming"]["exact"], 3)
+        self.assertEqual(methods["lsh:8,75"]["seeds"], 2)
+
+
+class Interrupt(CommandLine):
+    def test_nothing_half_written_stays(self):
+        before = set(os.listdir(self.folder))
+        process = subprocess.Popen([BINARY, "synth", "--out", self.path("large"), "--tokens", "200000", "--json",
+                                    self.path("large.json")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, FAILED)
+        self.assertEqual(errors, "tandem: interrupted\n")
+        self.assertEqual(set(os.listdir(self.folder)), before)
+
+
+if __name__ == "__main__":
+    BINARY, DATA = sys.argv[1:3]
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]])

@@ -1,0 +1,23 @@
+#include "tools/llama/stats.h"
+
+#include <algorithm>
+
+namespace tandem::llama {
+
+void add_stats(td_stats& total, const td_stats& step) noexcept {
+  total.n_workers = std::max(total.n_workers, step.n_workers);
+  for (int stage = 0; stage < TD_N_STAGES; ++stage) {
+    total.us[stage] += step.us[stage];
+    total.bytes[stage] += step.bytes[stage];
+  }
+  total.total_us += step.total_us;
+  total.rows_window += step.rows_window;
+  total.rows_host += step.rows_host;
+  total.rows_gathered += step.rows_gathered;
+  total.keys_attended += step.keys_attended;
+  total.keys_visible += step.keys_visible;
+  const bool estimated = total.lse_error >= 0 && step.lse_error >= 0;
+  total.lse_error = estimated ? std::max(total.lse_error, step.lse_error) : -1;
+}
+
+}  // namespace tandem::llama

@@ -1,0 +1,119 @@
+#include "tools/tandem/answer.h"
+
+#include <fmt/format.h>
+
+#include "runtime/base/trace.h"
+#include "tools/tandem/command.h"
+#include "tools/tandem/interrupt.h"
+#include "tools/tandem/options.h"
+
+namespace tandem::cli {
+namespace {
+
+std::vector<std::string> split(const std::string& list) {
+  std::vector<std::string> parts(1);
+  for (const char c : list) {
+    if (c == ',')
+      parts.emplace_back();
+    else
+      parts.back() += c;
+  }
+  return parts;
+}
+
+/// One answer in the making: what every forward pass shares.
+class Decoder {
+ public:
+  Decoder(llama::Llama& model, llama::AttentionUse use) : model_(model), use_(std::move(use)) { use_.stats = &stats_; }
+
+  std::vector<float> forward(const std::vector<std::int32_t>& tokens, Answer& result) {
+    check_interrupt();
+    stats_ = td::make<td_stats>();
+    auto logits = model_.forward(use_, tokens, static_cast<std::int64_t>(tokens.size()));
+    result.keys_attended += stats_.keys_attended;
+    result.keys_visible += stats_.keys_visible;
+    return logits;
+  }
+  void record_with(std::function<void(const llama::AttentionRecord&)> recorder) { use_.recorder = std::move(recorder); }
+
+ private:
+  llama::Llama& model_;
+  llama::AttentionUse use_;
+  td_stats stats_ = td::make<td_stats>();
+};
+
+}  // namespace
+
+Method parse_method(const std::string& field, const std::string& name, const td_selector& tandem) {
+  auto selector = td::make<td_selector>();
+  selector.seed = tandem.seed;
+  if (name == "dense") return {name, TD_PART_ALL | TD_EXACT, selector};
+  if (name == "streaming") return {name, TD_PART_STATIC, selector};
+  if (name == "tandem") return {name, TD_PART_ALL, tandem};
+  if (name == "all") return {name, TD_PART_ALL, selector};
+  const auto colon = name.find(':');
+  const auto kind = name.substr(0, colon);
+  const auto knob = colon == std::string::npos ? std::string{} : name.substr(colon + 1);
+  if (kind == "topk") {
+    selector.kind = TD_SELECT_TOP_K;
+    selector.budget = parse_budget(field, knob);
+  } else if (kind == "lsh") {
+    selector.kind = TD_SELECT_LSH;
+    selector.lsh_min_collisions = tandem.lsh_min_collisions;
+    parse_lsh(field, knob, selector);
+  } else {
+    throw UsageError(fmt::format(
+        "{}: '{}' is not allowed; allowed: dense, tandem, streaming, all, topk:BUDGET, lsh:K,L", field, name));
+  }
+  return {name, TD_PART_ALL, selector};
+}
+
+std::vector<Method> parse_methods(const std::string& field, const std::string& list, const td_selector& tandem) {
+  const auto parts = split(list);
+  std::vector<Method> methods;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    auto name = parts[i];
+    // The comma of lsh:K,L is not one of the list.
+    if (name.starts_with("lsh:") && i + 1 < parts.size()) name += ',' + parts[++i];
+    methods.push_back(parse_method(field, name, tandem));
+  }
+  return methods;
+}
+
+double Answer::keys_share() const noexcept {
+  return keys_visible > 0 ? static_cast<double>(keys_attended) / static_cast<double>(keys_visible) : 0;
+}
+
+double Answer::ms_per_token() const noexcept { return steps > 0 ? decode_us / 1000 / static_cast<double>(steps) : 0; }
+
+Answer answer(llama::Llama& model, const td::Runtime& runtime, const td::Sequence& sequence, const Method& method,
+              const std::vector<std::int32_t>& question, std::vector<float> logits, const DecodeOptions& options) {
+  Answer result;
+  Decoder decoder(model, {.runtime = runtime,
+                          .sequence = sequence,
+                          .parts = method.parts,
+                          .recorder = options.question_recorder,
+                          .progress = {},
+                          .round_kv_to_f16 = options.round_kv_to_f16});
+  Stopwatch watch;
+  if (!question.empty()) logits = decoder.forward(question, result);
+  result.question_us = watch.lap_us();
+
+  decoder.record_with(options.step_recorder);
+  for (std::int64_t i = 0; i < options.max_tokens; ++i) {
+    const auto token = llama::argmax(logits);
+    if (token == model.config().eos_token && !options.feed_all) break;
+    ++result.tokens;
+    if (const char byte = llama::decode_byte(token); byte != '\0') {
+      result.text += byte;
+      if (options.on_byte) options.on_byte(byte);
+    }
+    if (i + 1 == options.max_tokens && !options.feed_all) break;
+    logits = decoder.forward({token}, result);
+    ++result.steps;
+  }
+  result.decode_us = watch.lap_us();
+  return result;
+}
+
+}  // namespace tandem::cli

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "tandem/tandem.hpp"
+#include "tools/llama/llama.h"
+
+namespace tandem::cli {
+
+/// A way to attend while a model answers. The context before is always read densely.
+struct Method {
+  std::string name;
+  int parts = TD_PART_ALL;
+  td_selector selector{};
+
+  /// True when other seeds give other answers.
+  [[nodiscard]] bool is_random() const noexcept { return selector.kind == TD_SELECT_LSH && parts == TD_PART_ALL; }
+};
+
+/// "dense" (every key), "streaming" (only the window), "tandem" (window and `tandem`), or a selector spelled out:
+/// "all", "topk:0.02", "lsh:10,150". Throws UsageError naming `field`, the name and what is allowed.
+Method parse_method(const std::string& field, const std::string& name, const td_selector& tandem);
+/// The same for a list such as "dense,lsh:10,150,streaming".
+std::vector<Method> parse_methods(const std::string& field, const std::string& list, const td_selector& tandem);
+
+/// How to decode; the callbacks may be empty.
+struct DecodeOptions {
+  std::int64_t max_tokens = 64;
+  bool feed_all = false;  ///< ignore the end token, and feed the last token too, so that max_tokens steps are recorded
+  bool round_kv_to_f16 = false;
+  std::function<void(char)> on_byte;
+  std::function<void(const llama::AttentionRecord&)> question_recorder;
+  std::function<void(const llama::AttentionRecord&)> step_recorder;
+};
+
+struct Answer {
+  std::string text;
+  std::int64_t tokens = 0;
+  std::int64_t steps = 0;  ///< decode steps, of one token each
+  double question_us = 0;
+  double decode_us = 0;
+  std::int64_t keys_attended = 0;  ///< by the question and the decode steps, all layers and query heads
+  std::int64_t keys_visible = 0;
+
+  [[nodiscard]] double keys_share() const noexcept;
+  [[nodiscard]] double ms_per_token() const noexcept;
+};
+
+/// Feeds `question` under `method` as one step of many queries (or takes `logits`, those of the context's last token,
+/// when it is empty), then decodes greedily until the end token. Throws Interrupted after Ctrl-C.
+Answer answer(llama::Llama& model, const td::Runtime& runtime, const td::Sequence& sequence, const Method& method,
+              const std::vector<std::int32_t>& question, std::vector<float> logits, const DecodeOptions& options);
+
+}  // namespace tandem::cli

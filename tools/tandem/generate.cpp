@@ -1,0 +1,262 @@
+// tandem generate: a model reads a prompt densely and answers with the attention of one's choice.
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <optional>
+
+#include <fmt/format.h>
+
+#include "runtime/base/trace.h"
+#include "tools/formats/trace.h"
+#include "tools/tandem/answer.h"
+#include "tools/tandem/command.h"
+#include "tools/tandem/needles.h"
+#include "tools/tandem/options.h"
+#include "tools/tandem/progress.h"
+
+namespace tandem::cli {
+namespace {
+
+struct GenerateOptions {
+  CommonOptions common;
+  SelectorOptions selector;
+  TierOptions tiers;
+  std::string model, prompt, prompt_file, needle, question;
+  std::string attention = "tandem";
+  std::string record;
+  std::int64_t max_tokens = 0;
+};
+
+constexpr std::int64_t kDefaultTokens = 64;
+
+std::string read_text(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string text{std::istreambuf_iterator<char>(file), {}};
+  TANDEM_CHECK(file && !std::filesystem::is_directory(path), io, "--prompt-file: cannot read '", path, "'");
+  return text;
+}
+
+/// FILE:INDEX -> that prompt of a jsonl file.
+NeedlePrompt read_needle(const std::string& text) {
+  const auto colon = text.rfind(':');
+  std::size_t index = 0;
+  const char* begin = text.data() + (colon == std::string::npos ? text.size() : colon + 1);
+  const char* end = text.data() + text.size();
+  const auto parsed = std::from_chars(begin, end, index);
+  if (colon == std::string::npos || parsed.ec != std::errc{} || parsed.ptr != end)
+    throw UsageError(fmt::format("--needle: '{}' is not allowed; allowed: FILE:INDEX, the first prompt being 0", text));
+  auto prompts = load_needles(text.substr(0, colon));
+  if (index >= prompts.size())
+    throw UsageError(fmt::format("--needle: '{}' is not allowed; allowed: an index below {}", text, prompts.size()));
+  return std::move(prompts[index]);
+}
+
+NeedlePrompt prompt_of(const GenerateOptions& options) {
+  const int sources = !options.prompt.empty() + !options.prompt_file.empty() + !options.needle.empty();
+  if (sources != 1) throw UsageError("give one of --prompt, --prompt-file and --needle");
+  if (!options.needle.empty()) {
+    if (!options.question.empty()) throw UsageError("--question: not allowed with --needle, which has its own");
+    return read_needle(options.needle);
+  }
+  NeedlePrompt prompt;
+  prompt.context = options.prompt.empty() ? read_text(options.prompt_file) : options.prompt;
+  prompt.question = options.question;
+  return prompt;
+}
+
+Method method_of(const GenerateOptions& options) {
+  auto method = parse_method("--attention", options.attention, to_selector(options.selector, options.common.seed));
+  if (options.record.empty()) return method;
+  if (options.attention != "dense")
+    throw UsageError(
+        fmt::format("--attention: '{}' is not allowed with --record, which notes exact results; allowed: dense",
+                    options.attention));
+  for (const auto& dtype : {options.tiers.window_dtype, options.tiers.host_dtype})
+    if (dtype == "bf16")
+      throw UsageError("bf16 rows are not allowed with --record, which writes f16; allowed: f32, f16");
+  return method;
+}
+
+/// Writes down what every forward pass saw: the prompt without queries, then the decode steps.
+class Recording {
+ public:
+  Recording(const llama::LlamaConfig& model, std::int64_t tokens, std::int64_t steps, const std::string& folder)
+      : folder_(folder), recorder_(meta_of(model, tokens, steps), DType::f16) {}
+
+  void prompt(const llama::AttentionRecord& r) { recorder_.add_prompt(r.layer, r.tokens, r.k, r.v); }
+  void step(const llama::AttentionRecord& r) { recorder_.add_step(r.layer, r.q, r.k, r.v, r.out, r.lse); }
+  void finish() {
+    recorder_.write(folder_.staging());
+    folder_.commit();
+  }
+
+ private:
+  static tools::TraceMeta meta_of(const llama::LlamaConfig& model, std::int64_t tokens, std::int64_t steps) {
+    tools::TraceMeta meta;
+    meta.tokens = tokens;
+    meta.steps = steps;
+    meta.num_q_heads = model.num_q_heads;
+    meta.num_kv_heads = model.num_kv_heads;
+    meta.head_dim_k = meta.head_dim_v = model.head_dim;
+    meta.scale = 1.0f / std::sqrt(static_cast<float>(model.head_dim));
+    for (std::int32_t layer = 0; layer < model.num_layers; ++layer) meta.layers.push_back(layer);
+    return meta;
+  }
+
+  OutputFolder folder_;
+  tools::TraceRecorder recorder_;
+};
+
+td_config config_of(const GenerateOptions& options, const llama::Llama& model, const td_selector& selector) {
+  const auto row_dtype = options.record.empty() ? TD_F16 : TD_F32;  // recorded results are exact to the recorded rows
+  auto config = model.attention_config();
+  config.selector = &selector;
+  config.max_tokens = model.config().max_positions;
+  apply(options.common, config);
+  apply(options.tiers, row_dtype, row_dtype, config);
+  return config;
+}
+
+void check_length(const llama::LlamaConfig& model, std::size_t prompt_tokens, std::int64_t max_tokens) {
+  const auto total = static_cast<std::int64_t>(prompt_tokens) + max_tokens;
+  TANDEM_CHECK(total <= model.max_positions, invalid_argument, "prompt has ", prompt_tokens, " tokens and ", max_tokens,
+               " more may follow; allowed: ", model.max_positions, " together, the model's positions");
+}
+
+struct Generated {
+  Answer answer;
+  double prefill_us = 0;
+};
+
+/// The part that runs the model: prefill, then the answer.
+Generated run_model(const GenerateOptions& options, llama::Llama& model, const td::Runtime& runtime,
+                    const Method& method, const std::vector<std::int32_t>& context,
+                    const std::vector<std::int32_t>& question, DecodeOptions decode, Recording* recording) {
+  const td::Sequence sequence(runtime);
+  Generated generated;
+  Stopwatch watch;
+  std::vector<float> logits;
+  {
+    Progress progress("reading", static_cast<std::int64_t>(context.size()));
+    llama::AttentionUse use{
+        .runtime = runtime, .sequence = sequence, .parts = TD_PART_ALL | TD_EXACT, .recorder = {}, .progress = {}};
+    use.round_kv_to_f16 = decode.round_kv_to_f16;
+    use.progress = [&progress](std::int64_t done) { progress.update(done); };
+    if (recording != nullptr) use.recorder = [recording](const auto& record) { recording->prompt(record); };
+    logits = model.forward(use, context);
+  }
+  generated.prefill_us = watch.lap_us();
+  if (recording != nullptr) {
+    decode.question_recorder = [recording](const auto& record) { recording->prompt(record); };
+    decode.step_recorder = [recording](const auto& record) { recording->step(record); };
+  }
+  if (options.common.json != "-") {
+    decode.on_byte = [](char byte) {
+      std::fputc(byte, stdout);
+      std::fflush(stdout);
+    };
+  }
+  generated.answer = answer(model, runtime, sequence, method, question, std::move(logits), decode);
+  return generated;
+}
+
+Json report_of(const GenerateOptions& options, const Method& method, const Generated& generated,
+               const NeedlePrompt& prompt, std::size_t context_tokens, std::size_t question_tokens) {
+  const auto& [answer, prefill_us] = generated;
+  Json report = {{"attention", options.attention},
+                 {"selector_config", to_json(method.selector)},
+                 {"text", answer.text},
+                 {"tokens", answer.tokens},
+                 {"context_tokens", context_tokens},
+                 {"question_tokens", question_tokens},
+                 {"prefill_ms", prefill_us / 1000},
+                 {"question_ms", answer.question_us / 1000},
+                 {"ms_per_token", answer.ms_per_token()},
+                 {"keys_share", answer.keys_share()},
+                 {"version", td_version()}};
+  if (!prompt.answer.empty()) {
+    report["expected"] = prompt.answer;
+    report["exact"] = answer.text == prompt.answer;
+  }
+  return report;
+}
+
+void print_summary(const Json& report) {
+  const auto ms = [&report](const char* field) { return report.at(field).get<double>(); };
+  std::string text =
+      fmt::format("{} + {} prompt tokens in {:.2f} s, {} tokens at {:.2f} ms; {:.2f} % of the keys attended",
+                  report.at("context_tokens").dump(), report.at("question_tokens").dump(),
+                  (ms("prefill_ms") + ms("question_ms")) / 1000, report.at("tokens").dump(), ms("ms_per_token"),
+                  100 * ms("keys_share"));
+  if (report.contains("expected"))
+    text += fmt::format("; expected {}: {}", report.at("expected").get<std::string>(),
+                        report.at("exact").get<bool>() ? "right" : "wrong");
+  std::fprintf(stderr, "%s\n", text.c_str());
+}
+
+void generate(const GenerateOptions& options) {
+  const auto method = method_of(options);
+  const auto prompt = prompt_of(options);
+  JsonOutput json(options.common.json);
+  auto model = llama::Llama::load(options.model);
+  llama::set_blas_threads(num_threads(options.common));
+
+  auto context = llama::encode_bytes(prompt.context);
+  context.insert(context.begin(), model.config().bos_token);
+  const auto question = llama::encode_bytes(prompt.question);
+  const auto answer_tokens = static_cast<std::int64_t>(prompt.answer.size());
+  DecodeOptions decode;
+  decode.max_tokens = options.max_tokens > 0 ? options.max_tokens : answer_tokens > 0 ? answer_tokens : kDefaultTokens;
+  decode.feed_all = decode.round_kv_to_f16 = !options.record.empty();
+  check_length(model.config(), context.size() + question.size(), decode.max_tokens);
+
+  const auto config = config_of(options, model, method.selector);
+  const auto runtime = make_runtime(config);
+  std::optional<Recording> recording;
+  const auto prompt_tokens = static_cast<std::int64_t>(context.size() + question.size());
+  if (!options.record.empty()) recording.emplace(model.config(), prompt_tokens, decode.max_tokens, options.record);
+  const auto generated =
+      run_model(options, model, runtime, method, context, question, decode, recording ? &*recording : nullptr);
+  if (recording) recording->finish();
+  const Json report = report_of(options, method, generated, prompt, context.size(), question.size());
+  print(json, "\n");
+  print_summary(report);
+  json.write(report);
+}
+
+}  // namespace
+
+void add_generate(CLI::App& app, Action& action) {
+  const auto options = std::make_shared<GenerateOptions>();
+  CLI::App* command = app.add_subcommand("generate", "Let a model answer a prompt");
+  command->add_option("--model", options->model, "model folder: config.json and model.safetensors")->required();
+  command->add_option("--prompt", options->prompt, "the prompt");
+  command->add_option("--prompt-file", options->prompt_file, "file that holds the prompt");
+  command
+      ->add_option("--needle", options->needle, "prompt INDEX (from 0) of a jsonl file with context, question, answer")
+      ->type_name("FILE:INDEX");
+  command->add_option("--question", options->question, "end of the prompt, attended like the answer");
+  command
+      ->add_option("--attention", options->attention,
+                   "dense (every key), tandem (window and selector) or streaming (window only) [tandem]")
+      ->check(one_of({"dense", "tandem", "streaming"}));
+  command
+      ->add_option("--max-tokens", options->max_tokens,
+                   "tokens to generate; 0: as long as the needle's answer, or 64 [0]")
+      ->check(number_in<std::int64_t>(0, 1 << 30, "a whole number from 0 on"));
+  command->add_option("--record", options->record, "write the attention of this run as a trace folder (dense only)");
+  add_selector(*command, options->selector);
+  add_tiers(*command, options->tiers);
+  add_common(*command, options->common, kAllCommon);
+  command->footer(
+      "The context is read densely; --attention applies to the question and the answer. Rows are f16 in both tiers "
+      "unless\n"
+      "told otherwise. The text goes to standard output, times and the share of keys attended to standard error.\n"
+      "Example:\n  tandem generate --model tools/data/tiny-llama --needle tools/data/needle_prompts.jsonl:16 "
+      "--attention tandem");
+  command->callback([options, &action] { action = [options] { generate(*options); }; });
+}
+
+}  // namespace tandem::cli

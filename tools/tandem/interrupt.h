@@ -1,0 +1,21 @@
+#pragma once
+
+#include <stdexcept>
+
+namespace tandem::cli {
+
+/// The user pressed Ctrl-C (or the process got SIGTERM).
+struct Interrupted : std::runtime_error {
+  Interrupted() : std::runtime_error("interrupted") {}
+};
+
+/// From now on SIGINT and SIGTERM only raise a flag: files are then written whole or not at all.
+void catch_interrupts() noexcept;
+
+/// For loops on worker threads, which must not throw.
+bool interrupted() noexcept;
+
+/// Throws Interrupted when the flag is up. Every loop that may take long calls it.
+void check_interrupt();
+
+}  // namespace tandem::cli

@@ -1,0 +1,211 @@
+#include "tools/tandem/options.h"
+
+#include <algorithm>
+#include <limits>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include "runtime/base/dtype.h"
+#include "tools/tandem/command.h"
+
+namespace tandem::cli {
+namespace {
+
+constexpr std::int32_t kMaxBits = 12;
+constexpr std::int32_t kMaxTables = 300;
+constexpr std::int32_t kMaxWindowTokens = 1 << 24;
+constexpr double kBytesPerGib = 1024.0 * 1024 * 1024;
+
+/// All of `text` as a number, or `fallback` when it is none.
+template <typename Number>
+Number parse_or(std::string_view text, Number fallback) {
+  Number value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc{} && end == text.data() + text.size() ? value : fallback;
+}
+
+/// A validator made of a parser that throws UsageError.
+template <typename Parse>
+CLI::Validator parsed_by(Parse parse) {
+  const auto check = [parse](const std::string& text) -> std::string {
+    try {
+      parse(text);
+      return {};
+    } catch (const UsageError& error) {
+      return error.what();
+    }
+  };
+  return {check, ""};
+}
+
+std::string not_allowed(const std::string& field, const std::string& text, const std::string& allowed) {
+  return fmt::format("{}{}'{}' is not allowed; allowed: {}", field, field.empty() ? "" : ": ", text, allowed);
+}
+
+td_dtype dtype_or(const std::string& name, td_dtype fallback) {
+  return name.empty() ? fallback : static_cast<td_dtype>(parse_dtype("dtype", name));
+}
+
+}  // namespace
+
+CLI::Validator one_of(std::vector<std::string> names) {
+  const auto check = [names = std::move(names)](const std::string& text) -> std::string {
+    if (std::find(names.begin(), names.end(), text) != names.end()) return {};
+    return not_allowed("", text, fmt::format("{}", fmt::join(names, ", ")));
+  };
+  return {check, ""};
+}
+
+double parse_budget(const std::string& field, const std::string& text) {
+  const double value = parse_or(text, 0.0);
+  if (!(value > 0 && value <= 1)) throw UsageError(not_allowed(field, text, "a share above 0 and at most 1"));
+  return value;
+}
+
+CLI::Validator share() {
+  return parsed_by([](const std::string& text) { parse_budget("", text); });
+}
+
+void parse_lsh(const std::string& field, const std::string& text, td_selector& selector) {
+  const auto comma = std::min(text.find(','), text.size());
+  const auto bits = parse_or<std::int32_t>(std::string_view(text).substr(0, comma), 0);
+  const auto tables = comma < text.size() ? parse_or<std::int32_t>(std::string_view(text).substr(comma + 1), 0) : 0;
+  if (bits < 1 || bits > kMaxBits || tables < 1 || tables > kMaxTables) {
+    const auto allowed =
+        fmt::format("K,L with K (bits per table) 1 to {} and L (tables) 1 to {}", kMaxBits, kMaxTables);
+    throw UsageError(not_allowed(field, text, allowed));
+  }
+  selector.lsh_bits = bits;
+  selector.lsh_tables = tables;
+}
+
+void add_common(CLI::App& app, CommonOptions& options, unsigned which) {
+  if ((which & kSeed) != 0)
+    app.add_option("--seed", options.seed, "seed of everything random [1]")
+        ->check(number_in<std::uint64_t>(0, std::numeric_limits<std::uint64_t>::max(), "a whole number from 0 on"));
+  if ((which & kThreads) != 0)
+    app.add_option("--threads", options.threads, "worker threads; 0: one per usable core [0]")
+        ->check(number_in(0, 4096, "a whole number from 0 to 4096"));
+  if ((which & kIsa) != 0)
+    app.add_option("--isa", options.isa, "instruction set: scalar, avx2 or avx512 [the best of this machine]")
+        ->check(one_of({"scalar", "avx2", "avx512"}));
+  if ((which & kMemory) != 0)
+    app.add_option("--memory", options.memory_gib,
+                   "host memory the runtime may take, in GiB; 0: 80 % of what there is [0]")
+        ->check(number_in(0.0, 1e6, "GiB from 0 to 1000000"));
+  if ((which & kJson) != 0)
+    app.add_option("--json", options.json, "write the results as JSON to this file; - is standard output");
+}
+
+void add_selector(CLI::App& app, SelectorOptions& options) {
+  const std::string group = "Which host rows a step attends to";
+  app.add_option("--selector", options.kind, fmt::format("all, topk or lsh [{}]", options.kind))
+      ->check(one_of({"all", "topk", "lsh"}))
+      ->group(group);
+  app.add_option("--lsh", options.lsh, "lsh: K,L, sign bits per table and number of tables [10,150]")
+      ->type_name("K,L")
+      ->check(parsed_by([](const std::string& text) {
+        td_selector ignored{};
+        parse_lsh("", text, ignored);
+      }))
+      ->group(group);
+  app.add_option("--min-collisions", options.min_collisions, "lsh: tables that must agree on a row, 1 or 2 [2]")
+      ->check(number_in(1, 2, "1 or 2"))
+      ->group(group);
+  app.add_option("--budget", options.budget,
+                 fmt::format("topk: share of the host rows, in (0, 1] [{}]", options.budget))
+      ->check(share())
+      ->group(group);
+}
+
+void add_tiers(CLI::App& app, TierOptions& options) {
+  const std::string group = "Window and host tier";
+  const auto sinks = number_in(0, kMaxWindowTokens, fmt::format("a whole number from 0 to {}", kMaxWindowTokens));
+  const auto local = number_in(1, kMaxWindowTokens, fmt::format("a whole number from 1 to {}", kMaxWindowTokens));
+  const auto dtypes = one_of({"f32", "f16", "bf16"});
+  app.add_option("--sinks", options.sinks, "first tokens that stay in the window [4]")->check(sinks)->group(group);
+  app.add_option("--local", options.local, "latest tokens that stay in the window [256]")->check(local)->group(group);
+  app.add_option("--window-dtype", options.window_dtype, "f32, f16 or bf16: rows of the window")
+      ->check(dtypes)
+      ->group(group);
+  app.add_option("--host-dtype", options.host_dtype, "f32, f16 or bf16: rows of the host tier")
+      ->check(dtypes)
+      ->group(group);
+}
+
+td_selector to_selector(const SelectorOptions& options, std::uint64_t seed) {
+  auto selector = td::make<td_selector>();
+  selector.seed = seed;
+  if (options.kind == "topk") {
+    selector.kind = TD_SELECT_TOP_K;
+    selector.budget = options.budget;
+  } else if (options.kind == "lsh") {
+    selector.kind = TD_SELECT_LSH;
+    selector.lsh_min_collisions = options.min_collisions;
+    parse_lsh("--lsh", options.lsh, selector);
+  }
+  return selector;
+}
+
+Json to_json(const td_selector& selector) {
+  if (selector.kind == TD_SELECT_TOP_K) return {{"kind", "topk"}, {"budget", selector.budget}};
+  if (selector.kind == TD_SELECT_ALL) return {{"kind", "all"}};
+  return {{"kind", "lsh"},
+          {"lsh_bits", selector.lsh_bits},
+          {"lsh_tables", selector.lsh_tables},
+          {"lsh_min_collisions", selector.lsh_min_collisions},
+          {"seed", selector.seed}};
+}
+
+std::string describe(const td_selector& selector) {
+  if (selector.kind == TD_SELECT_TOP_K) return fmt::format("topk {}", selector.budget);
+  if (selector.kind == TD_SELECT_ALL) return "all";
+  const char* suffix = selector.lsh_min_collisions == 1 ? " (1 collision)" : "";
+  return fmt::format("lsh {},{}{}", selector.lsh_bits, selector.lsh_tables, suffix);
+}
+
+void apply(const CommonOptions& options, td_config& config) {
+  config.n_threads = options.threads;
+  config.host_memory_bytes = static_cast<std::int64_t>(options.memory_gib * kBytesPerGib);
+  config.isa = options.isa.empty() ? nullptr : options.isa.c_str();
+}
+
+void apply(const TierOptions& options, td_dtype default_window, td_dtype default_host, td_config& config) {
+  config.sink_tokens = options.sinks;
+  config.local_tokens = options.local;
+  config.window_dtype = dtype_or(options.window_dtype, default_window);
+  config.host_dtype = dtype_or(options.host_dtype, default_host);
+}
+
+td::Runtime make_runtime(const td_config& config) {
+  try {
+    return td::Runtime(config);
+  } catch (const td::Error& error) {
+    if (error.status() == TD_EINVAL || error.status() == TD_EUNSUPPORTED) throw UsageError(error.what());
+    throw;
+  }
+}
+
+Json describe(const td::Runtime& runtime) { return Json::parse(runtime.describe()); }
+
+int threads_of(const Json& description) { return description.at("workers").get<int>(); }
+
+std::string isa_of(const Json& description) { return description.at("isa").get<std::string>(); }
+
+std::int64_t last_level_cache_bytes(const Json& description) {
+  return description.at("machine").at("last_level_cache_bytes").get<std::int64_t>();
+}
+
+Json tiers_json(const td_config& config) {
+  return {{"sink_tokens", config.sink_tokens},
+          {"local_tokens", config.local_tokens},
+          {"window_dtype", to_string(static_cast<DType>(config.window_dtype))},
+          {"host_dtype", to_string(static_cast<DType>(config.host_dtype))}};
+}
+
+int num_threads(const CommonOptions& options) {
+  return options.threads > 0 ? options.threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+}  // namespace tandem::cli

@@ -1,0 +1,100 @@
+#include "tools/tandem/output.h"
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "runtime/base/error.h"
+
+namespace tandem::cli {
+namespace fs = std::filesystem;
+namespace {
+
+/// A name beside `path` that no other process uses.
+fs::path beside(const fs::path& path) {
+  fs::path name = path;
+  name += fmt::format(".tmp-{}", getpid());
+  return name;
+}
+
+/// `path` without the slashes at its end, which would make "beside" a child.
+fs::path trimmed(const fs::path& path) { return path.has_filename() ? path : path.parent_path(); }
+
+std::string os_reason() { return std::strerror(errno); }
+
+void write_text(const fs::path& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file << text;
+  file.close();
+  TANDEM_CHECK(file, io, "cannot write ", path, ": ", os_reason());
+}
+
+}  // namespace
+
+JsonOutput::JsonOutput(const std::string& path) : path_(path) {
+  if (path.empty() || is_stdout()) return;
+  TANDEM_CHECK(!fs::is_directory(path_), io, "--json: cannot write ", path_, ": it is a folder");
+  if (fs::exists(path_) && !fs::is_regular_file(path_)) return;  // a device or pipe: nothing to rename over
+  temporary_ = beside(path_);
+  std::ofstream probe(temporary_, std::ios::binary);
+  TANDEM_CHECK(probe, io, "--json: cannot write ", path_, ": ", os_reason());
+}
+
+JsonOutput::~JsonOutput() {
+  std::error_code ignored;
+  if (!temporary_.empty()) fs::remove(temporary_, ignored);
+}
+
+void JsonOutput::write(const Json& value) {
+  if (path_.empty()) return;
+  const std::string text = value.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
+  if (is_stdout()) {
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    return;
+  }
+  if (temporary_.empty()) return write_text(path_, text);
+  write_text(temporary_, text);
+  std::error_code error;
+  fs::rename(temporary_, path_, error);
+  TANDEM_CHECK(!error, io, "--json: cannot write ", path_, ": ", error.message());
+  temporary_.clear();
+}
+
+OutputFolder::OutputFolder(const fs::path& path) : path_(trimmed(path)) {
+  std::error_code error;
+  if (fs::exists(fs::symlink_status(path_, error))) {
+    TANDEM_CHECK(fs::is_directory(path_), io, "output folder ", path_, " exists and is not a folder");
+    TANDEM_CHECK(fs::is_empty(path_, error) && !error, io, "output folder ", path_, " exists and is not empty");
+  }
+  const fs::path staging = beside(path_);
+  fs::create_directory(staging, error);
+  TANDEM_CHECK(!error, io, "cannot create output folder ", path_, ": ", error.message());
+  staging_ = staging;
+}
+
+OutputFolder::~OutputFolder() {
+  std::error_code ignored;
+  if (!staging_.empty()) fs::remove_all(staging_, ignored);
+}
+
+void OutputFolder::commit() {
+  std::error_code error;
+  fs::rename(staging_, path_, error);  // replaces an empty folder
+  TANDEM_CHECK(!error, io, "cannot create output folder ", path_, ": ", error.message());
+  staging_.clear();
+}
+
+void print(const JsonOutput& json, const std::string& text) {
+  if (!json.is_stdout()) std::fwrite(text.data(), 1, text.size(), stdout);
+}
+
+void finish_stdout() {
+  const bool failed = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
+  TANDEM_CHECK(!failed, io, "cannot write to standard output: ", os_reason());
+}
+
+}  // namespace tandem::cli

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+namespace tandem::cli {
+
+/// Keys keep the order in which they were added, so that a report reads in its natural order.
+using Json = nlohmann::ordered_json;
+
+/// Where --json F goes. The constructor finds out whether F can be written at all, before any work is done; the file
+/// then appears whole or not at all. An empty path means no output, "-" standard output.
+class JsonOutput {
+ public:
+  /// Throws Error(io) naming the path and the reason.
+  explicit JsonOutput(const std::string& path);
+  JsonOutput(const JsonOutput&) = delete;
+  JsonOutput& operator=(const JsonOutput&) = delete;
+  ~JsonOutput();
+
+  [[nodiscard]] bool is_stdout() const noexcept { return path_ == "-"; }
+  /// Throws Error(io). Bytes that are not UTF-8 become U+FFFD; numbers that are not finite become null.
+  void write(const Json& value);
+
+ private:
+  std::filesystem::path path_;
+  std::filesystem::path temporary_;
+};
+
+/// A folder that appears under its name only when commit() is called; until then it lies beside it.
+class OutputFolder {
+ public:
+  /// Throws Error(io) when `path` exists and is not an empty folder, or cannot be created.
+  explicit OutputFolder(const std::filesystem::path& path);
+  OutputFolder(const OutputFolder&) = delete;
+  OutputFolder& operator=(const OutputFolder&) = delete;
+  ~OutputFolder();
+
+  /// The empty folder to write into.
+  [[nodiscard]] const std::filesystem::path& staging() const noexcept { return staging_; }
+  void commit();
+
+ private:
+  std::filesystem::path path_;
+  std::filesystem::path staging_;
+};
+
+/// Prints to standard output; nothing when `json` has it. Throws Error(io) when the text cannot be written.
+void print(const JsonOutput& json, const std::string& text);
+
+/// Flushes standard output and throws Error(io) if any of it was lost (a full disk, say).
+void finish_stdout();
+
+}  // namespace tandem::cli

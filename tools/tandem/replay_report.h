@@ -1,0 +1,50 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "tools/tandem/exact.h"
+#include "tools/tandem/output.h"
+#include "tools/tandem/replay.h"
+
+namespace tandem::cli {
+
+/// Everything measured in one layer of a replay, step by step.
+class LayerSamples {
+ public:
+  /// `exact` and `recorded` (dec_out, may be without data) outlive this object.
+  LayerSamples(const tools::TraceMeta& meta, const tools::TraceLayer& layer, const ExactResults& exact)
+      : meta_(meta), layer_(layer), exact_(exact) {}
+
+  /// Compares `step` with the exact results of that step and notes its times and counts.
+  void add(std::int64_t step, const LayerStep& result);
+  /// Rows and index of one copy after the prompt.
+  void add_index(const td_seq_info& info);
+  /// The layer's entry in the JSON report: means, quantiles and medians over the steps.
+  [[nodiscard]] Json figures() const;
+
+ private:
+  enum Time { kAppend, kWindow, kSelect, kAttend, kMerge, kTotal, kNumTimes };
+
+  const tools::TraceMeta& meta_;
+  const tools::TraceLayer& layer_;
+  const ExactResults& exact_;
+  std::vector<double> errors_, lse_errors_;  // per step and query head
+  std::array<std::vector<double>, kNumTimes> us_;
+  std::vector<double> lse_error_estimates_;
+  double recorded_diff_ = 0;
+  std::int64_t steps_ = 0, bytes_ = 0;
+  std::int64_t rows_host_ = 0, rows_gathered_ = 0, keys_visible_ = 0, keys_attended_ = 0;
+  td_seq_info index_{};
+  double indexed_rows_ = 0;  // host rows of all copies and KV heads
+};
+
+/// Numbers averaged over `layers`, objects field by field; null when any layer has null. Without "layer".
+Json mean_over_layers(const std::vector<Json>& layers);
+
+/// One line per layer and one for the mean.
+std::string replay_table(const Json& layers, const Json& mean);
+
+}  // namespace tandem::cli

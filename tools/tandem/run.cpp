@@ -1,0 +1,211 @@
+// tandem run: replays a recorded trace and compares every decode step with dense attention in double precision.
+#include <algorithm>
+#include <cmath>
+#include <memory>
+
+#include <fmt/format.h>
+
+#include "tools/tandem/command.h"
+#include "tools/tandem/exact.h"
+#include "tools/tandem/options.h"
+#include "tools/tandem/replay.h"
+#include "tools/tandem/replay_report.h"
+#include "tools/tandem/table.h"
+
+namespace tandem::cli {
+namespace {
+
+struct RunOptions {
+  CommonOptions common;
+  SelectorOptions selector;
+  TierOptions tiers;
+  std::string trace;
+  std::string layers;
+  std::int64_t steps = 0;
+  int max_copies = 256;
+  bool warm = false;
+};
+
+/// How the data of the timed steps is kept out of the caches.
+struct ColdPlan {
+  std::int64_t cache_bytes = 0;  ///< last-level cache
+  std::int64_t copy_bytes = 0;   ///< what one copy of the prompt holds
+  std::string note;              ///< why the copies are fewer than they should be, or empty
+};
+
+constexpr double kColdFactor = 1.25;  // copies beyond the last-level cache, so that none of it survives a round
+
+/// Keeps the layers that --layers names, in the trace's order.
+void keep_layers(tools::Trace& trace, const std::string& list) {
+  if (list.empty()) return;
+  std::vector<tools::TraceLayer> kept;
+  std::size_t named = 0;
+  for (std::size_t begin = 0; begin <= list.size(); ++named) {
+    const auto end = std::min(list.find(',', begin), list.size());
+    const auto name = list.substr(begin, end - begin);
+    const auto layer = std::find_if(trace.layers.begin(), trace.layers.end(),
+                                    [&](const auto& candidate) { return std::to_string(candidate.layer) == name; });
+    if (layer == trace.layers.end())
+      throw UsageError(fmt::format("--layers: '{}' is not allowed; allowed: a list of the trace's layers {}", name,
+                                   fmt::join(trace.meta.layers, ",")));
+    kept.push_back(*layer);
+    begin = end + 1;
+  }
+  trace.layers = std::move(kept);
+}
+
+std::int64_t steps_to_run(const tools::Trace& trace, std::int64_t wanted) {
+  TANDEM_CHECK(trace.meta.steps > 0, invalid_argument, "the trace has no decode steps");
+  if (wanted > trace.meta.steps)
+    throw UsageError(
+        fmt::format("--steps: '{}' is not allowed; allowed: at most the trace's {}", wanted, trace.meta.steps));
+  return wanted == 0 ? trace.meta.steps : wanted;
+}
+
+td_config config_of(const RunOptions& options, const tools::Trace& trace, const td_selector& selector) {
+  const auto& meta = trace.meta;
+  auto config = td::make<td_config>();
+  config.n_layers = static_cast<std::int32_t>(trace.layers.size());
+  config.n_q_heads = meta.num_q_heads;
+  config.n_kv_heads = meta.num_kv_heads;
+  config.head_dim_k = meta.head_dim_k;
+  config.head_dim_v = meta.head_dim_v;
+  config.scale = meta.scale;
+  config.selector = &selector;
+  apply(options.common, config);
+  apply(options.tiers, TD_F32, static_cast<td_dtype>(trace.layers.front().k.dtype), config);
+  return config;
+}
+
+std::vector<ExactResults> exact_results(const tools::Trace& trace, std::int64_t steps, int threads) {
+  const auto layers = static_cast<std::int64_t>(trace.layers.size());
+  Progress progress("dense reference", layers * steps * trace.meta.num_q_heads);
+  std::vector<ExactResults> results;
+  for (const auto& layer : trace.layers) results.push_back(exact_decode(trace.meta, layer, steps, threads, progress));
+  return results;
+}
+
+/// Adds copies until they exceed the caches, or the limits.
+ColdPlan fill(Replay& replay, const tools::Trace& trace, const RunOptions& options, std::int64_t cache_bytes) {
+  const auto tokens = trace.meta.tokens * static_cast<std::int64_t>(trace.layers.size());
+  {
+    Progress progress("prompt", tokens);
+    replay.add_copy(progress);
+  }
+  ColdPlan plan{
+      .cache_bytes = cache_bytes, .copy_bytes = std::max<std::int64_t>(replay.bytes_per_copy(), 1), .note = {}};
+  if (options.warm) return plan;
+  const double target = kColdFactor * static_cast<double>(cache_bytes);
+  const auto wanted = static_cast<std::int64_t>(std::ceil(target / static_cast<double>(plan.copy_bytes)));
+  const auto copies = std::clamp<std::int64_t>(wanted, 1, options.max_copies);
+  if (copies < wanted) plan.note = fmt::format("capped by --max-copies, {} would exceed the cache", wanted);
+  Progress progress("copies", (copies - 1) * tokens);
+  try {
+    while (replay.num_copies() < copies) replay.add_copy(progress);
+  } catch (const td::Error& error) {
+    if (error.status() != TD_ENOMEM) throw;
+    plan.note = fmt::format("capped by memory, {} would exceed the cache", wanted);
+  }
+  return plan;
+}
+
+std::vector<LayerSamples> measure(Replay& replay, const tools::Trace& trace, const std::vector<ExactResults>& exact,
+                                  std::int64_t steps) {
+  std::vector<LayerSamples> samples;
+  for (std::size_t layer = 0; layer < trace.layers.size(); ++layer) {
+    samples.emplace_back(trace.meta, trace.layers[layer], exact[layer]);
+    for (int copy = 0; copy < replay.num_copies(); ++copy) samples.back().add_index(replay.info(copy, layer));
+  }
+  Progress progress("decode steps", steps);
+  for (std::int64_t step = 0; step < steps; ++step) {
+    const int copy = static_cast<int>(step % replay.num_copies());
+    replay.catch_up(copy, step);
+    for (std::size_t layer = 0; layer < trace.layers.size(); ++layer)
+      samples[layer].add(step, replay.step(copy, layer, step));
+    progress.advance();
+  }
+  return samples;
+}
+
+Json trace_json(const tools::Trace& trace, const std::string& path) {
+  const auto& meta = trace.meta;
+  return {{"path", path},
+          {"tokens", meta.tokens},
+          {"num_q_heads", meta.num_q_heads},
+          {"num_kv_heads", meta.num_kv_heads},
+          {"head_dim_k", meta.head_dim_k},
+          {"head_dim_v", meta.head_dim_v},
+          {"dtype", to_string(trace.layers.front().k.dtype)}};
+}
+
+std::string cold_text(const RunOptions& options, int copies, const ColdPlan& plan) {
+  if (options.warm) return "warm: one copy of the prompt, every step";
+  return fmt::format("cold: steps rotate over {} {} of {}, last-level cache {}{}{}", copies,
+                     copies == 1 ? "copy" : "copies", human_bytes(static_cast<double>(plan.copy_bytes)),
+                     human_bytes(static_cast<double>(plan.cache_bytes)), plan.note.empty() ? "" : "; ", plan.note);
+}
+
+void run(const RunOptions& options) {
+  JsonOutput json(options.common.json);
+  auto trace = tools::load_trace(options.trace);
+  keep_layers(trace, options.layers);
+  const auto steps = steps_to_run(trace, options.steps);
+  const auto selector = to_selector(options.selector, options.common.seed);
+  const auto config = config_of(options, trace, selector);
+  const auto runtime = make_runtime(config);
+  const Json machine = describe(runtime);
+  const auto exact = exact_results(trace, steps, num_threads(options.common));
+
+  Replay replay(runtime, trace);
+  const auto plan = fill(replay, trace, options, last_level_cache_bytes(machine));
+  std::vector<Json> layers;
+  for (const auto& samples : measure(replay, trace, exact, steps)) layers.push_back(samples.figures());
+
+  Json report = {{"selector", options.selector.kind},
+                 {"selector_config", to_json(selector)},
+                 {"threads", threads_of(machine)},
+                 {"isa", isa_of(machine)},
+                 {"steps", steps},
+                 {"layers", layers},
+                 {"mean", mean_over_layers(layers)},
+                 {"version", td_version()},
+                 {"trace", trace_json(trace, options.trace)},
+                 {"window", tiers_json(config)},
+                 {"cold", !options.warm},
+                 {"copies", replay.num_copies()},
+                 {"copy_bytes", plan.copy_bytes},
+                 {"last_level_cache_bytes", plan.cache_bytes}};
+  if (!plan.note.empty()) report["note"] = plan.note;
+  print(json, fmt::format("{}; {} steps; {} threads; {}\n{}\n\n{}", describe(selector), steps, report["threads"].dump(),
+                          isa_of(machine), cold_text(options, replay.num_copies(), plan),
+                          replay_table(report["layers"], report["mean"])));
+  json.write(report);
+}
+
+}  // namespace
+
+void add_run(CLI::App& app, Action& action) {
+  const auto options = std::make_shared<RunOptions>();
+  CLI::App* command = app.add_subcommand("run", "Replay a trace and compare each step with dense attention");
+  command->add_option("--trace", options->trace, "trace folder: meta.json and layer*.safetensors")->required();
+  command->add_option("--layers", options->layers, "only these layers, as in 0,2 [all]");
+  command->add_option("--steps", options->steps, "only the first steps; 0: all [0]")
+      ->check(number_in<std::int64_t>(0, 1 << 30, "a whole number from 0 to the trace's steps"));
+  command->add_flag("--warm", options->warm, "replay one copy of the prompt, so that data stays in the caches");
+  command->add_option("--max-copies", options->max_copies, "cold: at most this many copies of the prompt [256]")
+      ->check(number_in(1, 100000, "a whole number from 1 to 100000"));
+  add_selector(*command, options->selector);
+  add_tiers(*command, options->tiers);
+  add_common(*command, options->common, kAllCommon);
+  command->footer(
+      "error = |out - dense| / |dense| per query head and step, dense in double precision. rows % = distinct rows\n"
+      "gathered per KV head over rows in the host tier. Times are medians over the steps of one layer, in "
+      "microseconds:\n"
+      "worker time / workers for the stages, wall clock for append and total (the attention call). index B and build "
+      "ns\n"
+      "are per token and KV head. The host tier keeps the trace's dtype and the window f32 unless told otherwise.\n"
+      "Example:\n  tandem run --trace trace --selector lsh --lsh 10,150 --json result.json");
+  command->callback([options, &action] { action = [options] { run(*options); }; });
+}
+
+}  // namespace tandem::cli
