@@ -8,10 +8,12 @@ namespace {
 
 constexpr gpu::Stream kStream{};
 
-void check(const AppendRequest& request, const AttentionShape& shape) {
+void check(const AppendRequest& request, const Config& config) {
+  const AttentionShape& shape = config.shape;
+  const float bound = overflow_bound(config.window.dtype, config.host_dtype);
   const std::int64_t tokens = check_counts("n_tokens", request.sequences, request.num_tokens);
-  check_finite_tensor(request.kv.k, {"k", tokens, shape.num_kv_heads, shape.head_dim_k});
-  check_finite_tensor(request.kv.v, {"v", tokens, shape.num_kv_heads, shape.head_dim_v});
+  check_finite_tensor(request.kv.k, {"k", tokens, shape.num_kv_heads, shape.head_dim_k}, bound);
+  check_finite_tensor(request.kv.v, {"v", tokens, shape.num_kv_heads, shape.head_dim_v}, bound);
   if (request.q) check_finite_tensor(*request.q, {"q", tokens, shape.num_q_heads, shape.head_dim_k});
 }
 
@@ -48,7 +50,7 @@ void append_tokens(LayerState& layer, const KvView& kv, WorkerScratch& scratch, 
 StepStats Runtime::append(const AppendRequest& request) {
   Stopwatch watch;
   check_layer(request.layer);
-  check(request, config_.shape);
+  check(request, config_);
   const LeasePool<StepBuffers>::Lease buffers(step_buffers_);
   find(request.sequences, buffers->sequences);
   const SequenceLock sequences(buffers->sequences);

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "cpu/dense_attention.h"
@@ -33,7 +34,8 @@ void check(const AttendRequest& request, const AttentionShape& shape) {
   check_tensor({out.data, out.dtype, out.tokens, out.heads, out.dim, out.token_stride, out.head_stride},
                {"out", queries, shape.num_q_heads, shape.head_dim_v});
   for (std::int32_t h = 0; h < shape.num_q_heads; ++h) {
-    TANDEM_CHECK(request.sinks == nullptr || !std::isnan(request.sinks[h]), invalid_argument, "sinks[", h, "] is NaN");
+    TANDEM_CHECK(request.sinks == nullptr || request.sinks[h] < std::numeric_limits<float>::infinity(),
+                 invalid_argument, "sinks[", h, "] is ", request.sinks[h], "; it must be finite, or -inf for none");
     TANDEM_CHECK(request.alibi == nullptr || std::isfinite(request.alibi[h]), invalid_argument, "alibi[", h, "] is ",
                  request.alibi[h], "; it must be finite");
   }
@@ -237,14 +239,18 @@ double Runtime::extend_indexes(const SequenceLock& sequences, std::int32_t layer
   }
   if (buffers.unindexed.empty()) return 0.0;
   std::vector<double> us(buffers.unindexed.size());
+  std::vector<lsh::HeadIndex::Extension> extensions(buffers.unindexed.size());
   workers_.run(buffers.nodes, [&](std::int64_t i) {
     const LeasePool<WorkerScratch>::Lease scratch(scratch_);
-    HeadState& head = *buffers.unindexed[static_cast<std::size_t>(i)];
+    const HeadState& head = *buffers.unindexed[static_cast<std::size_t>(i)];
     Stopwatch watch;
-    head.index.extend(kernels_, head.store, scratch->select);
+    extensions[static_cast<std::size_t>(i)] = head.index.prepare(kernels_, head.store, scratch->select);
     us[static_cast<std::size_t>(i)] = watch.lap_us();
-    head.index_us += us[static_cast<std::size_t>(i)];
   });
+  for (std::size_t i = 0; i < us.size(); ++i) {  // all heads or none: whatever can be refused has been by now
+    buffers.unindexed[i]->index.commit(std::move(extensions[i]));
+    buffers.unindexed[i]->index_us += us[i];
+  }
   return std::accumulate(us.begin(), us.end(), 0.0);
 }
 

@@ -93,7 +93,8 @@ void Runtime::destroy_sequence(std::uint64_t id) {
   find({&id, 1}, found);
   const SequenceLock lock(found);  // refuses while another call uses it
   const std::lock_guard guard(mutex_);
-  sequences_.erase(id);
+  // Another call may have destroyed it between find() and the lock.
+  TANDEM_CHECK(sequences_.erase(id) == 1, invalid_state, "sequence ", id, " does not exist or was destroyed");
 }
 
 std::uint64_t Runtime::fork_sequence(std::uint64_t id, std::int64_t length,

@@ -148,6 +148,36 @@ TEST_P(EveryDType, AllFiniteFindsOneBadElementAnywhere) {
   }
 }
 
+TEST_P(EveryDType, AllBelowComparesMagnitudesWithTheBound) {
+  for (const float bound : {1.f, 65408.f, 65520.f, 0x1.ffp127f, 1.0009765f, 3e-8f, kInfinity}) {
+    for (float x = bound > 1e30f ? 1e30f : bound / 4; x <= 4 * bound && std::isfinite(x); x *= 1.0003f) {
+      for (const float value : {x, -x}) {
+        std::byte stored[4] = {};
+        float exact = 0.f;
+        store_f32(GetParam(), &value, stored, 1);
+        load_f32(GetParam(), stored, &exact, 1);
+        ASSERT_EQ(all_below(GetParam(), stored, 1, bound), std::abs(exact) < bound) << value << ", " << bound;
+      }
+    }
+  }
+}
+
+TEST_P(EveryDType, OverflowBoundIsTheLeastThatBecomesInfinite) {
+  for (const DType second : {DType::f32, DType::f16, DType::bf16}) {
+    const auto stored_twice = [&](float x) {
+      std::byte first[4], last[4];
+      store_f32(GetParam(), &x, first, 1);
+      convert(GetParam(), first, second, last, 1);
+      load_f32(second, last, &x, 1);
+      return x;
+    };
+    const float bound = overflow_bound(GetParam(), second);
+    EXPECT_TRUE(std::isinf(stored_twice(bound))) << to_string(second);
+    EXPECT_TRUE(std::isinf(stored_twice(-bound))) << to_string(second);
+    EXPECT_TRUE(std::isfinite(stored_twice(std::nextafter(bound, 0.f)))) << to_string(second);
+  }
+}
+
 TEST_P(EveryDType, ConvertsArraysOfAnyLengthThroughFp32) {
   for (const DType to : {DType::f32, DType::f16, DType::bf16}) {
     for (const std::int64_t count : {0, 1, 63, 64, 65, 130}) {

@@ -41,23 +41,50 @@ std::vector<float> values_of(std::int64_t position, std::int64_t head, int salt)
   return values;
 }
 
-std::vector<std::byte> row_of(const cpu::RowLayout& layout, std::int64_t position, std::int64_t head, int salt) {
-  const auto values = values_of(position, head, salt);
-  std::vector<std::byte> row(static_cast<std::size_t>(layout.row_bytes));
-  cpu::write_row(layout, DType::f32, reinterpret_cast<const std::byte*>(values.data()),
-                 reinterpret_cast<const std::byte*>(values.data() + kShape.head_dim_k), row.data());
-  return row;
-}
+/// The rows of one layout that a window or store must hold, written once.
+class ExpectedRows {
+ public:
+  explicit ExpectedRows(DType dtype)
+      : layout_(cpu::RowLayout::of(kShape, dtype)),
+        rows_(static_cast<std::size_t>(kSalts * kHeads * kPositions * layout_.row_bytes)) {
+    for (int salt = 0; salt < kSalts; ++salt) {
+      for (std::int64_t head = 0; head < kHeads; ++head) {
+        for (std::int64_t p = 0; p < kPositions; ++p) {
+          const auto values = values_of(p, head, salt);
+          cpu::write_row(layout_, DType::f32, reinterpret_cast<const std::byte*>(values.data()),
+                         reinterpret_cast<const std::byte*>(values.data() + kShape.head_dim_k),
+                         rows_.data() + offset(p, head, salt));
+        }
+      }
+    }
+  }
+  [[nodiscard]] const cpu::RowLayout& layout() const { return layout_; }
+  [[nodiscard]] bool is(const std::byte* row, std::int64_t position, std::int64_t head, int salt) const {
+    return std::memcmp(row, rows_.data() + offset(position, head, salt), static_cast<std::size_t>(layout_.row_bytes)) ==
+           0;
+  }
+
+ private:
+  static constexpr std::int64_t kPositions = 700;
+  static constexpr int kSalts = 3;
+  [[nodiscard]] std::int64_t offset(std::int64_t position, std::int64_t head, int salt) const {
+    return ((salt * kHeads + head) * kPositions + position) * layout_.row_bytes;
+  }
+  cpu::RowLayout layout_;
+  std::vector<std::byte> rows_;
+};
 
 /// A window whose owner keeps what leaves it, as the runtime does. `salts` tells which tokens were written.
 struct OwnedWindow {
   WindowCache cache;
-  cpu::RowLayout host_layout;
+  const ExpectedRows* in_window;
+  const ExpectedRows* on_host;
+  cpu::RowLayout host_layout = on_host->layout();
   std::vector<std::vector<std::byte>> left = std::vector<std::vector<std::byte>>(kHeads);  // rows by head
   std::vector<int> salts;
 
-  OwnedWindow(WindowCache window, DType host_dtype)
-      : cache(std::move(window)), host_layout(cpu::RowLayout::of(kShape, host_dtype)) {}
+  OwnedWindow(WindowCache window, const ExpectedRows& window_rows, const ExpectedRows& host_rows)
+      : cache(std::move(window)), in_window(&window_rows), on_host(&host_rows) {}
 
   void push(std::int64_t count, int salt = 0) {
     while (count > 0) {
@@ -93,7 +120,7 @@ struct OwnedWindow {
     salts.insert(salts.end(), static_cast<std::size_t>(count), salt);
   }
   [[nodiscard]] OwnedWindow fork(std::int64_t length) const {
-    OwnedWindow copy(cache.fork(length, kStream), host_layout.dtype);
+    OwnedWindow copy(cache.fork(length, kStream), *in_window, *on_host);
     copy.left = left;
     copy.salts = salts;
     copy.cut(length);
@@ -120,10 +147,10 @@ struct OwnedWindow {
       ASSERT_EQ(view.local_begin, cache.sinks() + cache.evicted());
       for (std::int64_t p = 0; p < length; ++p) {
         const bool is_left = p >= view.sinks && p < view.local_begin;
-        const auto& layout = is_left ? host_layout : view.layout;
-        const std::byte* actual = is_left ? rows.data() + (p - view.sinks) * layout.row_bytes : view.row(p);
-        const auto expected = row_of(layout, p, h, salts[static_cast<std::size_t>(p)]);
-        ASSERT_EQ(std::memcmp(actual, expected.data(), expected.size()), 0) << "position " << p << " of " << length;
+        const std::byte* actual = is_left ? rows.data() + (p - view.sinks) * host_layout.row_bytes : view.row(p);
+        const ExpectedRows& expected = is_left ? *on_host : *in_window;
+        ASSERT_TRUE(expected.is(actual, p, h, salts[static_cast<std::size_t>(p)]))
+            << "position " << p << " of " << length;
       }
     }
   }
@@ -135,9 +162,7 @@ class Window : public testing::TestWithParam<std::tuple<int /*sinks*/, int /*loc
     return {std::get<0>(GetParam()), std::get<1>(GetParam()), std::get<2>(GetParam())};
   }
   OwnedWindow make() {
-    const auto layout = cpu::RowLayout::of(kShape, params().dtype);
-    const DType host = params().dtype == DType::f32 ? DType::bf16 : DType::f32;  // any other, to see the conversion
-    return {WindowCache(machine_.device, layout, params(), {0, 0}), host};
+    return {WindowCache(machine_.device, in_window_.layout(), params(), {0, 0}), in_window_, on_host_};
   }
   /// Tokens that have left once `length` have entered, however they were grouped.
   [[nodiscard]] std::int64_t expected_evictions(std::int64_t length) const {
@@ -146,6 +171,8 @@ class Window : public testing::TestWithParam<std::tuple<int /*sinks*/, int /*loc
   }
 
   Machine machine_;
+  const ExpectedRows in_window_{params().dtype};
+  const ExpectedRows on_host_{params().dtype == DType::f32 ? DType::bf16 : DType::f32};  // to see the conversion
 };
 
 INSTANTIATE_TEST_SUITE_P(WindowCache, Window,
