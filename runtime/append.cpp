@@ -1,4 +1,6 @@
 // Stage 1 and 8 of a step: new tokens enter the window, and what leaves it goes to the host tier.
+#include <algorithm>
+
 #include "runtime/base/error.h"
 #include "runtime/request_check.h"
 #include "runtime/runtime.h"
@@ -10,7 +12,7 @@ constexpr gpu::Stream kStream{};
 
 void check(const AppendRequest& request, const Config& config) {
   const AttentionShape& shape = config.shape;
-  const float bound = overflow_bound(config.window.dtype, config.host_dtype);
+  const float bound = std::min(kMaxMagnitude, overflow_bound(config.window.dtype, config.host_dtype));
   const std::int64_t tokens = check_counts("n_tokens", request.sequences, request.num_tokens);
   check_finite_tensor(request.kv.k, {"k", tokens, shape.num_kv_heads, shape.head_dim_k}, bound);
   check_finite_tensor(request.kv.v, {"v", tokens, shape.num_kv_heads, shape.head_dim_v}, bound);

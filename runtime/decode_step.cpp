@@ -36,8 +36,8 @@ void check(const AttendRequest& request, const AttentionShape& shape) {
   for (std::int32_t h = 0; h < shape.num_q_heads; ++h) {
     TANDEM_CHECK(request.sinks == nullptr || request.sinks[h] < std::numeric_limits<float>::infinity(),
                  invalid_argument, "sinks[", h, "] is ", request.sinks[h], "; it must be finite, or -inf for none");
-    TANDEM_CHECK(request.alibi == nullptr || std::isfinite(request.alibi[h]), invalid_argument, "alibi[", h, "] is ",
-                 request.alibi[h], "; it must be finite");
+    TANDEM_CHECK(request.alibi == nullptr || std::abs(request.alibi[h]) <= kMaxMagnitude, invalid_argument, "alibi[", h,
+                 "] is ", request.alibi[h], "; allowed: magnitudes up to ", kMaxMagnitude);
   }
 }
 

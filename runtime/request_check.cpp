@@ -61,7 +61,7 @@ void check_finite_tensor(const TensorView& tensor, const TensorSpec& spec, float
       TANDEM_CHECK(all_finite(tensor.dtype, row, tensor.dim), invalid_argument, spec.name,
                    " holds NaN or infinity in token ", t, ", head ", h, "; every element must be finite");
       fail(ErrorCode::invalid_argument, spec.name, " holds a value too large to store in token ", t, ", head ", h,
-           "; window_dtype and host_dtype allow magnitudes below ", bound);
+           "; with this window_dtype and host_dtype, magnitudes must stay below ", bound);
     }
   }
 }

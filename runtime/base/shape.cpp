@@ -23,8 +23,8 @@ void validate(const AttentionShape& shape) {
                shape.group_size(), "; at most ", kMaxGroupSize, " query heads may share a KV head");
   head_dim("head_dim_k", shape.head_dim_k);
   head_dim("head_dim_v", shape.head_dim_v);
-  TANDEM_CHECK(std::isfinite(shape.scale) && shape.scale > 0.f, invalid_argument, "scale is ", shape.scale,
-               "; it must be positive and finite (0 chooses 1 / sqrt(head_dim_k))");
+  TANDEM_CHECK(shape.scale > 0.f && shape.scale <= kMaxScale, invalid_argument, "scale is ", shape.scale,
+               "; allowed: above 0, up to ", kMaxScale, " (0 chooses 1 / sqrt(head_dim_k))");
   TANDEM_CHECK(std::isfinite(shape.softcap) && shape.softcap >= 0.f, invalid_argument, "softcap is ", shape.softcap,
                "; it must be 0 (none) or positive and finite");
 }

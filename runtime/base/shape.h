@@ -7,6 +7,10 @@ namespace tandem {
 /// Query heads of one GQA group may not exceed the bits of a selection's head mask.
 inline constexpr std::int32_t kMaxGroupSize = 64;
 inline constexpr std::int32_t kMaxHeadDim = 1024;
+/// K, V and q stay below this and the scale within its bound, so that no dot product or weighted sum overflows fp32:
+/// kMaxHeadDim * kMaxMagnitude^2 * kMaxScale = 1e38.
+inline constexpr float kMaxMagnitude = 1e16f;
+inline constexpr float kMaxScale = 1e3f;
 
 /// The attention of one model. Query head h uses KV head h / group_size().
 struct AttentionShape {

@@ -158,6 +158,30 @@ TEST(AttentionLaws, HugeLogitSpreadGivesTheRightResult) {
   EXPECT_LT(worst.lse, 1e-3);
 }
 
+TEST(AttentionLaws, TheLargestMagnitudesStayFinite) {
+  Config config = config_for(256, 2, 4, 64);
+  config.shape.scale = kMaxScale;
+  config.selector = lsh::LshParams{4, 20, 2, 1};
+  Runtime runtime(config);
+  const std::uint64_t sequence = runtime.create_sequence();
+  const float largest = std::nextafter(kMaxMagnitude, 0.f);
+  TokenSource source(runtime.config().shape, 8);
+  auto t = source.tokens(500);
+  auto q = source.queries(2);
+  for (auto* values : {&t.k, &t.v, &q}) {
+    for (float& x : *values) x = std::copysign(largest, x);
+  }
+  append(runtime, sequence, t.k, t.v);
+  for (const bool exact : {false, true}) {
+    AttendOptions options;
+    options.exact = exact;
+    options.rule.alibi = {kMaxMagnitude, -kMaxMagnitude, 0.f, 1.f};
+    const auto attended = attend(runtime, sequence, 2, q, options);
+    for (const float x : attended.out) ASSERT_TRUE(std::isfinite(x));
+    for (const float x : attended.lse) ASSERT_TRUE(std::isfinite(x));
+  }
+}
+
 TEST(AttentionLaws, GroupedHeadsEqualRepeatedHeads) {
   const Config grouped_config = config_for(64, 4, 4, 64);
   Config repeated_config = grouped_config;
