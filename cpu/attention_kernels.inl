@@ -13,13 +13,12 @@ void decode(RowPointers rows, std::int64_t offset, int padded_dim, float* decode
 }
 
 /// kLanes dot products at once: one accumulator per row, summed across lanes in one transpose-and-add.
-inline Vec dot_tile(const float* query, const float* rows, int padded_dim) {
-  Vec acc[kLanes];
-  for (int r = 0; r < kLanes; ++r) acc[r] = Vec(0.f);
+template <std::size_t... kRow>
+inline Vec dot_tile(const float* query, const float* rows, int padded_dim, std::index_sequence<kRow...>) {
+  Vec acc[] = {(static_cast<void>(kRow), Vec(0.f))...};  // registers: an array filled by a loop would live in memory
   for (int i = 0; i < padded_dim; i += kLanes) {
     const Vec q = load(query + i);
-    for (int r = 0; r < kLanes; ++r)
-      acc[r] = fma(q, load(rows + static_cast<std::ptrdiff_t>(r) * padded_dim + i), acc[r]);
+    ((acc[kRow] = fma(q, load(rows + static_cast<std::ptrdiff_t>(kRow) * padded_dim + i), acc[kRow])), ...);
   }
   return sum_each(acc);
 }
@@ -33,8 +32,8 @@ void scores(const float* queries, int num_vectors, int padded_k, RowPointers row
     float* row_scores = out + static_cast<std::ptrdiff_t>(v) * kBlockRows;
     const float* query = queries + static_cast<std::ptrdiff_t>(v) * padded_k;
     for (int t = 0; t < tiles; ++t) {
-      store(row_scores + t * kLanes,
-            dot_tile(query, decoded + static_cast<std::ptrdiff_t>(t) * kLanes * padded_k, padded_k));
+      store(row_scores + t * kLanes, dot_tile(query, decoded + static_cast<std::ptrdiff_t>(t) * kLanes * padded_k,
+                                              padded_k, std::make_index_sequence<kLanes>()));
     }
     for (int r = rows.count; r < kBlockRows; ++r) row_scores[r] = -kInfinity;
   }

@@ -19,6 +19,7 @@ class PagePool {
  public:
   /// `topology` and `ledger` must outlive the pool.
   PagePool(const numa::Topology& topology, int node, std::int64_t page_bytes, numa::MemoryLedger& ledger);
+  ~PagePool() = default;
   PagePool(const PagePool&) = delete;
   PagePool& operator=(const PagePool&) = delete;
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "cpu/kernels.h"
 #if defined(__AVX2__)
@@ -29,7 +30,6 @@ constexpr int kLanes = static_cast<int>(Vec::size);
 
 inline Vec load(const float* p) { return Vec::load_aligned(p); }
 inline void store(float* p, Vec x) { x.store_aligned(p); }
-inline Vec fma(Vec a, Vec b, Vec c) { return xsimd::fma(a, b, c); }
 inline Vec max(Vec a, Vec b) { return xsimd::max(a, b); }
 inline Vec min(Vec a, Vec b) { return xsimd::min(a, b); }
 inline float sum(Vec x) { return xsimd::hadd(x); }
@@ -48,6 +48,8 @@ inline float max_lane(Vec x) {
 }
 
 #if defined(__AVX512F__)
+// xsimd 8.1 has no fused multiply-add for AVX-512: its fma() multiplies, rounds and adds.
+inline Vec fma(Vec a, Vec b, Vec c) { return Vec(_mm512_fmadd_ps(a, b, c)); }
 inline Vec load_bf16(const std::byte* p) {
   const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   return Vec(_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));
@@ -69,6 +71,7 @@ inline Vec sum_each(const Vec* x) {
   return Vec(_mm512_insertf32x8(_mm512_castps256_ps512(sum_each_of_8(x)), sum_each_of_8(x + 8), 1));
 }
 #else
+inline Vec fma(Vec a, Vec b, Vec c) { return xsimd::fma(a, b, c); }
 inline Vec load_bf16(const std::byte* p) {
   const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   return Vec(_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)));

@@ -26,8 +26,14 @@ bool HeadIndex::lacks_rows_of(const cpu::KvStore& store) const noexcept {
   return tables != nullptr && tables->size() < store.size();
 }
 
-void HeadIndex::extend(const cpu::Kernels& kernels, const cpu::KvStore& store, SelectScratch& scratch) {
-  if (auto* tables = std::get_if<LshTables>(&state_)) tables->extend(kernels, store, scratch.tables);
+HeadIndex::Extension HeadIndex::prepare(const cpu::Kernels& kernels, const cpu::KvStore& store,
+                                        SelectScratch& scratch) const {
+  const auto* tables = std::get_if<LshTables>(&state_);
+  return tables == nullptr ? Extension() : tables->prepare(kernels, store, scratch.tables);
+}
+
+void HeadIndex::commit(Extension&& extension) noexcept {
+  if (auto* tables = std::get_if<LshTables>(&state_)) tables->commit(std::move(extension));
 }
 
 HeadIndex HeadIndex::fork(std::int64_t size) const {

@@ -55,8 +55,15 @@ class HeadIndex {
 
   /// True when `store` has rows that extend() would index.
   [[nodiscard]] bool lacks_rows_of(const cpu::KvStore& store) const noexcept;
-  /// Indexes the rows that `store` has beyond those indexed. Throws Error(out_of_memory), and then nothing changed.
-  void extend(const cpu::Kernels& kernels, const cpu::KvStore& store, SelectScratch& scratch);
+  using Extension = LshTables::Extension;  // no other state ever lacks rows
+  /// Indexes the rows that `store` has beyond those indexed; nothing changes before commit(). Throws
+  /// Error(out_of_memory).
+  [[nodiscard]] Extension prepare(const cpu::Kernels& kernels, const cpu::KvStore& store, SelectScratch& scratch) const;
+  void commit(Extension&& extension) noexcept;
+  /// Both at once. Throws Error(out_of_memory), and then nothing changed.
+  void extend(const cpu::Kernels& kernels, const cpu::KvStore& store, SelectScratch& scratch) {
+    commit(prepare(kernels, store, scratch));
+  }
   /// An index of (at most) the first `size` rows, sharing what is immutable.
   [[nodiscard]] HeadIndex fork(std::int64_t size) const;
   [[nodiscard]] std::int64_t bytes() const noexcept;

@@ -115,40 +115,45 @@ std::shared_ptr<const LshTables::Buckets> LshTables::cut(std::int64_t rows) cons
   return result;
 }
 
-void LshTables::reserve_small(std::int64_t rows, std::int64_t tail_rows) {
-  const std::int64_t bytes =
-      rows * 4 + tail_rows * params_.num_tables * 2 + static_cast<std::int64_t>(mean_.size()) * 4;
-  if (bytes <= reservation_.bytes()) return;
-  reservation_ = ledger_->reserve(bytes, "SimHash codes and norms");
+std::int64_t LshTables::small_bytes(std::int64_t rows, std::int64_t tail_rows, std::size_t dim) const noexcept {
+  return rows * 4 + tail_rows * params_.num_tables * 2 + static_cast<std::int64_t>(dim) * 4;
 }
 
-void LshTables::extend(const cpu::Kernels& kernels, const cpu::KvStore& store, TablesScratch& scratch) {
+LshTables::Extension LshTables::prepare(const cpu::Kernels& kernels, const cpu::KvStore& store,
+                                        TablesScratch& scratch) const {
   const std::int64_t first = size();
-  const std::int64_t added = store.size() - first;
-  if (added <= 0) return;
-  auto mean = mean_.empty() ? mean_key(store) : mean_;
+  const std::int64_t added = std::max<std::int64_t>(0, store.size() - first);
   const std::int64_t tables = params_.num_tables;
-  std::vector<float> norms(static_cast<std::size_t>(added));
-  std::vector<std::uint16_t> codes(tail_codes_);
-  codes.resize(tail_codes_.size() + product(added, tables));
-  scratch.centred.resize(product(std::min(added, kChunkRows), static_cast<std::int64_t>(mean.size())));
-  for (std::int64_t done = 0; done < added; done += kChunkRows) {
-    const std::int64_t count = std::min(kChunkRows, added - done);
-    centre(store, mean, first + done, count, scratch.centred.data(), norms.data() + done);
-    hash_->encode(kernels, scratch.centred.data(), count, codes.data() + tail_codes_.size() + product(done, tables),
-                  scratch.bits);
-  }
   const std::int64_t tail = first - base_rows() + added;
   const bool sort = tail >= std::max(kSmallestSort, base_rows() / kTailShare);
-  reserve_small(first + added, sort ? 0 : tail);
-  inverse_norms_.reserve(static_cast<std::size_t>(first + added));
-  auto base = sort ? sorted(codes) : base_;
-  if (sort) codes.clear();
-  // Nothing below throws.
-  mean_ = std::move(mean);
-  base_ = std::move(base);
-  tail_codes_ = std::move(codes);
-  inverse_norms_.insert(inverse_norms_.end(), norms.begin(), norms.end());
+  Extension next;
+  next.mean = mean_.empty() && added > 0 ? mean_key(store) : mean_;
+  next.reservation =
+      ledger_->reserve(small_bytes(first + added, sort ? 0 : tail, next.mean.size()), "SimHash codes and norms");
+  next.inverse_norms.reserve(static_cast<std::size_t>(first + added));
+  next.inverse_norms = inverse_norms_;
+  next.inverse_norms.resize(static_cast<std::size_t>(first + added));
+  next.tail_codes.reserve(product(tail, tables));
+  next.tail_codes = tail_codes_;
+  next.tail_codes.resize(product(tail, tables));
+  scratch.centred.resize(product(std::min(added, kChunkRows), static_cast<std::int64_t>(next.mean.size())));
+  for (std::int64_t done = 0; done < added; done += kChunkRows) {
+    const std::int64_t count = std::min(kChunkRows, added - done);
+    centre(store, next.mean, first + done, count, scratch.centred.data(), next.inverse_norms.data() + first + done);
+    hash_->encode(kernels, scratch.centred.data(), count,
+                  next.tail_codes.data() + tail_codes_.size() + product(done, tables), scratch.bits);
+  }
+  next.base = sort ? sorted(next.tail_codes) : base_;
+  if (sort) next.tail_codes = {};
+  return next;
+}
+
+void LshTables::commit(Extension&& extension) noexcept {
+  mean_ = std::move(extension.mean);
+  base_ = std::move(extension.base);
+  tail_codes_ = std::move(extension.tail_codes);
+  inverse_norms_ = std::move(extension.inverse_norms);
+  reservation_ = std::move(extension.reservation);
 }
 
 LshTables LshTables::fork(std::int64_t size) const {
@@ -156,7 +161,7 @@ LshTables LshTables::fork(std::int64_t size) const {
   copy.mean_ = mean_;
   size = std::min(size, this->size());
   const std::int64_t base = std::min(size, base_rows());
-  copy.reserve_small(size, size - base);
+  copy.reservation_ = ledger_->reserve(small_bytes(size, size - base, mean_.size()), "SimHash codes and norms");
   copy.base_ = base == base_rows() ? base_ : cut(base);
   copy.tail_codes_.assign(tail_codes_.begin(),
                           tail_codes_.begin() + static_cast<std::ptrdiff_t>(product(size - base, params_.num_tables)));

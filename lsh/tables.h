@@ -39,12 +39,28 @@ struct TablesScratch {
 /// that a query compares one by one, until there are enough of them to sort the tables anew. Keys are centred by the
 /// mean of the rows of the first extend(), which stays fixed. Not thread-safe.
 class LshTables {
+  struct Buckets;
+
  public:
   /// `ledger` must outlive the tables.
   LshTables(const LshParams& params, std::shared_ptr<const cpu::SimHash> hash, numa::MemoryLedger& ledger);
 
-  /// Indexes rows [size(), store.size()). Throws Error(out_of_memory), and then nothing changed.
-  void extend(const cpu::Kernels& kernels, const cpu::KvStore& store, TablesScratch& scratch);
+  /// The state after indexing some rows, on the side until commit().
+  class Extension {
+    friend class LshTables;
+    std::vector<float> mean;
+    std::shared_ptr<const Buckets> base;
+    std::vector<std::uint16_t> tail_codes;
+    std::vector<float> inverse_norms;
+    numa::Reservation reservation;
+  };
+  /// Indexes rows [size(), store.size()) without a change. Throws Error(out_of_memory).
+  [[nodiscard]] Extension prepare(const cpu::Kernels& kernels, const cpu::KvStore& store, TablesScratch& scratch) const;
+  void commit(Extension&& extension) noexcept;
+  /// Both at once. Throws Error(out_of_memory), and then nothing changed.
+  void extend(const cpu::Kernels& kernels, const cpu::KvStore& store, TablesScratch& scratch) {
+    commit(prepare(kernels, store, scratch));
+  }
   /// Tables of the first min(size, size()) rows; whole buckets are shared. Throws Error(out_of_memory).
   [[nodiscard]] LshTables fork(std::int64_t size) const;
 
@@ -70,7 +86,8 @@ class LshTables {
   [[nodiscard]] std::shared_ptr<Buckets> allocate(std::int64_t rows) const;
   /// Marks the rows that one head found; returns the bytes of ids and codes that it read.
   std::int64_t count_collisions(const std::uint16_t* query_codes, std::uint64_t head_bit, TablesScratch& scratch) const;
-  void reserve_small(std::int64_t rows, std::int64_t tail_rows);
+  /// Bytes of the three vectors below.
+  [[nodiscard]] std::int64_t small_bytes(std::int64_t rows, std::int64_t tail_rows, std::size_t dim) const noexcept;
 
   LshParams params_;
   std::shared_ptr<const cpu::SimHash> hash_;

@@ -24,10 +24,10 @@ void score_all(const SelectRequest& request, TopKScratch& scratch) {
     request.kernels.scores[static_cast<std::size_t>(layout.dtype)](
         request.queries.q, group, layout.padded_k, {rows, count}, scratch.decoded.data(), scratch.block_scores.data());
     if (request.logits.softcap > 0.f) {
-      request.kernels.softcap(scratch.block_scores.data(), static_cast<std::int64_t>(group) * cpu::kBlockRows,
+      request.kernels.softcap(scratch.block_scores.data(), std::int64_t{group} * cpu::kBlockRows,
                               request.logits.softcap);
     }
-    for (int h = 0; h < group; ++h) {
+    for (std::int64_t h = 0; h < group; ++h) {
       const float slope = request.logits.alibi == nullptr ? 0.f : request.logits.alibi[h];
       for (int r = 0; r < count; ++r) {
         const auto distance = static_cast<float>(request.first_position + first + r - request.queries.positions[0]);

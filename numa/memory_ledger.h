@@ -37,6 +37,7 @@ class Reservation {
 class MemoryLedger {
  public:
   explicit MemoryLedger(std::int64_t limit_bytes);
+  ~MemoryLedger() = default;
   MemoryLedger(const MemoryLedger&) = delete;
   MemoryLedger& operator=(const MemoryLedger&) = delete;
 

@@ -8,10 +8,12 @@ namespace {
 
 constexpr gpu::Stream kStream{};
 
-void check(const AppendRequest& request, const AttentionShape& shape) {
+void check(const AppendRequest& request, const Config& config) {
+  const AttentionShape& shape = config.shape;
+  const float bound = overflow_bound(config.window.dtype, config.host_dtype);
   const std::int64_t tokens = check_counts("n_tokens", request.sequences, request.num_tokens);
-  check_finite_tensor(request.kv.k, {"k", tokens, shape.num_kv_heads, shape.head_dim_k});
-  check_finite_tensor(request.kv.v, {"v", tokens, shape.num_kv_heads, shape.head_dim_v});
+  check_finite_tensor(request.kv.k, {"k", tokens, shape.num_kv_heads, shape.head_dim_k}, bound);
+  check_finite_tensor(request.kv.v, {"v", tokens, shape.num_kv_heads, shape.head_dim_v}, bound);
   if (request.q) check_finite_tensor(*request.q, {"q", tokens, shape.num_q_heads, shape.head_dim_k});
 }
 
@@ -48,8 +50,10 @@ void append_tokens(LayerState& layer, const KvView& kv, WorkerScratch& scratch, 
 StepStats Runtime::append(const AppendRequest& request) {
   Stopwatch watch;
   check_layer(request.layer);
-  check(request, config_.shape);
-  const SequenceLock sequences(find(request.sequences));
+  check(request, config_);
+  const LeasePool<StepBuffers>::Lease buffers(step_buffers_);
+  find(request.sequences, buffers->sequences);
+  const SequenceLock sequences(buffers->sequences);
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     const std::int64_t length = sequences[i].layer(request.layer).length();
     TANDEM_CHECK(length + request.num_tokens[i] <= config_.max_tokens, invalid_argument, "n_tokens[", i, "] is ",
@@ -61,8 +65,8 @@ StepStats Runtime::append(const AppendRequest& request) {
     for (HeadState& head : layer.heads) head.store.reserve(layer.window.evictions_for(request.num_tokens[i]));
   }
   StepStats stats;
-  const ScratchPool::Lease scratch(scratch_);
-  (*scratch).page.reserve(static_cast<std::size_t>(host_layout_.page_bytes()));
+  const LeasePool<WorkerScratch>::Lease scratch(scratch_);
+  scratch->page.reserve(static_cast<std::size_t>(host_layout_.page_bytes()));
   std::int64_t first = 0;
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     const std::int64_t n = request.num_tokens[i];

@@ -71,12 +71,15 @@ T* not_null(const char* name, T* pointer) {
   return pointer;
 }
 
+/// No struct of any version is larger: a size beyond this was never set, and the memory there is not ours to read.
+constexpr std::size_t kLargestStruct = 4096;
+
 /// The caller's struct as this version knows it: fields beyond the caller's size are zero, those beyond ours must be.
 template <typename Struct>
 Struct read_struct(const char* name, const Struct* given) {
   not_null(name, given);
   const auto size = static_cast<std::size_t>(given->size);
-  TANDEM_CHECK(size >= sizeof(given->size), invalid_argument, name, ".size is ", size,
+  TANDEM_CHECK(size >= sizeof(given->size) && size <= kLargestStruct, invalid_argument, name, ".size is ", size,
                "; set it with TD_INIT (this version: ", sizeof(Struct), ")");
   const auto* bytes = reinterpret_cast<const unsigned char*>(given);
   for (std::size_t i = sizeof(Struct); i < size; ++i) {
@@ -188,8 +191,8 @@ void write_stats(const StepStats& stats, int workers, td_stats* target) {
 
 AttendRequest attend_request_of(const td_attend_args& a) {
   constexpr int kKnown = TD_PART_ALL | TD_EXACT;
-  TANDEM_CHECK((a.parts & ~kKnown) == 0, invalid_argument, "parts is ", a.parts,
-               "; allowed: TD_PART_STATIC (1) and TD_PART_DYNAMIC (2), with or without TD_EXACT (4)");
+  TANDEM_CHECK((a.parts & ~kKnown) == 0 && (a.parts & TD_PART_ALL) != 0, invalid_argument, "parts is ", a.parts,
+               "; allowed: TD_PART_STATIC (1), TD_PART_DYNAMIC (2) or both, with or without TD_EXACT (4)");
   AttendRequest request;
   request.layer = a.layer;
   request.use_window = (a.parts & TD_PART_STATIC) != 0;

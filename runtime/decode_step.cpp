@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
+#include <numeric>
 
 #include "cpu/dense_attention.h"
 #include "cpu/sparse_attention.h"
@@ -13,20 +15,6 @@ namespace tandem {
 namespace {
 
 constexpr gpu::Stream kStream{};
-// Query vectors that read a block of rows together: enough that decoding a row costs little, few enough that their
-// scores and sums stay in the second-level cache.
-constexpr int kVectorsPerTask = 64;
-
-/// Some queries of one sequence, one KV head: the unit of work.
-struct Task {
-  const LayerState* layer;
-  const lsh::Selector* selector;
-  std::int64_t head;
-  std::int64_t first_row;       ///< of the queries in the request's tensors
-  std::int64_t first_position;  ///< of the first query
-  int num_queries;
-};
-
 /// What all tasks of one call share.
 struct StepContext {
   const AttendRequest& request;
@@ -46,7 +34,8 @@ void check(const AttendRequest& request, const AttentionShape& shape) {
   check_tensor({out.data, out.dtype, out.tokens, out.heads, out.dim, out.token_stride, out.head_stride},
                {"out", queries, shape.num_q_heads, shape.head_dim_v});
   for (std::int32_t h = 0; h < shape.num_q_heads; ++h) {
-    TANDEM_CHECK(request.sinks == nullptr || !std::isnan(request.sinks[h]), invalid_argument, "sinks[", h, "] is NaN");
+    TANDEM_CHECK(request.sinks == nullptr || request.sinks[h] < std::numeric_limits<float>::infinity(),
+                 invalid_argument, "sinks[", h, "] is ", request.sinks[h], "; it must be finite, or -inf for none");
     TANDEM_CHECK(request.alibi == nullptr || std::isfinite(request.alibi[h]), invalid_argument, "alibi[", h, "] is ",
                  request.alibi[h], "; it must be finite");
   }
@@ -55,20 +44,20 @@ void check(const AttendRequest& request, const AttentionShape& shape) {
 /// Loads the task's queries as scaled, padded fp32 vectors.
 cpu::QueryBlock load_queries(const StepContext& step, const Task& task, WorkerScratch& scratch) {
   const AttentionShape& shape = step.config.shape;
-  const int group = shape.group_size();
+  const std::int64_t group = shape.group_size();
   const std::int64_t padded_k = cpu::padded(shape.head_dim_k);
   scratch.queries.assign(static_cast<std::size_t>(task.num_queries * group * padded_k), 0.f);
   scratch.positions.resize(static_cast<std::size_t>(task.num_queries));
   float* vector = scratch.queries.data();
   for (int i = 0; i < task.num_queries; ++i) {
     scratch.positions[static_cast<std::size_t>(i)] = task.first_position + i;
-    for (int h = 0; h < group; ++h, vector += padded_k) {
+    for (std::int64_t h = 0; h < group; ++h, vector += padded_k) {
       load_f32(step.request.q.dtype, step.request.q.row(task.first_row + i, task.head * group + h), vector,
                shape.head_dim_k);
       for (std::int32_t d = 0; d < shape.head_dim_k; ++d) vector[d] *= shape.scale;
     }
   }
-  return {scratch.queries.data(), scratch.positions.data(), task.num_queries, group};
+  return {scratch.queries.data(), scratch.positions.data(), task.num_queries, shape.group_size()};
 }
 
 PartialAttention partial_in(std::vector<float>& out, std::vector<float>& lse, std::int64_t rows, std::int64_t dim) {
@@ -142,10 +131,10 @@ void attend_host_selected(const StepContext& step, const Task& task, const cpu::
   const HeadState& head = task.layer->heads[static_cast<std::size_t>(task.head)];
   const std::int64_t sinks = task.layer->window.sinks();
   const std::int64_t padded_k = cpu::padded(step.config.shape.head_dim_k);
-  const int group = queries.group_size;
+  const std::int64_t group = queries.group_size;
   for (int i = 0; i < queries.num_queries; ++i) {
     Stopwatch watch;
-    const cpu::QueryBlock query{queries.q + i * group * padded_k, queries.positions + i, 1, group};
+    const cpu::QueryBlock query{queries.q + i * group * padded_k, queries.positions + i, 1, queries.group_size};
     const VisibleRows visible = visible_rows(head.store, sinks, logits, queries.positions[i]);
     head.index.select({step.kernels, head.store, query, logits, sinks, visible.begin, visible.end}, scratch.select,
                       scratch.selection);
@@ -175,10 +164,10 @@ double sum_of_lse_errors(ConstPartialAttention host, ConstPartialAttention merge
 }
 
 /// The caller's out and lse from the merged partial.
-void write_results(const StepContext& step, const Task& task, int group, ConstPartialAttention merged) {
+void write_results(const StepContext& step, const Task& task, std::int64_t group, ConstPartialAttention merged) {
   for (int i = 0; i < task.num_queries; ++i) {
-    for (int h = 0; h < group; ++h) {
-      const std::int64_t v = std::int64_t{i} * group + h;
+    for (std::int64_t h = 0; h < group; ++h) {
+      const std::int64_t v = i * group + h;
       const std::int64_t q_head = task.head * group + h;
       store_f32(step.request.out.dtype, merged.out + v * merged.dim, step.request.out.row(task.first_row + i, q_head),
                 merged.dim);
@@ -191,7 +180,7 @@ void write_results(const StepContext& step, const Task& task, int group, ConstPa
 
 StepStats run_task(const StepContext& step, const Task& task, WorkerScratch& scratch) {
   StepStats stats;
-  const int group = step.config.shape.group_size();
+  const std::int64_t group = step.config.shape.group_size();
   const std::int64_t dim_v = step.config.shape.head_dim_v;
   const cpu::QueryBlock queries = load_queries(step, task, scratch);
   const std::int64_t vectors = queries.num_vectors();
@@ -228,28 +217,6 @@ StepStats run_task(const StepContext& step, const Task& task, WorkerScratch& scr
   return stats;
 }
 
-std::vector<Task> plan(const AttendRequest& request, const SequenceLock& sequences, const AttentionShape& shape) {
-  const int queries_per_task = std::max(1, kVectorsPerTask / shape.group_size());
-  std::vector<Task> tasks;
-  std::int64_t first_row = 0;
-  for (std::size_t s = 0; s < sequences.size(); ++s) {
-    LayerState& layer = sequences[s].layer(request.layer);
-    const std::int64_t queries = request.num_queries[s];
-    TANDEM_CHECK(queries <= layer.length(), invalid_argument, "n_queries[", s, "] is ", queries, "; sequence ",
-                 sequences[s].id(), " holds ", layer.length(), " tokens in layer ", request.layer,
-                 ", and queries belong to its last tokens");
-    for (std::int64_t begin = 0; begin < queries; begin += queries_per_task) {
-      const auto count = static_cast<int>(std::min<std::int64_t>(queries_per_task, queries - begin));
-      for (std::int32_t head = 0; head < shape.num_kv_heads; ++head) {
-        tasks.push_back(
-            {&layer, &sequences[s].selector(), head, first_row + begin, layer.length() - queries + begin, count});
-      }
-    }
-    first_row += queries;
-  }
-  return tasks;
-}
-
 /// True when a merged lse of this call is an estimate whose error nothing bounds.
 bool lacks_error_estimate(const AttendRequest& request, const std::vector<Task>& tasks) {
   if (!request.use_window || !request.use_host) return true;
@@ -259,55 +226,63 @@ bool lacks_error_estimate(const AttendRequest& request, const std::vector<Task>&
 
 }  // namespace
 
-double Runtime::extend_indexes(const SequenceLock& sequences, std::int32_t layer) {
-  std::vector<HeadState*> behind;
-  std::vector<int> nodes;
+double Runtime::extend_indexes(const SequenceLock& sequences, std::int32_t layer, StepBuffers& buffers) {
+  buffers.unindexed.clear();
+  buffers.nodes.clear();
   for (std::size_t s = 0; s < sequences.size(); ++s) {
     LayerState& state = sequences[s].layer(layer);
     for (std::size_t head = 0; head < state.heads.size(); ++head) {
       if (!state.heads[head].index.lacks_rows_of(state.heads[head].store)) continue;
-      behind.push_back(&state.heads[head]);
-      nodes.push_back(state.window.node_of(static_cast<std::int64_t>(head)));
+      buffers.unindexed.push_back(&state.heads[head]);
+      buffers.nodes.push_back(state.window.node_of(static_cast<std::int64_t>(head)));
     }
   }
-  if (behind.empty()) return 0.0;
-  std::vector<double> us(behind.size());
-  workers_.run(nodes, [&](std::int64_t i) {
-    const ScratchPool::Lease scratch(scratch_);
-    HeadState& head = *behind[static_cast<std::size_t>(i)];
+  if (buffers.unindexed.empty()) return 0.0;
+  std::vector<double> us(buffers.unindexed.size());
+  std::vector<lsh::HeadIndex::Extension> extensions(buffers.unindexed.size());
+  workers_.run(buffers.nodes, [&](std::int64_t i) {
+    const LeasePool<WorkerScratch>::Lease scratch(scratch_);
+    const HeadState& head = *buffers.unindexed[static_cast<std::size_t>(i)];
     Stopwatch watch;
-    head.index.extend(kernels_, head.store, (*scratch).select);
+    extensions[static_cast<std::size_t>(i)] = head.index.prepare(kernels_, head.store, scratch->select);
     us[static_cast<std::size_t>(i)] = watch.lap_us();
-    head.index_us += us[static_cast<std::size_t>(i)];
   });
-  double total = 0;
-  for (const double x : us) total += x;
-  return total;
+  for (std::size_t i = 0; i < us.size(); ++i) {  // all heads or none: whatever can be refused has been by now
+    buffers.unindexed[i]->index.commit(std::move(extensions[i]));
+    buffers.unindexed[i]->index_us += us[i];
+  }
+  return std::accumulate(us.begin(), us.end(), 0.0);
 }
 
 StepStats Runtime::attend(const AttendRequest& request) {
   Stopwatch watch;
   check_layer(request.layer);
   check(request, config_.shape);
-  const SequenceLock sequences(find(request.sequences));
-  const std::vector<Task> tasks = plan(request, sequences, config_.shape);
+  const LeasePool<StepBuffers>::Lease buffers(step_buffers_);
+  find(request.sequences, buffers->sequences);
+  const SequenceLock sequences(buffers->sequences);
+  plan_tasks(request, sequences, config_.shape, buffers->tasks);
   StepStats total;
-  if (request.use_host && !request.exact) total.trace[Stage::index].us = extend_indexes(sequences, request.layer);
+  if (request.use_host && !request.exact) {
+    total.trace[Stage::index].us = extend_indexes(sequences, request.layer, *buffers);
+  }
 
-  const StepContext step{request, config_, kernels_, *device_};
-  std::vector<int> nodes(tasks.size());
-  std::transform(tasks.begin(), tasks.end(), nodes.begin(),
-                 [](const Task& t) { return t.layer->window.node_of(t.head); });
-  std::vector<StepStats> parts(tasks.size());
-  workers_.run(nodes, [&](std::int64_t i) {
-    const ScratchPool::Lease scratch(scratch_);
-    parts[static_cast<std::size_t>(i)] = run_task(step, tasks[static_cast<std::size_t>(i)], *scratch);
+  struct Run {
+    StepContext step;
+    LeasePool<WorkerScratch>& scratch;
+    StepBuffers& buffers;
+  } run{{request, config_, kernels_, *device_}, scratch_, *buffers};
+  run.buffers.parts.resize(run.buffers.tasks.size());
+  run.buffers.nodes.clear();
+  for (const Task& task : run.buffers.tasks) run.buffers.nodes.push_back(task.layer->window.node_of(task.head));
+  workers_.run(run.buffers.nodes, [&run](std::int64_t i) {  // one pointer: a std::function that allocates nothing
+    const LeasePool<WorkerScratch>::Lease scratch(run.scratch);
+    run.buffers.parts[static_cast<std::size_t>(i)] =
+        run_task(run.step, run.buffers.tasks[static_cast<std::size_t>(i)], *scratch);
   });
-  for (const StepStats& part : parts) total += part;  // in the order of the plan, so that sums keep their bits
-  const std::int64_t vectors = request.q.tokens * config_.shape.num_q_heads;
-  total.lse_error = lacks_error_estimate(request, tasks)
-                        ? -1.0
-                        : total.lse_error / std::max<double>(1.0, static_cast<double>(vectors));
+  for (const StepStats& part : run.buffers.parts) total += part;  // in the order of the plan: sums keep their bits
+  const auto vectors = static_cast<double>(request.q.tokens * config_.shape.num_q_heads);
+  total.lse_error = lacks_error_estimate(request, run.buffers.tasks) ? -1.0 : total.lse_error / std::max(1.0, vectors);
   total.total_us = watch.lap_us();
   return total;
 }

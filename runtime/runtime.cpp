@@ -64,16 +64,14 @@ std::uint64_t Runtime::insert(std::shared_ptr<const lsh::Selector> selector, std
   return id;
 }
 
-std::vector<std::shared_ptr<Sequence>> Runtime::find(std::span<const std::uint64_t> ids) {
-  std::vector<std::shared_ptr<Sequence>> found;
-  found.reserve(ids.size());
+void Runtime::find(std::span<const std::uint64_t> ids, std::vector<std::shared_ptr<Sequence>>& found) {
+  found.clear();
   const std::lock_guard lock(mutex_);
   for (const std::uint64_t id : ids) {
     const auto it = sequences_.find(id);
     TANDEM_CHECK(it != sequences_.end(), invalid_state, "sequence ", id, " does not exist or was destroyed");
     found.push_back(it->second);
   }
-  return found;
 }
 
 void Runtime::check_layer(std::int32_t layer) const {
@@ -91,14 +89,19 @@ std::uint64_t Runtime::create_sequence() {
 }
 
 void Runtime::destroy_sequence(std::uint64_t id) {
-  const SequenceLock lock(find({&id, 1}));  // refuses while another call uses it
+  std::vector<std::shared_ptr<Sequence>> found;
+  find({&id, 1}, found);
+  const SequenceLock lock(found);  // refuses while another call uses it
   const std::lock_guard guard(mutex_);
-  sequences_.erase(id);
+  // Another call may have destroyed it between find() and the lock.
+  TANDEM_CHECK(sequences_.erase(id) == 1, invalid_state, "sequence ", id, " does not exist or was destroyed");
 }
 
 std::uint64_t Runtime::fork_sequence(std::uint64_t id, std::int64_t length,
                                      const std::optional<lsh::SelectorParams>& selector) {
-  const SequenceLock lock(find({&id, 1}));
+  std::vector<std::shared_ptr<Sequence>> found;
+  find({&id, 1}, found);
+  const SequenceLock lock(found);
   Sequence& source = lock[0];
   std::int64_t shortest = source.layer(0).length();
   for (std::int32_t l = 1; l < source.num_layers(); ++l) shortest = std::min(shortest, source.layer(l).length());
@@ -117,7 +120,9 @@ std::uint64_t Runtime::fork_sequence(std::uint64_t id, std::int64_t length,
 }
 
 void Runtime::truncate_sequence(std::uint64_t id, std::int64_t length) {
-  const SequenceLock lock(find({&id, 1}));
+  std::vector<std::shared_ptr<Sequence>> found;
+  find({&id, 1}, found);
+  const SequenceLock lock(found);
   Sequence& sequence = lock[0];
   for (std::int32_t l = 0; l < sequence.num_layers(); ++l) {
     TANDEM_CHECK(length >= 0 && length <= sequence.layer(l).length(), invalid_argument, "n_tokens is ", length,
@@ -128,7 +133,9 @@ void Runtime::truncate_sequence(std::uint64_t id, std::int64_t length) {
 
 SequenceInfo Runtime::query_sequence(std::uint64_t id, std::int32_t layer) {
   check_layer(layer);
-  const SequenceLock lock(find({&id, 1}));
+  std::vector<std::shared_ptr<Sequence>> found;
+  find({&id, 1}, found);
+  const SequenceLock lock(found);
   const LayerState& state = lock[0].layer(layer);
   SequenceInfo info;
   info.length = state.length();

@@ -13,45 +13,14 @@
 #include "numa/placement.h"
 #include "numa/worker_pool.h"
 #include "runtime/config.h"
+#include "runtime/lease_pool.h"
+#include "runtime/requests.h"
 #include "runtime/sequence.h"
+#include "runtime/step_plan.h"
 #include "runtime/step_stats.h"
 #include "runtime/worker_scratch.h"
 
 namespace tandem {
-
-/// K and V of new tokens of one layer, grouped by sequence: num_tokens[i] rows belong to sequences[i], in order.
-struct AppendRequest {
-  std::int32_t layer = 0;
-  std::span<const std::uint64_t> sequences;
-  std::span<const std::int64_t> num_tokens;
-  KvView kv;
-  std::optional<TensorView> q;  ///< optional queries of the same tokens; checked
-};
-
-/// Attention of the last num_queries[i] appended tokens of sequences[i], in one layer.
-struct AttendRequest {
-  std::int32_t layer = 0;
-  bool use_window = true;
-  bool use_host = true;
-  bool exact = false;  ///< every host row, whatever the selector
-  std::span<const std::uint64_t> sequences;
-  std::span<const std::int64_t> num_queries;
-  TensorView q;
-  MutableTensorView out;
-  float* lse = nullptr;          ///< optional (sum of num_queries, num_q_heads)
-  const float* sinks = nullptr;  ///< optional (num_q_heads)
-  const float* alibi = nullptr;  ///< optional (num_q_heads)
-  std::int64_t sliding_window = 0;
-};
-
-struct SequenceInfo {
-  std::int64_t length = 0;
-  std::int64_t window_rows = 0;
-  std::int64_t host_rows = 0;
-  std::int64_t kv_bytes = 0;
-  std::int64_t index_bytes = 0;
-  double index_us = 0;
-};
 
 /// The one owning object: machine, memory, device and sequences. Sequences are handles.
 ///
@@ -80,12 +49,13 @@ class Runtime {
   [[nodiscard]] const gpu::Device& device() const noexcept { return *device_; }
 
  private:
-  std::vector<std::shared_ptr<Sequence>> find(std::span<const std::uint64_t> ids);
+  /// The sequences of `ids`, into `found`. Throws Error(invalid_state) naming one that does not exist.
+  void find(std::span<const std::uint64_t> ids, std::vector<std::shared_ptr<Sequence>>& found);
   std::uint64_t insert(std::shared_ptr<const lsh::Selector> selector, std::uint64_t id, std::vector<LayerState> layers);
   std::vector<LayerState> empty_layers(std::uint64_t id, const lsh::Selector& selector);
   void check_layer(std::int32_t layer) const;
   /// Indexes the rows that reached the host tier since the last step; returns worker microseconds.
-  double extend_indexes(const SequenceLock& sequences, std::int32_t layer);
+  double extend_indexes(const SequenceLock& sequences, std::int32_t layer, StepBuffers& buffers);
 
   // In the order of construction: what comes later uses what comes earlier.
   const Config config_;
@@ -99,7 +69,8 @@ class Runtime {
   const cpu::RowLayout host_layout_;
   std::vector<std::unique_ptr<cpu::PagePool>> page_pools_;  // by node
   const std::shared_ptr<const lsh::Selector> selector_;
-  ScratchPool scratch_;
+  LeasePool<WorkerScratch> scratch_;
+  LeasePool<StepBuffers> step_buffers_;
 
   std::mutex mutex_;  // of what follows
   std::uint64_t next_id_ = 1;

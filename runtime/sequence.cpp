@@ -54,23 +54,23 @@ void Sequence::truncate(std::int64_t length) {
   for (LayerState& layer : layers_) layer.window.truncate(length);
 }
 
-SequenceLock::SequenceLock(std::vector<std::shared_ptr<Sequence>> sequences) {
-  auto sorted = sequences;
-  std::sort(sorted.begin(), sorted.end());
-  const auto twice = std::adjacent_find(sorted.begin(), sorted.end());
-  TANDEM_CHECK(twice == sorted.end(), invalid_argument, "seqs lists sequence ", (*twice)->id(), " twice");
-  sequences_.reserve(sequences.size());
-  for (auto& sequence : sequences) {
-    if (sequence->busy_.exchange(true, std::memory_order_acquire)) {
-      for (auto& held : sequences_) held->busy_.store(false, std::memory_order_release);
-      fail(ErrorCode::invalid_state, "sequence ", sequence->id(), " is in use by another call; one call at a time");
-    }
-    sequences_.push_back(std::move(sequence));
+SequenceLock::SequenceLock(std::vector<std::shared_ptr<Sequence>>& sequences) : sequences_(sequences) {
+  for (std::size_t i = 0; i < sequences_.size(); ++i) {
+    if (!sequences_[i]->busy_.exchange(true, std::memory_order_acquire)) continue;
+    const std::uint64_t id = sequences_[i]->id();
+    const auto earlier = sequences_.begin() + static_cast<std::ptrdiff_t>(i);
+    const bool twice = std::find(sequences_.begin(), earlier, sequences_[i]) != earlier;
+    release(i);
+    TANDEM_CHECK(!twice, invalid_argument, "seqs lists sequence ", id, " twice");
+    fail(ErrorCode::invalid_state, "sequence ", id, " is in use by another call; one call at a time");
   }
 }
 
-SequenceLock::~SequenceLock() {
-  for (auto& sequence : sequences_) sequence->busy_.store(false, std::memory_order_release);
+SequenceLock::~SequenceLock() { release(sequences_.size()); }
+
+void SequenceLock::release(std::size_t held) noexcept {
+  for (std::size_t i = 0; i < held; ++i) sequences_[i]->busy_.store(false, std::memory_order_release);
+  sequences_.clear();  // buffers outlive the call; they must not keep a destroyed sequence alive
 }
 
 }  // namespace tandem

@@ -56,8 +56,9 @@ class Sequence {
 /// Exclusive use of some sequences for one call. A sequence that another call holds is an error, not a wait.
 class SequenceLock {
  public:
-  /// Throws Error(invalid_state) naming the busy sequence, Error(invalid_argument) for one that is listed twice.
-  explicit SequenceLock(std::vector<std::shared_ptr<Sequence>> sequences);
+  /// Takes what `sequences` lists, and empties it when it goes. Throws Error(invalid_state) naming a busy sequence,
+  /// Error(invalid_argument) for one that is listed twice.
+  explicit SequenceLock(std::vector<std::shared_ptr<Sequence>>& sequences);
   ~SequenceLock();
   SequenceLock(const SequenceLock&) = delete;
   SequenceLock& operator=(const SequenceLock&) = delete;
@@ -66,7 +67,8 @@ class SequenceLock {
   [[nodiscard]] std::size_t size() const noexcept { return sequences_.size(); }
 
  private:
-  std::vector<std::shared_ptr<Sequence>> sequences_;
+  void release(std::size_t held) noexcept;
+  std::vector<std::shared_ptr<Sequence>>& sequences_;
 };
 
 }  // namespace tandem

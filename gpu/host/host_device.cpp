@@ -40,8 +40,6 @@ DeviceBuffer::~DeviceBuffer() {
 HostDevice::HostDevice(const cpu::Kernels& kernels, const numa::Topology& topology, numa::MemoryLedger& ledger)
     : kernels_(kernels), topology_(topology), ledger_(ledger) {}
 
-HostDevice::~HostDevice() = default;
-
 std::string HostDevice::name() const { return std::string("host (") + cpu::to_string(kernels_.isa) + ")"; }
 
 std::byte* HostDevice::allocate(std::int64_t bytes, int node) {

@@ -18,7 +18,6 @@ class HostDevice final : public Device {
  public:
   /// All arguments must outlive the device.
   HostDevice(const cpu::Kernels& kernels, const numa::Topology& topology, numa::MemoryLedger& ledger);
-  ~HostDevice() override;
 
   [[nodiscard]] std::string name() const override;
   std::byte* allocate(std::int64_t bytes, int node) override;

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "runtime/base/error.h"
 
@@ -15,12 +16,13 @@ Word load_word(const std::byte* source, std::int64_t i) noexcept {
   return word;
 }
 
-/// True when an exponent field of all ones (NaN or infinity) occurs in `count` words.
+/// True when every word, without its sign, is less than `bound`: the bits of a magnitude are ordered like its value.
 template <typename Word>
-bool has_full_exponent(const std::byte* source, std::int64_t count, Word exponent_mask) noexcept {
-  bool found = false;  // no early exit, so that the loop vectorises
-  for (std::int64_t i = 0; i < count; ++i) found |= (load_word<Word>(source, i) & exponent_mask) == exponent_mask;
-  return found;
+bool all_words_below(const std::byte* source, std::int64_t count, Word bound) noexcept {
+  constexpr auto kMagnitude = static_cast<Word>(std::numeric_limits<Word>::max() / 2);
+  bool below = true;  // no early exit, so that the loop vectorises
+  for (std::int64_t i = 0; i < count; ++i) below &= (load_word<Word>(source, i) & kMagnitude) < bound;
+  return below;
 }
 
 }  // namespace
@@ -113,15 +115,29 @@ void convert(DType from, const std::byte* source, DType to, std::byte* target, s
 }
 
 bool all_finite(DType dtype, const std::byte* source, std::int64_t count) noexcept {
+  return all_below(dtype, source, count, std::numeric_limits<float>::infinity());
+}
+
+bool all_below(DType dtype, const std::byte* source, std::int64_t count, float bound) noexcept {
+  const auto bits = std::bit_cast<std::uint32_t>(bound);
   switch (dtype) {
     case DType::f32:
-      return !has_full_exponent<std::uint32_t>(source, count, 0x7f800000u);
-    case DType::f16:
-      return !has_full_exponent<std::uint16_t>(source, count, 0x7c00u);
+      return all_words_below<std::uint32_t>(source, count, bits);
+    case DType::f16: {  // a bound between two halves admits the lower one
+      const std::uint16_t nearest = f32_to_f16(bound);
+      return all_words_below<std::uint16_t>(source, count, f16_to_f32(nearest) < bound ? nearest + 1 : nearest);
+    }
     case DType::bf16:
-      return !has_full_exponent<std::uint16_t>(source, count, 0x7f80u);
+      return all_words_below<std::uint16_t>(source, count, static_cast<std::uint16_t>((bits + 0xffffu) >> 16));
   }
   return false;
+}
+
+float overflow_bound(DType first, DType second) noexcept {
+  const bool is_half = first == DType::f16 || second == DType::f16;
+  if (first == DType::bf16 && second == DType::f16) return 65408.f;  // rounds to 65536 as bf16
+  if (is_half) return 65520.f;
+  return first == DType::bf16 || second == DType::bf16 ? 0x1.ffp127f : std::numeric_limits<float>::infinity();
 }
 
 }  // namespace tandem

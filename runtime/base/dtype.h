@@ -45,4 +45,10 @@ void convert(DType from, const std::byte* source, DType to, std::byte* target, s
 /// False when any of the `count` elements is NaN or infinite.
 bool all_finite(DType dtype, const std::byte* source, std::int64_t count) noexcept;
 
+/// True when every element is less than `bound` > 0 in magnitude, so not NaN either.
+bool all_below(DType dtype, const std::byte* source, std::int64_t count, float bound) noexcept;
+
+/// The least magnitude that becomes infinite when it is stored as `first` and then, from there, as `second`.
+float overflow_bound(DType first, DType second) noexcept;
+
 }  // namespace tandem

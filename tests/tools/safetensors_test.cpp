@@ -122,6 +122,7 @@ std::vector<Corruption> headers() {
       {"empty file", "", "truncated"},
       {"no whole length", "1234567", "truncated"},
       {"header longer than the file", with_length(100, "{}"), "truncated"},
+      {"header one byte longer than the file", with_length(3, "{}"), "truncated"},
       {"header above the limit", with_length(100'000'001, "{}"), "100000000"},
       {"length of all ones", with_length(~std::uint64_t{0}, "{}"), "at most"},
       {"empty header", safetensors_bytes("", ""), "not a JSON object"},

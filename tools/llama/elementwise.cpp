@@ -1,6 +1,5 @@
 #include "tools/llama/elementwise.h"
 
-#include <algorithm>
 #include <bit>
 #include <cmath>
 
@@ -23,11 +22,11 @@ float sum_of_squares(const float* x, std::int64_t count) {
   return total;
 }
 
-/// e^x without a call or a branch, so that loops over it vectorise. x is clamped to what stays a normal fp32.
+/// e^x for x <= 88 (e^-87 below -87), without a call or a branch, so that loops over it vectorise.
 /// x = n ln 2 + r with |r| <= ln 2 / 2; ln 2 in two parts keeps r exact. Polynomial: Cephes, expf.
 inline float vector_exp(float x) {
   constexpr float kRound = 0x1.8p23f;  // adding it leaves the nearest integer in the low mantissa bits
-  x = std::min(std::max(x, -87.f), 88.f);
+  x = x < -87.f ? -87.f : x;
   const float shifted = x * 1.44269504f + kRound;
   const float n = shifted - kRound;
   const float r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
@@ -53,7 +52,11 @@ void rms_norm(const float* source, const float* weight, float eps, float* target
 }
 
 void swiglu(float* gate, const float* up, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i) gate[i] = gate[i] / (1.f + vector_exp(-gate[i])) * up[i];
+  constexpr float kLowest = -60.f;  // silu is within 1e-24 of 0 from here down, and quotients do not get subnormal
+  for (std::int64_t i = 0; i < count; ++i) {
+    const float x = gate[i] < kLowest ? kLowest : gate[i];
+    gate[i] = x / (1.f + vector_exp(-x)) * up[i];
+  }
 }
 
 void add(float* target, const float* source, std::int64_t count) {

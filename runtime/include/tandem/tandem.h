@@ -58,7 +58,8 @@ typedef struct {
   int32_t reserved;
 } td_tensor;
 
-/* ---- which rows of the host tier a step attends to ---------------------------------------------------------------- */
+/* ---- which rows of the host tier a step attends to ----------------------------------------------------------------
+ */
 typedef enum {
   TD_SELECT_ALL = 0,   /* every row: exact */
   TD_SELECT_TOP_K = 1, /* the budget * rows rows with the highest true logits, per query head */
@@ -73,26 +74,27 @@ typedef struct {
   int32_t lsh_tables;         /* LSH: L, 1 to 300; 0: 150 */
   int32_t lsh_min_collisions; /* LSH: tables that must agree before a row is taken, 1 or 2; 0: 2 */
   int32_t reserved;
-  uint64_t seed;              /* LSH: the projections are a function of (seed, head_dim, K, L) */
+  uint64_t seed; /* LSH: the projections are a function of (seed, head_dim, K, L) */
 } td_selector;
 
-/* ---- runtime ------------------------------------------------------------------------------------------------------ */
+/* ---- runtime ------------------------------------------------------------------------------------------------------
+ */
 typedef struct {
   uint32_t size;
-  int32_t abi; /* TANDEM_ABI */
+  int32_t abi;                             /* TANDEM_ABI */
   int32_t n_layers, n_q_heads, n_kv_heads; /* query head h uses KV head h / (n_q_heads / n_kv_heads) */
   int32_t head_dim_k, head_dim_v;          /* head_dim_v 0: head_dim_k */
-  float scale;           /* logit = scale * <q, k>; 0: 1 / sqrt(head_dim_k) */
-  float softcap;         /* 0: none */
-  int32_t sink_tokens;   /* window: the first tokens of a sequence, kept for good */
-  int32_t local_tokens;  /* window: at least this many of the latest tokens; up to one page (64) more */
-  int32_t window_dtype;  /* td_dtype of the window's rows */
-  int32_t host_dtype;    /* td_dtype of the host tier's rows */
-  int32_t n_threads;     /* workers; 0: one per usable core */
+  float scale;                             /* logit = scale * <q, k>; 0: 1 / sqrt(head_dim_k) */
+  float softcap;                           /* 0: none */
+  int32_t sink_tokens;                     /* window: the first tokens of a sequence, kept for good */
+  int32_t local_tokens; /* window: at least this many of the latest tokens; up to one page (64) more */
+  int32_t window_dtype; /* td_dtype of the window's rows */
+  int32_t host_dtype;   /* td_dtype of the host tier's rows */
+  int32_t n_threads;    /* workers; 0: one per usable core */
   int32_t reserved;
-  int64_t max_tokens;    /* longest sequence accepted; 0: 2^31 - 1 */
-  int64_t host_memory_bytes; /* limit of the memory ledger; 0: 80 % of what the machine or its cgroup gives */
-  const char* isa;       /* "scalar", "avx2", "avx512"; NULL: the TANDEM_ISA variable, else the best */
+  int64_t max_tokens;          /* longest sequence accepted; 0: 2^31 - 1 */
+  int64_t host_memory_bytes;   /* limit of the memory ledger; 0: 80 % of what the machine or its cgroup gives */
+  const char* isa;             /* "scalar", "avx2", "avx512"; NULL: the TANDEM_ISA variable, else the best */
   const td_selector* selector; /* of new sequences; NULL: TD_SELECT_ALL */
 } td_config;
 
@@ -111,11 +113,12 @@ TD_API void td_destroy(td_rt* rt); /* NULL is allowed; no other call on rt may b
  * *needed gets the size of the whole text with its NUL. buffer may be NULL when capacity is 0. */
 TD_API td_status td_describe(const td_rt* rt, char* buffer, size_t capacity, size_t* needed);
 
-/* ---- sequences ---------------------------------------------------------------------------------------------------- */
+/* ---- sequences ----------------------------------------------------------------------------------------------------
+ */
 TD_API td_status td_seq_create(td_rt* rt, td_seq* out);
 TD_API td_status td_seq_destroy(td_rt* rt, td_seq seq);
-/* A new sequence that starts as the first n_tokens of src (-1: all), sharing its pages copy-on-write. Every layer of src
- * must hold at least n_tokens. selector NULL: that of src, sharing its index; otherwise the index is built anew. */
+/* A new sequence that starts as the first n_tokens of src (-1: all), sharing its pages copy-on-write. Every layer of
+ * src must hold at least n_tokens. selector NULL: that of src, sharing its index; otherwise the index is built anew. */
 TD_API td_status td_seq_fork(td_rt* rt, td_seq src, int64_t n_tokens, const td_selector* selector, td_seq* out);
 /* Forgets the tokens from n_tokens on, in every layer: as if they had never been appended. */
 TD_API td_status td_seq_truncate(td_rt* rt, td_seq seq, int64_t n_tokens);
@@ -133,23 +136,24 @@ typedef struct {
 } td_seq_info;
 TD_API td_status td_seq_query(td_rt* rt, td_seq seq, int32_t layer, td_seq_info* info);
 
-/* ---- one step of one layer ---------------------------------------------------------------------------------------- */
+/* ---- one step of one layer ----------------------------------------------------------------------------------------
+ */
 enum { TD_N_STAGES = 7 };
 typedef enum { TD_APPEND, TD_EVICT, TD_INDEX, TD_WINDOW, TD_SELECT, TD_ATTEND, TD_MERGE } td_stage;
 
 typedef struct {
   uint32_t size;
   int32_t n_workers;
-  double us[TD_N_STAGES];       /* worker time per stage, summed over the workers */
-  int64_t bytes[TD_N_STAGES];   /* K and V bytes that the stage read or wrote */
-  double total_us;              /* wall clock of the call */
-  int64_t rows_window;          /* rows in the window, summed over queries and KV heads */
-  int64_t rows_host;            /* rows in the host tier that the queries could see, likewise */
-  int64_t rows_gathered;        /* distinct host rows gathered, likewise: the share is rows_gathered / rows_host */
-  int64_t keys_attended;        /* keys that enter the softmax, summed over queries and query heads */
-  int64_t keys_visible;         /* keys that dense attention would use, likewise */
-  double lse_error;             /* estimated standard error of the merged lse, mean over queries and query heads: 0 for
-                                   exact attention, -1 where the selector gives no estimate (TOP_K, parts < ALL) */
+  double us[TD_N_STAGES];     /* worker time per stage, summed over the workers */
+  int64_t bytes[TD_N_STAGES]; /* K and V bytes that the stage read or wrote */
+  double total_us;            /* wall clock of the call */
+  int64_t rows_window;        /* rows in the window, summed over queries and KV heads */
+  int64_t rows_host;          /* rows in the host tier that the queries could see, likewise */
+  int64_t rows_gathered;      /* distinct host rows gathered, likewise: the share is rows_gathered / rows_host */
+  int64_t keys_attended;      /* keys that enter the softmax, summed over queries and query heads */
+  int64_t keys_visible;       /* keys that dense attention would use, likewise */
+  double lse_error;           /* estimated standard error of the merged lse, mean over queries and query heads: 0 for
+                                 exact attention, -1 where the selector gives no estimate (TOP_K, parts < ALL) */
 } td_stats;
 
 typedef struct {
@@ -157,12 +161,12 @@ typedef struct {
   int32_t layer;
   int32_t n_seqs;
   int32_t reserved;
-  const td_seq* seqs;       /* n_seqs distinct sequences */
-  const int64_t* n_tokens;  /* tokens of each; the rows of k and v are in that order */
-  td_tensor k;              /* (sum of n_tokens, n_kv_heads, head_dim_k) */
-  td_tensor v;              /* (sum of n_tokens, n_kv_heads, head_dim_v) */
-  td_tensor q;              /* optional (data NULL): (sum, n_q_heads, head_dim_k); checked; for selectors that calibrate */
-  td_stats* stats;          /* optional */
+  const td_seq* seqs;      /* n_seqs distinct sequences */
+  const int64_t* n_tokens; /* tokens of each; the rows of k and v are in that order */
+  td_tensor k;             /* (sum of n_tokens, n_kv_heads, head_dim_k) */
+  td_tensor v;             /* (sum of n_tokens, n_kv_heads, head_dim_v) */
+  td_tensor q;     /* optional (data NULL): (sum, n_q_heads, head_dim_k); checked; for selectors that calibrate */
+  td_stats* stats; /* optional */
 } td_append_args;
 /* Appends to one layer of each sequence. All or nothing. */
 TD_API td_status td_append(td_rt* rt, const td_append_args* args);
@@ -171,23 +175,24 @@ enum {
   TD_PART_STATIC = 1,  /* the window */
   TD_PART_DYNAMIC = 2, /* the host tier */
   TD_PART_ALL = 3,
-  TD_EXACT = 4         /* with DYNAMIC: every host row, whatever the selector (prefill, verification) */
+  TD_EXACT = 4 /* with DYNAMIC: every host row, whatever the selector (prefill, verification) */
 };
 
 typedef struct {
   uint32_t size;
   int32_t layer;
-  int32_t parts;            /* TD_PART_*, may be or-ed with TD_EXACT */
+  int32_t parts; /* TD_PART_*, may be or-ed with TD_EXACT */
   int32_t n_seqs;
-  const td_seq* seqs;       /* n_seqs distinct sequences */
-  const int64_t* n_queries; /* of each; they belong to the last n_queries tokens that were appended, causal among themselves */
-  td_tensor q;              /* (sum of n_queries, n_q_heads, head_dim_k) */
-  td_tensor out;            /* (sum of n_queries, n_q_heads, head_dim_v), written */
-  float* lse;               /* optional: (sum of n_queries, n_q_heads), natural log; -inf where no key is visible */
-  const float* sinks;       /* optional: n_q_heads logits of attention sinks, added once whatever the parts */
-  const float* alibi;       /* optional: n_q_heads slopes; the logit gets slope * (key position - query position) */
-  int64_t sliding_window;   /* a query sees this many latest tokens, itself included; 0: all */
-  td_stats* stats;          /* optional */
+  const td_seq* seqs; /* n_seqs distinct sequences */
+  const int64_t*
+      n_queries; /* of each; they belong to the last n_queries tokens that were appended, causal among themselves */
+  td_tensor q;   /* (sum of n_queries, n_q_heads, head_dim_k) */
+  td_tensor out; /* (sum of n_queries, n_q_heads, head_dim_v), written */
+  float* lse;    /* optional: (sum of n_queries, n_q_heads), natural log; -inf where no key is visible */
+  const float* sinks;     /* optional: n_q_heads logits of attention sinks, added once whatever the parts */
+  const float* alibi;     /* optional: n_q_heads slopes; the logit gets slope * (key position - query position) */
+  int64_t sliding_window; /* a query sees this many latest tokens, itself included; 0: all */
+  td_stats* stats;        /* optional */
 } td_attend_args;
 TD_API td_status td_attend(td_rt* rt, const td_attend_args* args);
 

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "runtime/base/view.h"
+
+namespace tandem {
+
+/// K and V of new tokens of one layer, grouped by sequence: num_tokens[i] rows belong to sequences[i], in order.
+struct AppendRequest {
+  std::int32_t layer = 0;
+  std::span<const std::uint64_t> sequences;
+  std::span<const std::int64_t> num_tokens;
+  KvView kv;
+  std::optional<TensorView> q;  ///< optional queries of the same tokens; checked
+};
+
+/// Attention of the last num_queries[i] appended tokens of sequences[i], in one layer.
+struct AttendRequest {
+  std::int32_t layer = 0;
+  bool use_window = true;
+  bool use_host = true;
+  bool exact = false;  ///< every host row, whatever the selector
+  std::span<const std::uint64_t> sequences;
+  std::span<const std::int64_t> num_queries;
+  TensorView q;
+  MutableTensorView out;
+  float* lse = nullptr;          ///< optional (sum of num_queries, num_q_heads)
+  const float* sinks = nullptr;  ///< optional (num_q_heads)
+  const float* alibi = nullptr;  ///< optional (num_q_heads)
+  std::int64_t sliding_window = 0;
+};
+
+struct SequenceInfo {
+  std::int64_t length = 0;
+  std::int64_t window_rows = 0;
+  std::int64_t host_rows = 0;
+  std::int64_t kv_bytes = 0;
+  std::int64_t index_bytes = 0;
+  double index_us = 0;
+};
+
+}  // namespace tandem

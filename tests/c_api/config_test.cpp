@@ -1,0 +1,242 @@
+// Every way to configure a runtime wrongly, through the struct and through JSON.
+#include <cmath>
+#include <limits>
+
+#include "tests/c_api/driver.h"
+
+namespace c_api {
+namespace {
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+struct BadConfig {
+  const char* message;  // a part that names field, value and what is allowed
+  void (*spoil)(td_config&);
+  td_status status = TD_EINVAL;
+};
+
+class Config : public testing::TestWithParam<BadConfig> {};
+
+TEST_P(Config, IsRefused) {
+  td_config c = config();
+  GetParam().spoil(c);
+  td_rt* rt = nullptr;
+  EXPECT_EQ(td_create(&c, &rt), GetParam().status);
+  EXPECT_EQ(rt, nullptr) << "out was written";
+  EXPECT_THAT(td_last_error(), testing::HasSubstr(GetParam().message));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Bad, Config,
+    testing::Values(
+        BadConfig{"config.abi is 0; this library has ABI 1", [](td_config& c) { c.abi = 0; }, TD_EUNSUPPORTED},
+        BadConfig{"config.abi is 2; this library has ABI 1", [](td_config& c) { c.abi = 2; }, TD_EUNSUPPORTED},
+        BadConfig{"layers is 0; it must be at least 1", [](td_config& c) { c.n_layers = 0; }},
+        BadConfig{"layers is -3; it must be at least 1", [](td_config& c) { c.n_layers = -3; }},
+        BadConfig{"q_heads is 0; it must be at least 1", [](td_config& c) { c.n_q_heads = 0; }},
+        BadConfig{"kv_heads is 0; it must be at least 1", [](td_config& c) { c.n_kv_heads = 0; }},
+        BadConfig{"q_heads is 4; it must be a multiple of num_kv_heads (3)", [](td_config& c) { c.n_kv_heads = 3; }},
+        BadConfig{"is 65; at most 64 query heads may share", [](td_config& c) { c.n_q_heads = 130; }},
+        BadConfig{"head_dim_k is 0; allowed: 1 to 1024", [](td_config& c) { c.head_dim_k = 0; }},
+        BadConfig{"head_dim_k is 2000; allowed: 1 to 1024", [](td_config& c) { c.head_dim_k = 2000; }},
+        BadConfig{"head_dim_v is -1; allowed: 1 to 1024", [](td_config& c) { c.head_dim_v = -1; }},
+        BadConfig{"scale is nan; it must be positive", [](td_config& c) { c.scale = static_cast<float>(kNaN); }},
+        BadConfig{"scale is -1; it must be positive", [](td_config& c) { c.scale = -1.f; }},
+        BadConfig{"softcap is inf; it must be 0", [](td_config& c) { c.softcap = static_cast<float>(kInfinity); }},
+        BadConfig{"sink_tokens is -1; allowed: 0 to", [](td_config& c) { c.sink_tokens = -1; }},
+        BadConfig{"local_tokens is 0; allowed: 1 to", [](td_config& c) { c.local_tokens = 0; }},
+        BadConfig{"window_dtype is 3; allowed: 0 (f32), 1 (f16), 2 (bf16)", [](td_config& c) { c.window_dtype = 3; }},
+        BadConfig{"host_dtype is -1; allowed: 0 (f32), 1 (f16), 2 (bf16)", [](td_config& c) { c.host_dtype = -1; }},
+        BadConfig{"n_threads is -1; allowed: 1 to 1024", [](td_config& c) { c.n_threads = -1; }},
+        BadConfig{"n_threads is 1025; allowed: 1 to 1024", [](td_config& c) { c.n_threads = 1025; }},
+        BadConfig{"max_tokens is -1; allowed: 1 to 2147483647", [](td_config& c) { c.max_tokens = -1; }},
+        BadConfig{"max_tokens is 2147483648; allowed: 1 to",
+                  [](td_config& c) { c.max_tokens = std::int64_t{1} << 31; }},
+        BadConfig{"host_memory_bytes is -1; it must be positive", [](td_config& c) { c.host_memory_bytes = -1; }},
+        BadConfig{"isa is 'sse2'; allowed: scalar, avx2, avx512", [](td_config& c) { c.isa = "sse2"; }},
+        BadConfig{"isa is ''; allowed: scalar, avx2, avx512", [](td_config& c) { c.isa = ""; }}));
+
+struct BadSelector {
+  const char* message;
+  void (*spoil)(td_selector&);
+};
+
+class Selector : public testing::TestWithParam<BadSelector> {};
+
+TEST_P(Selector, IsRefusedByCreateAndByFork) {
+  td_selector s = lsh_selector();
+  GetParam().spoil(s);
+  td_config c = config();
+  c.selector = &s;
+  td_rt* none = nullptr;
+  EXPECT_EQ(td_create(&c, &none), TD_EINVAL);
+  EXPECT_EQ(none, nullptr);
+  EXPECT_THAT(td_last_error(), testing::HasSubstr(GetParam().message));
+  const Rt rt(config());
+  const td_seq seq = create(rt);
+  fill(rt, seq, 200, 1);
+  const Snapshot before(rt, {seq});
+  td_seq fork = 4711;
+  EXPECT_EQ(td_seq_fork(rt, seq, -1, &s, &fork), TD_EINVAL);
+  EXPECT_EQ(fork, 4711u) << "out was written";
+  EXPECT_THAT(td_last_error(), testing::HasSubstr(GetParam().message));
+  EXPECT_EQ(Snapshot(rt, {seq}), before);
+}
+
+void top_k(td_selector& s, double budget) {
+  s.kind = TD_SELECT_TOP_K;
+  s.budget = budget;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Bad, Selector,
+    testing::Values(
+        BadSelector{"selector.kind is 3; allowed: 0 (all), 1 (top-k), 2 (lsh)", [](td_selector& s) { s.kind = 3; }},
+        BadSelector{"selector.kind is -1; allowed", [](td_selector& s) { s.kind = -1; }},
+        BadSelector{"budget is 0; allowed: above 0, up to 1", [](td_selector& s) { top_k(s, 0.0); }},
+        BadSelector{"budget is -1; allowed", [](td_selector& s) { top_k(s, -1.0); }},
+        BadSelector{"budget is 1.5; allowed", [](td_selector& s) { top_k(s, 1.5); }},
+        BadSelector{"budget is nan; allowed", [](td_selector& s) { top_k(s, kNaN); }},
+        BadSelector{"budget is inf; allowed", [](td_selector& s) { top_k(s, kInfinity); }},
+        BadSelector{"lsh_bits (K) is 13; allowed: 1 to 12", [](td_selector& s) { s.lsh_bits = 13; }},
+        BadSelector{"lsh_bits (K) is -1; allowed: 1 to 12", [](td_selector& s) { s.lsh_bits = -1; }},
+        BadSelector{"lsh_tables (L) is 301; allowed: 1 to 300", [](td_selector& s) { s.lsh_tables = 301; }},
+        BadSelector{"lsh_tables (L) is -1; allowed: 1 to 300", [](td_selector& s) { s.lsh_tables = -1; }},
+        BadSelector{"lsh_min_collisions is 3; allowed: 1 or 2", [](td_selector& s) { s.lsh_min_collisions = 3; }},
+        BadSelector{"lsh_min_collisions is -1; allowed: 1 or 2", [](td_selector& s) { s.lsh_min_collisions = -1; }},
+        BadSelector{"lsh_min_collisions is 2; allowed: 1 or 2, not above lsh_tables (1)",
+                    [](td_selector& s) { s.lsh_tables = 1; }}));
+
+TEST(Selectors, ZeroMeansTheDefault) {
+  td_selector s = lsh_selector(0, 0);
+  td_config c = config();
+  c.selector = &s;
+  const Rt rt(c);
+  char text[4096];
+  std::size_t needed = 0;
+  ASSERT_EQ(td_describe(rt, text, sizeof(text), &needed), TD_OK);
+  for (const char* part : {"\"lsh_bits\":10", "\"lsh_tables\":150", "\"lsh_min_collisions\":2", "\"seed\":7"}) {
+    EXPECT_THAT(text, testing::HasSubstr(part));
+  }
+}
+
+struct BadJson {
+  std::string field;    // appended to the fields of a good configuration
+  std::string message;  // a part of the error
+};
+
+std::string json_with(const std::string& field) {
+  return R"({"n_layers": 2, "n_q_heads": 4, "n_kv_heads": 2, "head_dim_k": 16, "local_tokens": 32, "n_threads": 2)" +
+         (field.empty() ? "" : ", " + field) + "}";
+}
+
+class Json : public testing::TestWithParam<BadJson> {};
+
+TEST_P(Json, IsRefused) {
+  td_rt* rt = nullptr;
+  EXPECT_EQ(td_create_json(json_with(GetParam().field).c_str(), &rt), TD_EINVAL);
+  EXPECT_EQ(rt, nullptr);
+  EXPECT_THAT(td_last_error(), testing::HasSubstr(GetParam().message));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Bad, Json,
+    testing::Values(
+        BadJson{R"("n_layer": 3)", "config.n_layer is not a field; allowed: "},
+        BadJson{R"("n_layers": "2")", R"(config.n_layers is "2"; it must be an integer)"},
+        BadJson{R"("n_layers": 2.0)", "config.n_layers is 2.0; it must be an integer"},
+        BadJson{R"("n_layers": true)", "config.n_layers is true; it must be an integer"},
+        BadJson{R"("n_layers": [1])", "config.n_layers is [1]; it must be an integer"},
+        BadJson{R"("n_layers": 3000000000)", "config.n_layers is 3000000000; allowed: -2147483648 to 2147483647"},
+        BadJson{R"("n_layers": -3000000000)", "config.n_layers is -3000000000; allowed: -2147483648 to 2147483647"},
+        BadJson{R"("max_tokens": 18446744073709551615)", "config.max_tokens is 18446744073709551615; allowed: "},
+        BadJson{R"("max_tokens": 99999999999999999999)", "config.max_tokens is "},
+        BadJson{R"("max_tokens": -1)", "max_tokens is -1; allowed: 1 to 2147483647"},
+        BadJson{R"("host_memory_bytes": -1)", "host_memory_bytes is -1; it must be positive"},
+        BadJson{R"("scale": "big")", R"(config.scale is "big"; it must be a number)"},
+        BadJson{R"("scale": -0.5)", "scale is -0.5; it must be positive"},
+        BadJson{R"("scale": 1e39)", "scale is inf; it must be positive and finite"},
+        BadJson{R"("softcap": -1)", "softcap is -1; it must be 0"},
+        BadJson{R"("window_dtype": "f8")", "config.window_dtype is 'f8'; allowed: f32, f16, bf16"},
+        BadJson{R"("host_dtype": 1)", "config.host_dtype is 1; it must be a string"},
+        BadJson{R"("isa": "neon")", "isa is 'neon'; allowed: scalar, avx2, avx512"},
+        BadJson{R"("isa": 5)", "config.isa is 5; it must be a string"}, BadJson{R"("topology": "node:0")", "node:0"},
+        BadJson{R"("topology": "nonsense")", "nonsense"},
+        BadJson{R"("n_threads": 5000)", "n_threads is 5000; allowed: 1 to 1024"},
+        BadJson{R"("selector": "lsh")", "selector is string; it must be an object"},
+        BadJson{R"("selector": {"kind": "random"})", "selector.kind is 'random'; allowed: all, topk, lsh"},
+        BadJson{R"("selector": {"kind": 2})", "selector.kind is 2; it must be a string"},
+        BadJson{R"("selector": {"kind": "topk", "budget": 0})", "budget is 0; allowed: above 0"},
+        BadJson{R"("selector": {"kind": "topk", "budget": 1.01})", "budget is 1.01; allowed: above 0"},
+        BadJson{R"("selector": {"kind": "topk", "lsh_bits": 8})", "selector.lsh_bits is not a field; allowed: budget"},
+        BadJson{R"("selector": {"kind": "all", "budget": 0.5})", "selector.budget is not a field; allowed: kind"},
+        BadJson{R"("selector": {"kind": "lsh", "lsh_bits": 13})", "lsh_bits (K) is 13; allowed: 1 to 12"},
+        BadJson{R"("selector": {"kind": "lsh", "lsh_tables": 0})", "lsh_tables (L) is 0; allowed: 1 to 300"},
+        BadJson{R"("selector": {"kind": "lsh", "lsh_min_collisions": 3})", "lsh_min_collisions is 3; allowed: 1 or 2"},
+        BadJson{R"("selector": {"kind": "lsh", "seed": -1})", "selector.seed is -1; allowed: 0 to"}));
+
+TEST(JsonText, ThatIsNoObjectIsRefused) {
+  for (const char* text : {"", "{", "nonsense", "{\"n_layers\": 1e999}", "{\"\xff\": 1}", "{}}"}) {
+    td_rt* rt = nullptr;
+    EXPECT_EQ(td_create_json(text, &rt), TD_EINVAL);
+    EXPECT_THAT(td_last_error(), testing::HasSubstr("config is not JSON"));
+  }
+  for (const char* text : {"[]", "3", "null", "\"text\""}) {
+    td_rt* rt = nullptr;
+    EXPECT_EQ(td_create_json(text, &rt), TD_EINVAL);
+    EXPECT_THAT(td_last_error(), testing::HasSubstr("it must be an object"));
+  }
+  td_rt* rt = nullptr;
+  EXPECT_EQ(td_create_json("{}", &rt), TD_EINVAL);
+  EXPECT_THAT(td_last_error(), testing::HasSubstr("layers is 0"));
+  EXPECT_EQ(td_create_json(nullptr, &rt), TD_EINVAL);
+  EXPECT_STREQ(td_last_error(), "json is NULL");
+  EXPECT_EQ(td_create_json("{}", nullptr), TD_EINVAL);
+  EXPECT_STREQ(td_last_error(), "out is NULL");
+}
+
+std::string config_text(td_rt* rt) {
+  char text[8192];
+  std::size_t needed = 0;
+  EXPECT_EQ(td_describe(rt, text, sizeof(text), &needed), TD_OK);
+  const std::string whole = text;
+  const std::size_t begin = whole.find("\"config\":{") + 9;
+  std::size_t end = begin;
+  for (int depth = 0; depth > 0 || end == begin; ++end) depth += whole[end] == '{' ? 1 : whole[end] == '}' ? -1 : 0;
+  return whole.substr(begin, end - begin);
+}
+
+class RoundTrip : public testing::TestWithParam<const char*> {};
+
+TEST_P(RoundTrip, ADescribedConfigurationIsTheSameConfiguration) {
+  const Rt first(json_with(GetParam()));
+  const std::string text = config_text(first);
+  const Rt second(text);
+  EXPECT_EQ(config_text(second), text);
+  const td_seq a = create(first);
+  const td_seq b = create(second);
+  fill(first, a, 300, 1);
+  fill(second, b, 300, 1);
+  EXPECT_EQ(attended(first, a), attended(second, b));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Good, RoundTrip,
+    testing::Values("", R"("selector": {"kind": "topk", "budget": 0.1})", R"("selector": null, "isa": null)",
+                    R"("selector": {"kind": "lsh", "lsh_bits": 5, "lsh_tables": 30, "seed": 18446744073709551615})",
+                    R"("scale": 0.1, "softcap": 30.5, "window_dtype": "bf16", "host_dtype": "fp16", "sink_tokens": 0)",
+                    R"("isa": "scalar", "max_tokens": 300, "host_memory_bytes": 1000000000)",
+                    R"("topology": "node:2 core:2 pu:1")"));
+
+TEST(NullPointers, OfCreateAreRefused) {
+  td_rt* rt = nullptr;
+  const td_config c = config();
+  EXPECT_EQ(td_create(nullptr, &rt), TD_EINVAL);
+  EXPECT_STREQ(td_last_error(), "config is NULL");
+  EXPECT_EQ(td_create(&c, nullptr), TD_EINVAL);
+  EXPECT_STREQ(td_last_error(), "out is NULL");
+}
+
+}  // namespace
+}  // namespace c_api
