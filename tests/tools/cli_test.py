@@ -310,7 +310,8 @@ class Model(CommandLine):
 
     def test_record_then_run(self):
         trace = self.path("recorded")
-        self.answer("--attention", "dense", "--record", trace, "--max-tokens", 8)
+        text = self.answer("--attention", "dense", "--record", trace, "--max-tokens", 8)
+        self.assertTrue(text.startswith("38977"), text)
         result = self.expect(OK, "run", "--trace", trace, "--selector", "all", "--warm", "--json", "-")
         report = json.loads(result.stdout)
         self.assertEqual((report["steps"], len(report["layers"])), (8, 4))
