@@ -15,12 +15,15 @@ PagePool::PagePool(const numa::Topology& topology, int node, std::int64_t page_b
     : topology_(topology), node_(node), page_bytes_(page_bytes), ledger_(ledger) {}
 
 PageRef PagePool::allocate() {
-  const std::lock_guard lock(mutex_);
-  if (free_.empty()) add_slab();
-  std::byte* page = free_.back();
-  PageRef ref(page, [this](std::byte* p) { give_back(p); });
-  free_.pop_back();
-  return ref;
+  std::byte* page = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    if (free_.empty()) add_slab();
+    page = free_.back();
+    free_.pop_back();
+  }
+  // Outside the lock: when there is no memory for the reference itself, its deleter runs at once.
+  return {page, [this](std::byte* p) { give_back(p); }};
 }
 
 void PagePool::add_slab() {

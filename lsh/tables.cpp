@@ -158,8 +158,9 @@ void LshTables::commit(Extension&& extension) noexcept {
 
 LshTables LshTables::fork(std::int64_t size) const {
   LshTables copy(params_, hash_, *ledger_);
-  copy.mean_ = mean_;
   size = std::min(size, this->size());
+  if (size == 0) return copy;  // the next rows are a first build again, with a mean of their own
+  copy.mean_ = mean_;
   const std::int64_t base = std::min(size, base_rows());
   copy.reservation_ = ledger_->reserve(small_bytes(size, size - base, mean_.size()), "SimHash codes and norms");
   copy.base_ = base == base_rows() ? base_ : cut(base);

@@ -13,7 +13,7 @@ constexpr gpu::Stream kStream{};
 void check(const AppendRequest& request, const Config& config) {
   const AttentionShape& shape = config.shape;
   const float bound = std::min(kMaxMagnitude, overflow_bound(config.window.dtype, config.host_dtype));
-  const std::int64_t tokens = check_counts("n_tokens", request.sequences, request.num_tokens);
+  const std::int64_t tokens = check_counts("num_tokens", request.sequences, request.num_tokens);
   check_finite_tensor(request.kv.k, {"k", tokens, shape.num_kv_heads, shape.head_dim_k}, bound);
   check_finite_tensor(request.kv.v, {"v", tokens, shape.num_kv_heads, shape.head_dim_v}, bound);
   if (request.q) check_finite_tensor(*request.q, {"q", tokens, shape.num_q_heads, shape.head_dim_k});
@@ -58,7 +58,7 @@ StepStats Runtime::append(const AppendRequest& request) {
   const SequenceLock sequences(buffers->sequences);
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     const std::int64_t length = sequences[i].layer(request.layer).length();
-    TANDEM_CHECK(length + request.num_tokens[i] <= config_.max_tokens, invalid_argument, "n_tokens[", i, "] is ",
+    TANDEM_CHECK(length + request.num_tokens[i] <= config_.max_tokens, invalid_argument, "num_tokens[", i, "] is ",
                  request.num_tokens[i], "; sequence ", sequences[i].id(), " holds ", length, " tokens in layer ",
                  request.layer, " and max_tokens is ", config_.max_tokens);
   }

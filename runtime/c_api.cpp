@@ -137,7 +137,7 @@ lsh::SelectorParams selector_of(const td_selector* given) {
       if (s.lsh_bits != 0) params.bits_per_table = s.lsh_bits;
       if (s.lsh_tables != 0) params.num_tables = s.lsh_tables;
       if (s.lsh_min_collisions != 0) params.min_collisions = s.lsh_min_collisions;
-      params.seed = s.seed;
+      if (s.seed != 0) params.seed = s.seed;
       return params;
     }
     default:
@@ -149,20 +149,21 @@ Config config_of(const td_config* given) {
   const td_config c = read_struct("config", given);
   TANDEM_CHECK(c.abi == TANDEM_ABI, unsupported, "config.abi is ", c.abi, "; this library has ABI ", TANDEM_ABI);
   Config config;
-  config.shape = resolved({c.n_layers, c.n_q_heads, c.n_kv_heads, c.head_dim_k, c.head_dim_v, c.scale, c.softcap});
+  config.shape =
+      resolved({c.num_layers, c.num_q_heads, c.num_kv_heads, c.head_dim_k, c.head_dim_v, c.scale, c.softcap});
   config.window = {c.sink_tokens, c.local_tokens, dtype_of("window_dtype", c.window_dtype)};
   config.host_dtype = dtype_of("host_dtype", c.host_dtype);
   if (c.selector != nullptr) config.selector = selector_of(c.selector);
-  config.num_workers = c.n_threads;
+  config.num_workers = c.num_threads;
   if (c.max_tokens != 0) config.max_tokens = c.max_tokens;
   config.host_memory_bytes = c.host_memory_bytes;
   if (c.isa != nullptr) config.isa = c.isa;
   return config;
 }
 
-std::span<const std::uint64_t> sequences_of(const td_seq* seqs, std::int32_t n_seqs) {
-  TANDEM_CHECK(n_seqs >= 1, invalid_argument, "n_seqs is ", n_seqs, "; at least one sequence is needed");
-  return {not_null("seqs", seqs), static_cast<std::size_t>(n_seqs)};
+std::span<const std::uint64_t> sequences_of(const td_seq* seqs, std::int32_t num_seqs) {
+  TANDEM_CHECK(num_seqs >= 1, invalid_argument, "num_seqs is ", num_seqs, "; at least one sequence is needed");
+  return {not_null("seqs", seqs), static_cast<std::size_t>(num_seqs)};
 }
 
 /// Before the work: after it, a bad struct could no longer be refused without a change.
@@ -174,7 +175,7 @@ void check_stats(const td_stats* target) {
 void write_stats(const StepStats& stats, int workers, td_stats* target) {
   if (target == nullptr) return;
   td_stats s{};
-  s.n_workers = workers;
+  s.num_workers = workers;
   for (int i = 0; i < TD_N_STAGES; ++i) {
     s.us[i] = stats.trace.stages[static_cast<std::size_t>(i)].us;
     s.bytes[i] = stats.trace.stages[static_cast<std::size_t>(i)].bytes;
@@ -198,8 +199,8 @@ AttendRequest attend_request_of(const td_attend_args& a) {
   request.use_window = (a.parts & TD_PART_STATIC) != 0;
   request.use_host = (a.parts & TD_PART_DYNAMIC) != 0;
   request.exact = (a.parts & TD_EXACT) != 0;
-  request.sequences = sequences_of(a.seqs, a.n_seqs);
-  request.num_queries = {not_null("n_queries", a.n_queries), static_cast<std::size_t>(a.n_seqs)};
+  request.sequences = sequences_of(a.seqs, a.num_seqs);
+  request.num_queries = {not_null("num_queries", a.num_queries), static_cast<std::size_t>(a.num_seqs)};
   request.q = const_view_of("q", a.q);
   request.out = view_of("out", a.out);
   request.lse = a.lse;
@@ -309,17 +310,17 @@ td_status td_seq_destroy(td_rt* rt, td_seq seq) {
   return guarded([&] { not_null("rt", rt)->runtime.destroy_sequence(seq); });
 }
 
-td_status td_seq_fork(td_rt* rt, td_seq src, int64_t n_tokens, const td_selector* selector, td_seq* out) {
+td_status td_seq_fork(td_rt* rt, td_seq src, int64_t num_tokens, const td_selector* selector, td_seq* out) {
   return guarded([&] {
     not_null("out", out);
     std::optional<tandem::lsh::SelectorParams> params;
     if (selector != nullptr) params = tandem::selector_of(selector);
-    *out = not_null("rt", rt)->runtime.fork_sequence(src, n_tokens, params);
+    *out = not_null("rt", rt)->runtime.fork_sequence(src, num_tokens, params);
   });
 }
 
-td_status td_seq_truncate(td_rt* rt, td_seq seq, int64_t n_tokens) {
-  return guarded([&] { not_null("rt", rt)->runtime.truncate_sequence(seq, n_tokens); });
+td_status td_seq_truncate(td_rt* rt, td_seq seq, int64_t num_tokens) {
+  return guarded([&] { not_null("rt", rt)->runtime.truncate_sequence(seq, num_tokens); });
 }
 
 td_status td_seq_length(td_rt* rt, td_seq seq, int32_t layer, int64_t* out) {
@@ -346,8 +347,8 @@ td_status td_append(td_rt* rt, const td_append_args* args) {
     tandem::check_stats(a.stats);
     tandem::AppendRequest request;
     request.layer = a.layer;
-    request.sequences = tandem::sequences_of(a.seqs, a.n_seqs);
-    request.num_tokens = {not_null("n_tokens", a.n_tokens), static_cast<std::size_t>(a.n_seqs)};
+    request.sequences = tandem::sequences_of(a.seqs, a.num_seqs);
+    request.num_tokens = {not_null("num_tokens", a.num_tokens), static_cast<std::size_t>(a.num_seqs)};
     request.kv = {tandem::const_view_of("k", a.k), tandem::const_view_of("v", a.v)};
     if (a.q.data != nullptr) request.q = tandem::const_view_of("q", a.q);
     tandem::Runtime& runtime = not_null("rt", rt)->runtime;

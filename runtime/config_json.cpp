@@ -17,6 +17,13 @@ class Fields {
     TANDEM_CHECK(object.is_object(), invalid_argument, path_, " is ", object.type_name(), "; it must be an object");
   }
 
+  /// 0 keeps the default that `value` holds, as in td_config.
+  template <typename T>
+  void read_unless_zero(const char* name, T& value) {
+    T given{};
+    read(name, given);
+    if (given != T{}) value = given;
+  }
   template <typename T>
   void read(const char* name, T& value) {
     const json* field = find(name);
@@ -80,10 +87,10 @@ lsh::SelectorParams selector_from(const json& object) {
     fields.read("budget", top_k.budget);
     params = top_k;
   } else if (kind == "lsh") {
-    fields.read("lsh_bits", lsh.bits_per_table);
-    fields.read("lsh_tables", lsh.num_tables);
-    fields.read("lsh_min_collisions", lsh.min_collisions);
-    fields.read("seed", lsh.seed);
+    fields.read_unless_zero("lsh_bits", lsh.bits_per_table);
+    fields.read_unless_zero("lsh_tables", lsh.num_tables);
+    fields.read_unless_zero("lsh_min_collisions", lsh.min_collisions);
+    fields.read_unless_zero("seed", lsh.seed);
     params = lsh;
   } else {
     TANDEM_CHECK(kind == "all", invalid_argument, "selector.kind is '", kind, "'; allowed: all, topk, lsh");
@@ -112,9 +119,9 @@ Config config_from_json(const std::string& text) {
   TANDEM_CHECK(!object.is_discarded(), invalid_argument, "config is not JSON: ", text.substr(0, 60));
   Fields fields(object, "config");
   Config config;
-  fields.read("n_layers", config.shape.num_layers);
-  fields.read("n_q_heads", config.shape.num_q_heads);
-  fields.read("n_kv_heads", config.shape.num_kv_heads);
+  fields.read("num_layers", config.shape.num_layers);
+  fields.read("num_q_heads", config.shape.num_q_heads);
+  fields.read("num_kv_heads", config.shape.num_kv_heads);
   fields.read("head_dim_k", config.shape.head_dim_k);
   fields.read("head_dim_v", config.shape.head_dim_v);
   fields.read("scale", config.shape.scale);
@@ -123,8 +130,8 @@ Config config_from_json(const std::string& text) {
   fields.read("local_tokens", config.window.local_tokens);
   fields.read("window_dtype", config.window.dtype);
   fields.read("host_dtype", config.host_dtype);
-  fields.read("n_threads", config.num_workers);
-  fields.read("max_tokens", config.max_tokens);
+  fields.read("num_threads", config.num_workers);
+  fields.read_unless_zero("max_tokens", config.max_tokens);
   fields.read("host_memory_bytes", config.host_memory_bytes);
   fields.read("topology", config.topology);
   if (fields.find("isa") != nullptr) fields.read("isa", config.isa.emplace());
@@ -135,9 +142,9 @@ Config config_from_json(const std::string& text) {
 }
 
 std::string config_to_json(const Config& config) {
-  json object = {{"n_layers", config.shape.num_layers},
-                 {"n_q_heads", config.shape.num_q_heads},
-                 {"n_kv_heads", config.shape.num_kv_heads},
+  json object = {{"num_layers", config.shape.num_layers},
+                 {"num_q_heads", config.shape.num_q_heads},
+                 {"num_kv_heads", config.shape.num_kv_heads},
                  {"head_dim_k", config.shape.head_dim_k},
                  {"head_dim_v", config.shape.head_dim_v},
                  {"scale", config.shape.scale},
@@ -146,7 +153,7 @@ std::string config_to_json(const Config& config) {
                  {"local_tokens", config.window.local_tokens},
                  {"window_dtype", to_string(config.window.dtype)},
                  {"host_dtype", to_string(config.host_dtype)},
-                 {"n_threads", config.num_workers},
+                 {"num_threads", config.num_workers},
                  {"max_tokens", config.max_tokens},
                  {"host_memory_bytes", config.host_memory_bytes},
                  {"topology", config.topology},

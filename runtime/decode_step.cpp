@@ -24,7 +24,7 @@ struct StepContext {
 };
 
 void check(const AttendRequest& request, const AttentionShape& shape) {
-  const std::int64_t queries = check_counts("n_queries", request.sequences, request.num_queries);
+  const std::int64_t queries = check_counts("num_queries", request.sequences, request.num_queries);
   TANDEM_CHECK(request.use_window || request.use_host, invalid_argument,
                "parts selects neither TD_PART_STATIC nor TD_PART_DYNAMIC");
   TANDEM_CHECK(request.sliding_window >= 0, invalid_argument, "sliding_window is ", request.sliding_window,

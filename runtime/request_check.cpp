@@ -68,7 +68,7 @@ void check_finite_tensor(const TensorView& tensor, const TensorSpec& spec, float
 
 std::int64_t check_counts(const char* name, std::span<const std::uint64_t> sequences,
                           std::span<const std::int64_t> counts) {
-  TANDEM_CHECK(!sequences.empty(), invalid_argument, "n_seqs is 0; at least one sequence is needed");
+  TANDEM_CHECK(!sequences.empty(), invalid_argument, "num_seqs is 0; at least one sequence is needed");
   TANDEM_CHECK(sequences.size() == counts.size(), invalid_argument, name, " has ", counts.size(), " entries for ",
                sequences.size(), " sequences");
   std::int64_t total = 0;

@@ -106,7 +106,7 @@ std::uint64_t Runtime::fork_sequence(std::uint64_t id, std::int64_t length,
   std::int64_t shortest = source.layer(0).length();
   for (std::int32_t l = 1; l < source.num_layers(); ++l) shortest = std::min(shortest, source.layer(l).length());
   if (length == -1) length = shortest;
-  TANDEM_CHECK(length >= 0 && length <= shortest, invalid_argument, "n_tokens is ", length, "; allowed: 0 to ",
+  TANDEM_CHECK(length >= 0 && length <= shortest, invalid_argument, "num_tokens is ", length, "; allowed: 0 to ",
                shortest, " (the tokens that every layer of sequence ", id, " holds), or -1 for all");
   auto chosen =
       selector ? std::make_shared<const lsh::Selector>(*selector, config_.shape.head_dim_k) : source.shared_selector();
@@ -125,7 +125,7 @@ void Runtime::truncate_sequence(std::uint64_t id, std::int64_t length) {
   const SequenceLock lock(found);
   Sequence& sequence = lock[0];
   for (std::int32_t l = 0; l < sequence.num_layers(); ++l) {
-    TANDEM_CHECK(length >= 0 && length <= sequence.layer(l).length(), invalid_argument, "n_tokens is ", length,
+    TANDEM_CHECK(length >= 0 && length <= sequence.layer(l).length(), invalid_argument, "num_tokens is ", length,
                  "; allowed: 0 to ", sequence.layer(l).length(), ", the length of sequence ", id, " in layer ", l);
   }
   sequence.truncate(length);

@@ -21,7 +21,7 @@ void plan_tasks(const AttendRequest& request, const SequenceLock& sequences, con
   for (std::size_t s = 0; s < sequences.size(); ++s) {
     LayerState& layer = sequences[s].layer(request.layer);
     const std::int64_t queries = request.num_queries[s];
-    TANDEM_CHECK(queries <= layer.length(), invalid_argument, "n_queries[", s, "] is ", queries, "; sequence ",
+    TANDEM_CHECK(queries <= layer.length(), invalid_argument, "num_queries[", s, "] is ", queries, "; sequence ",
                  sequences[s].id(), " holds ", layer.length(), " tokens in layer ", request.layer,
                  ", and queries belong to its last tokens");
     const std::int64_t first_position = layer.length() - queries;

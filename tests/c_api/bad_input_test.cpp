@@ -165,14 +165,14 @@ TEST_F(BadInput, LayersAndCounts) {
     expect_refused(message, TD_EINVAL, [&] { return td_seq_length(rt_, a_, layer, &length); });
   }
   for (const std::int32_t n : {0, -1}) {
-    const std::string message = "n_seqs is " + std::to_string(n) + "; at least one sequence is needed";
-    refuse_append(message, [&](Append& append) { append.args.n_seqs = n; });
-    refuse_attend(message, [&](Attend& attend) { attend.args.n_seqs = n; });
+    const std::string message = "num_seqs is " + std::to_string(n) + "; at least one sequence is needed";
+    refuse_append(message, [&](Append& append) { append.args.num_seqs = n; });
+    refuse_attend(message, [&](Attend& attend) { attend.args.num_seqs = n; });
   }
   for (const std::int64_t n : {std::int64_t{-1}, std::int64_t{1} << 31, std::numeric_limits<std::int64_t>::max()}) {
     const std::string value = "[1] is " + std::to_string(n) + "; allowed: 0 to";
-    refuse_append("n_tokens" + value, [&](Append& append) { append.counts[1] = n; });
-    refuse_attend("n_queries" + value, [&](Attend& attend) { attend.counts[1] = n; });
+    refuse_append("num_tokens" + value, [&](Append& append) { append.counts[1] = n; });
+    refuse_attend("num_queries" + value, [&](Attend& attend) { attend.counts[1] = n; });
   }
 }
 
@@ -181,11 +181,11 @@ TEST_F(BadInput, MoreQueriesThanTokensAndMoreTokensThanTheMost) {
     Attend attend({seq}, {n}, 9);
     return attend.run(rt_);
   };
-  expect_refused("n_queries[0] is 201; sequence", TD_EINVAL, [&] { return attend_many(a_, kTokens + 1); });
+  expect_refused("num_queries[0] is 201; sequence", TD_EINVAL, [&] { return attend_many(a_, kTokens + 1); });
   EXPECT_EQ(attend_many(a_, kTokens), TD_OK);
   EXPECT_EQ(attend_many(create(rt_), 1), TD_EINVAL) << "a sequence without tokens has no query";
   const auto append_many = [this](std::int64_t n) { return Append({b_, a_}, {1, n}, 9).run(rt_); };
-  expect_refused("n_tokens[1] is 51; sequence", TD_EINVAL, [&] { return append_many(51); });
+  expect_refused("num_tokens[1] is 51; sequence", TD_EINVAL, [&] { return append_many(51); });
   EXPECT_THAT(td_last_error(), testing::HasSubstr("holds 200 tokens in layer 0 and max_tokens is 250"));
   EXPECT_EQ(append_many(50), TD_OK) << td_last_error();
 }
@@ -218,11 +218,11 @@ TEST_F(BadInput, TruncateAndForkBeyondTheLength) {
   ASSERT_EQ(Append({a_}, {5}, 3, 1).run(rt_), TD_OK);  // layer 1 is ahead of layer 0
   td_seq fork = 0;
   for (const std::int64_t length : {kTokens + 1, std::int64_t{-2}, std::numeric_limits<std::int64_t>::max()}) {
-    const std::string message = "n_tokens is " + std::to_string(length) + "; allowed: 0 to 200";
+    const std::string message = "num_tokens is " + std::to_string(length) + "; allowed: 0 to 200";
     expect_refused(message, TD_EINVAL, [&] { return td_seq_truncate(rt_, a_, length); });
     expect_refused(message, TD_EINVAL, [&] { return td_seq_fork(rt_, a_, length, nullptr, &fork); });
   }
-  expect_refused("n_tokens is -1; allowed: 0 to 200", TD_EINVAL, [&] { return td_seq_truncate(rt_, a_, -1); });
+  expect_refused("num_tokens is -1; allowed: 0 to 200", TD_EINVAL, [&] { return td_seq_truncate(rt_, a_, -1); });
 }
 
 TEST_F(BadInput, PartsAndSlidingWindows) {
@@ -237,9 +237,9 @@ TEST_F(BadInput, PartsAndSlidingWindows) {
 
 TEST_F(BadInput, NullPointers) {
   refuse_append("seqs is NULL", [](Append& append) { append.args.seqs = nullptr; });
-  refuse_append("n_tokens is NULL", [](Append& append) { append.args.n_tokens = nullptr; });
+  refuse_append("num_tokens is NULL", [](Append& append) { append.args.num_tokens = nullptr; });
   refuse_attend("seqs is NULL", [](Attend& attend) { attend.args.seqs = nullptr; });
-  refuse_attend("n_queries is NULL", [](Attend& attend) { attend.args.n_queries = nullptr; });
+  refuse_attend("num_queries is NULL", [](Attend& attend) { attend.args.num_queries = nullptr; });
   expect_refused("args is NULL", TD_EINVAL, [&] { return td_append(rt_, nullptr); });
   expect_refused("args is NULL", TD_EINVAL, [&] { return td_attend(rt_, nullptr); });
   expect_refused("rt is NULL", TD_EINVAL, [&] { return Append({a_}, {1}, 1).run(nullptr); });

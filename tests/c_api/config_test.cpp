@@ -32,12 +32,12 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         BadConfig{"config.abi is 0; this library has ABI 1", [](td_config& c) { c.abi = 0; }, TD_EUNSUPPORTED},
         BadConfig{"config.abi is 2; this library has ABI 1", [](td_config& c) { c.abi = 2; }, TD_EUNSUPPORTED},
-        BadConfig{"layers is 0; it must be at least 1", [](td_config& c) { c.n_layers = 0; }},
-        BadConfig{"layers is -3; it must be at least 1", [](td_config& c) { c.n_layers = -3; }},
-        BadConfig{"q_heads is 0; it must be at least 1", [](td_config& c) { c.n_q_heads = 0; }},
-        BadConfig{"kv_heads is 0; it must be at least 1", [](td_config& c) { c.n_kv_heads = 0; }},
-        BadConfig{"q_heads is 4; it must be a multiple of num_kv_heads (3)", [](td_config& c) { c.n_kv_heads = 3; }},
-        BadConfig{"is 65; at most 64 query heads may share", [](td_config& c) { c.n_q_heads = 130; }},
+        BadConfig{"layers is 0; it must be at least 1", [](td_config& c) { c.num_layers = 0; }},
+        BadConfig{"layers is -3; it must be at least 1", [](td_config& c) { c.num_layers = -3; }},
+        BadConfig{"q_heads is 0; it must be at least 1", [](td_config& c) { c.num_q_heads = 0; }},
+        BadConfig{"kv_heads is 0; it must be at least 1", [](td_config& c) { c.num_kv_heads = 0; }},
+        BadConfig{"q_heads is 4; it must be a multiple of num_kv_heads (3)", [](td_config& c) { c.num_kv_heads = 3; }},
+        BadConfig{"is 65; at most 64 query heads may share", [](td_config& c) { c.num_q_heads = 130; }},
         BadConfig{"head_dim_k is 0; allowed: 1 to 1024", [](td_config& c) { c.head_dim_k = 0; }},
         BadConfig{"head_dim_k is 2000; allowed: 1 to 1024", [](td_config& c) { c.head_dim_k = 2000; }},
         BadConfig{"head_dim_v is -1; allowed: 1 to 1024", [](td_config& c) { c.head_dim_v = -1; }},
@@ -48,8 +48,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadConfig{"local_tokens is 0; allowed: 1 to", [](td_config& c) { c.local_tokens = 0; }},
         BadConfig{"window_dtype is 3; allowed: 0 (f32), 1 (f16), 2 (bf16)", [](td_config& c) { c.window_dtype = 3; }},
         BadConfig{"host_dtype is -1; allowed: 0 (f32), 1 (f16), 2 (bf16)", [](td_config& c) { c.host_dtype = -1; }},
-        BadConfig{"n_threads is -1; allowed: 1 to 1024", [](td_config& c) { c.n_threads = -1; }},
-        BadConfig{"n_threads is 1025; allowed: 1 to 1024", [](td_config& c) { c.n_threads = 1025; }},
+        BadConfig{"num_threads is -1; allowed: 1 to 1024", [](td_config& c) { c.num_threads = -1; }},
+        BadConfig{"num_threads is 1025; allowed: 1 to 1024", [](td_config& c) { c.num_threads = 1025; }},
         BadConfig{"max_tokens is -1; allowed: 1 to 2147483647", [](td_config& c) { c.max_tokens = -1; }},
         BadConfig{"max_tokens is 2147483648; allowed: 1 to",
                   [](td_config& c) { c.max_tokens = std::int64_t{1} << 31; }},
@@ -127,7 +127,7 @@ struct BadJson {
 };
 
 std::string json_with(const std::string& field) {
-  return R"({"n_layers": 2, "n_q_heads": 4, "n_kv_heads": 2, "head_dim_k": 16, "local_tokens": 32, "n_threads": 2)" +
+  return R"({"num_layers": 2, "num_q_heads": 4, "num_kv_heads": 2, "head_dim_k": 16, "local_tokens": 32, "num_threads": 2)" +
          (field.empty() ? "" : ", " + field) + "}";
 }
 
@@ -144,12 +144,12 @@ INSTANTIATE_TEST_SUITE_P(
     Bad, Json,
     testing::Values(
         BadJson{R"("n_layer": 3)", "config.n_layer is not a field; allowed: "},
-        BadJson{R"("n_layers": "2")", R"(config.n_layers is "2"; it must be an integer)"},
-        BadJson{R"("n_layers": 2.0)", "config.n_layers is 2.0; it must be an integer"},
-        BadJson{R"("n_layers": true)", "config.n_layers is true; it must be an integer"},
-        BadJson{R"("n_layers": [1])", "config.n_layers is [1]; it must be an integer"},
-        BadJson{R"("n_layers": 3000000000)", "config.n_layers is 3000000000; allowed: -2147483648 to 2147483647"},
-        BadJson{R"("n_layers": -3000000000)", "config.n_layers is -3000000000; allowed: -2147483648 to 2147483647"},
+        BadJson{R"("num_layers": "2")", R"(config.num_layers is "2"; it must be an integer)"},
+        BadJson{R"("num_layers": 2.0)", "config.num_layers is 2.0; it must be an integer"},
+        BadJson{R"("num_layers": true)", "config.num_layers is true; it must be an integer"},
+        BadJson{R"("num_layers": [1])", "config.num_layers is [1]; it must be an integer"},
+        BadJson{R"("num_layers": 3000000000)", "config.num_layers is 3000000000; allowed: -2147483648 to 2147483647"},
+        BadJson{R"("num_layers": -3000000000)", "config.num_layers is -3000000000; allowed: -2147483648 to 2147483647"},
         BadJson{R"("max_tokens": 18446744073709551615)", "config.max_tokens is 18446744073709551615; allowed: "},
         BadJson{R"("max_tokens": 99999999999999999999)", "config.max_tokens is "},
         BadJson{R"("max_tokens": -1)", "max_tokens is -1; allowed: 1 to 2147483647"},
@@ -163,7 +163,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadJson{R"("isa": "neon")", "isa is 'neon'; allowed: scalar, avx2, avx512"},
         BadJson{R"("isa": 5)", "config.isa is 5; it must be a string"}, BadJson{R"("topology": "node:0")", "node:0"},
         BadJson{R"("topology": "nonsense")", "nonsense"},
-        BadJson{R"("n_threads": 5000)", "n_threads is 5000; allowed: 1 to 1024"},
+        BadJson{R"("num_threads": 5000)", "num_threads is 5000; allowed: 1 to 1024"},
         BadJson{R"("selector": "lsh")", "selector is string; it must be an object"},
         BadJson{R"("selector": {"kind": "random"})", "selector.kind is 'random'; allowed: all, topk, lsh"},
         BadJson{R"("selector": {"kind": 2})", "selector.kind is 2; it must be a string"},
@@ -172,12 +172,12 @@ INSTANTIATE_TEST_SUITE_P(
         BadJson{R"("selector": {"kind": "topk", "lsh_bits": 8})", "selector.lsh_bits is not a field; allowed: budget"},
         BadJson{R"("selector": {"kind": "all", "budget": 0.5})", "selector.budget is not a field; allowed: kind"},
         BadJson{R"("selector": {"kind": "lsh", "lsh_bits": 13})", "lsh_bits (K) is 13; allowed: 1 to 12"},
-        BadJson{R"("selector": {"kind": "lsh", "lsh_tables": 0})", "lsh_tables (L) is 0; allowed: 1 to 300"},
+        BadJson{R"("selector": {"kind": "lsh", "lsh_tables": -1})", "lsh_tables (L) is -1; allowed: 1 to 300"},
         BadJson{R"("selector": {"kind": "lsh", "lsh_min_collisions": 3})", "lsh_min_collisions is 3; allowed: 1 or 2"},
         BadJson{R"("selector": {"kind": "lsh", "seed": -1})", "selector.seed is -1; allowed: 0 to"}));
 
 TEST(JsonText, ThatIsNoObjectIsRefused) {
-  for (const char* text : {"", "{", "nonsense", "{\"n_layers\": 1e999}", "{\"\xff\": 1}", "{}}"}) {
+  for (const char* text : {"", "{", "nonsense", "{\"num_layers\": 1e999}", "{\"\xff\": 1}", "{}}"}) {
     td_rt* rt = nullptr;
     EXPECT_EQ(td_create_json(text, &rt), TD_EINVAL);
     EXPECT_THAT(td_last_error(), testing::HasSubstr("config is not JSON"));

@@ -32,13 +32,13 @@ Struct init() {
 inline td_config config() {
   auto c = init<td_config>();
   c.abi = TANDEM_ABI;
-  c.n_layers = kLayers;
-  c.n_q_heads = kQHeads;
-  c.n_kv_heads = kKvHeads;
+  c.num_layers = kLayers;
+  c.num_q_heads = kQHeads;
+  c.num_kv_heads = kKvHeads;
   c.head_dim_k = kDim;
   c.sink_tokens = kSinks;
   c.local_tokens = kLocal;
-  c.n_threads = 2;
+  c.num_threads = 2;
   return c;
 }
 
@@ -99,9 +99,9 @@ struct Append {
     k = normals(seed, total * kKvHeads * kDim);
     v = normals(seed + 1, total * kKvHeads * kDim);
     args.layer = layer;
-    args.n_seqs = static_cast<std::int32_t>(seqs.size());
+    args.num_seqs = static_cast<std::int32_t>(seqs.size());
     args.seqs = seqs.data();
-    args.n_tokens = counts.data();
+    args.num_tokens = counts.data();
     args.k = tensor(k, kKvHeads);
     args.v = tensor(v, kKvHeads);
   }
@@ -132,9 +132,9 @@ struct Attend {
     alibi.assign(kQHeads, 0.01f);
     args.layer = layer;
     args.parts = TD_PART_ALL;
-    args.n_seqs = static_cast<std::int32_t>(seqs.size());
+    args.num_seqs = static_cast<std::int32_t>(seqs.size());
     args.seqs = seqs.data();
-    args.n_queries = counts.data();
+    args.num_queries = counts.data();
     args.q = tensor(q, kQHeads);
     args.out = tensor(out, kQHeads);
     args.lse = lse.data();

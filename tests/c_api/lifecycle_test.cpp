@@ -125,7 +125,7 @@ TEST(Lifecycle, StatsCountRowsAndKeys) {
   attend.args.stats = &stats;
   ASSERT_EQ(attend.run(rt), TD_OK);
   EXPECT_EQ(stats.size, sizeof(td_stats));
-  EXPECT_EQ(stats.n_workers, 2);
+  EXPECT_EQ(stats.num_workers, 2);
   EXPECT_EQ(stats.rows_window + stats.rows_host, 300 * kKvHeads);
   EXPECT_EQ(stats.rows_gathered, stats.rows_host);
   EXPECT_EQ(stats.keys_attended, 300 * kQHeads);

@@ -21,7 +21,7 @@ std::int64_t used_bytes(td_rt* rt) {
 /// One thread, so that what is refused does not depend on who comes first.
 td_config limited_to(std::int64_t bytes, const td_selector* selector = nullptr) {
   td_config c = config();
-  c.n_threads = 1;
+  c.num_threads = 1;
   c.host_memory_bytes = bytes;
   c.selector = selector;
   return c;

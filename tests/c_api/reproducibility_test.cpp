@@ -8,9 +8,9 @@ const std::vector<std::int64_t> kPrompts{700, 90, 333};
 const std::vector<std::vector<std::int64_t>> kSteps{{1, 1, 1}, {40, 3, 0}, {5, 0, 100}, {1, 2, 1}};
 
 std::string json(const std::string& selector, int threads, const std::string& topology = "") {
-  return R"({"n_layers": 2, "n_q_heads": 4, "n_kv_heads": 2, "head_dim_k": 16, "sink_tokens": 4, "local_tokens": 32,)"
+  return R"({"num_layers": 2, "num_q_heads": 4, "num_kv_heads": 2, "head_dim_k": 16, "sink_tokens": 4, "local_tokens": 32,)"
          R"("host_dtype": "f16", "selector": )" +
-         selector + R"(, "n_threads": )" + std::to_string(threads) + R"(, "topology": ")" + topology + "\"}";
+         selector + R"(, "num_threads": )" + std::to_string(threads) + R"(, "topology": ")" + topology + "\"}";
 }
 
 /// The tokens and queries of sequence `s` in step `step` are the same, whoever shares the call.

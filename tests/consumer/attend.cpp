@@ -27,9 +27,9 @@ std::vector<float> random_rows(std::int64_t rows, std::mt19937& rng) {
 void append(const td::Runtime& rt, const td::Sequence& seq, const float* k, const float* v, std::int64_t tokens) {
   const td_seq id = seq.id();
   auto args = td::make<td_append_args>();
-  args.n_seqs = 1;
+  args.num_seqs = 1;
   args.seqs = &id;
-  args.n_tokens = &tokens;
+  args.num_tokens = &tokens;
   args.k = td::tensor(k, TD_F32, tokens, kKvHeads, kDim);
   args.v = td::tensor(v, TD_F32, tokens, kKvHeads, kDim);
   rt.append(args);
@@ -41,9 +41,9 @@ Result attend(const td::Runtime& rt, const td::Sequence& seq, const std::vector<
   Result result;
   auto args = td::make<td_attend_args>();
   args.parts = TD_PART_ALL;
-  args.n_seqs = 1;
+  args.num_seqs = 1;
   args.seqs = &id;
-  args.n_queries = &one_query;
+  args.num_queries = &one_query;
   args.q = td::tensor(q.data(), TD_F32, 1, kQHeads, kDim);
   args.out = td::tensor(result.out.data(), TD_F32, 1, kQHeads, kDim);
   args.lse = result.lse.data();
@@ -76,9 +76,9 @@ double error(const Result& result, const std::vector<float>& q, const std::vecto
 
 int run() {
   auto config = td::make<td_config>();
-  config.n_layers = 1;
-  config.n_q_heads = kQHeads;
-  config.n_kv_heads = kKvHeads;
+  config.num_layers = 1;
+  config.num_q_heads = kQHeads;
+  config.num_kv_heads = kKvHeads;
   config.head_dim_k = kDim;
   config.sink_tokens = 4;
   config.local_tokens = 64;

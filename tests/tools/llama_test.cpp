@@ -56,7 +56,7 @@ TEST(Llama, ReadsTheConfig) {
   EXPECT_TRUE(config.tie_word_embeddings);
   EXPECT_EQ(config.bos_token, 256);
   EXPECT_EQ(config.eos_token, 257);
-  EXPECT_EQ(model.attention_config().n_kv_heads, 2);
+  EXPECT_EQ(model.attention_config().num_kv_heads, 2);
 }
 
 /// The expected logits come from a separate double-precision implementation in numpy.
@@ -151,9 +151,9 @@ TEST(Llama, RefusesLayersOfUnequalLength) {
   const td_seq id = session.sequence.id();
   auto append = td::make<td_append_args>();
   append.layer = 2;
-  append.n_seqs = 1;
+  append.num_seqs = 1;
   append.seqs = &id;
-  append.n_tokens = &one;
+  append.num_tokens = &one;
   append.k = append.v = td::tensor(row, TD_F32, 1, 2, 64);
   session.runtime.append(append);
   expect_error(ErrorCode::invalid_state, {"1 tokens in layer 2"}, [&] { session.model.forward(session.use(), {256}); });
@@ -172,14 +172,14 @@ TEST(Llama, SumsStatsOverLayersAndChunks) {
 TEST(Llama, StatsKeepTheWorstEstimate) {
   auto total = td::make<td_stats>();
   auto step = td::make<td_stats>();
-  step.n_workers = 2;
+  step.num_workers = 2;
   step.rows_host = 5;
   step.us[TD_ATTEND] = 1.5;
   step.lse_error = 0.25;
   add_stats(total, step);
   step.lse_error = 0.125;
   add_stats(total, step);
-  EXPECT_EQ(total.n_workers, 2);
+  EXPECT_EQ(total.num_workers, 2);
   EXPECT_EQ(total.rows_host, 10);
   EXPECT_EQ(total.us[TD_ATTEND], 3.0);
   EXPECT_EQ(total.lse_error, 0.25);

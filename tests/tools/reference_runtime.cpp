@@ -69,7 +69,7 @@ struct td_rt {
 
   LayerCache* find(td_seq seq, std::int32_t layer) {
     const auto found = sequences.find(seq);
-    if (found == sequences.end() || layer < 0 || layer >= config.n_layers) return nullptr;
+    if (found == sequences.end() || layer < 0 || layer >= config.num_layers) return nullptr;
     return &found->second[static_cast<std::size_t>(layer)];
   }
 };
@@ -86,7 +86,7 @@ void td_destroy(td_rt* rt) { delete rt; }
 
 td_status td_seq_create(td_rt* rt, td_seq* out) {
   *out = rt->next++;
-  rt->sequences[*out].resize(static_cast<std::size_t>(rt->config.n_layers));
+  rt->sequences[*out].resize(static_cast<std::size_t>(rt->config.num_layers));
   return TD_OK;
 }
 
@@ -102,28 +102,28 @@ td_status td_seq_length(td_rt* rt, td_seq seq, int32_t layer, int64_t* out) {
 }
 
 td_status td_append(td_rt* rt, const td_append_args* args) {
-  if (args->n_seqs != 1 || !is_dense_f32(args->k) || !is_dense_f32(args->v)) return refuse(TD_EINVAL, "append");
+  if (args->num_seqs != 1 || !is_dense_f32(args->k) || !is_dense_f32(args->v)) return refuse(TD_EINVAL, "append");
   LayerCache* cache = rt->find(args->seqs[0], args->layer);
   if (cache == nullptr) return refuse(TD_ESTATE, "no such sequence");
-  const std::int64_t count = args->n_tokens[0] * rt->config.n_kv_heads * rt->config.head_dim_k;
+  const std::int64_t count = args->num_tokens[0] * rt->config.num_kv_heads * rt->config.head_dim_k;
   const auto* k = static_cast<const float*>(args->k.data);
   const auto* v = static_cast<const float*>(args->v.data);
   cache->k.insert(cache->k.end(), k, k + count);
   cache->v.insert(cache->v.end(), v, v + count);
-  cache->tokens += args->n_tokens[0];
+  cache->tokens += args->num_tokens[0];
   if (args->stats != nullptr) args->stats->bytes[TD_APPEND] = 2 * count * static_cast<std::int64_t>(sizeof(float));
   return TD_OK;
 }
 
 td_status td_attend(td_rt* rt, const td_attend_args* args) {
-  if (args->n_seqs != 1 || !is_dense_f32(args->q) || !is_dense_f32(args->out)) return refuse(TD_EINVAL, "attend");
+  if (args->num_seqs != 1 || !is_dense_f32(args->q) || !is_dense_f32(args->out)) return refuse(TD_EINVAL, "attend");
   const LayerCache* cache = rt->find(args->seqs[0], args->layer);
   if (cache == nullptr) return refuse(TD_ESTATE, "no such sequence");
   const std::int64_t dim = rt->config.head_dim_k;
-  const std::int64_t q_heads = rt->config.n_q_heads;
-  const std::int64_t kv_heads = rt->config.n_kv_heads;
+  const std::int64_t q_heads = rt->config.num_q_heads;
+  const std::int64_t kv_heads = rt->config.num_kv_heads;
   const float scale = 1.f / std::sqrt(static_cast<float>(dim));
-  const std::int64_t queries = args->n_queries[0];
+  const std::int64_t queries = args->num_queries[0];
   std::int64_t visible = 0;
   for (std::int64_t row = 0; row < queries * q_heads; ++row) {
     const std::int64_t head = row % q_heads / (q_heads / kv_heads) * dim;

@@ -125,9 +125,9 @@ void Llama::Impl::append_and_attend(const AttentionUse& use, const Chunk& chunk,
   auto stats = td::make<td_stats>();
   auto append = td::make<td_append_args>();
   append.layer = layer;
-  append.n_seqs = 1;
+  append.num_seqs = 1;
   append.seqs = &sequence;
-  append.n_tokens = &chunk.count;
+  append.num_tokens = &chunk.count;
   append.k = tensor(work.k, config.num_kv_heads);
   append.v = tensor(work.v, config.num_kv_heads);
   append.q = tensor(work.q, config.num_q_heads);
@@ -139,9 +139,9 @@ void Llama::Impl::append_and_attend(const AttentionUse& use, const Chunk& chunk,
   auto attend = td::make<td_attend_args>();
   attend.layer = layer;
   attend.parts = use.parts;
-  attend.n_seqs = 1;
+  attend.num_seqs = 1;
   attend.seqs = &sequence;
-  attend.n_queries = &chunk.count;
+  attend.num_queries = &chunk.count;
   attend.q = append.q;
   attend.out = tensor(work.attended, config.num_q_heads);
   attend.lse = work.lse.data();
@@ -187,9 +187,9 @@ const LlamaConfig& Llama::config() const noexcept { return impl_->config; }
 td_config Llama::attention_config() const {
   auto config = td::make<td_config>();
   config.abi = TANDEM_ABI;
-  config.n_layers = impl_->config.num_layers;
-  config.n_q_heads = impl_->config.num_q_heads;
-  config.n_kv_heads = impl_->config.num_kv_heads;
+  config.num_layers = impl_->config.num_layers;
+  config.num_q_heads = impl_->config.num_q_heads;
+  config.num_kv_heads = impl_->config.num_kv_heads;
   config.head_dim_k = impl_->config.head_dim;
   return config;
 }

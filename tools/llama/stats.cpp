@@ -5,7 +5,7 @@
 namespace tandem::llama {
 
 void add_stats(td_stats& total, const td_stats& step) noexcept {
-  total.n_workers = std::max(total.n_workers, step.n_workers);
+  total.num_workers = std::max(total.num_workers, step.num_workers);
   for (int stage = 0; stage < TD_N_STAGES; ++stage) {
     total.us[stage] += step.us[stage];
     total.bytes[stage] += step.bytes[stage];

@@ -20,7 +20,7 @@ Json build_json() {
 /// A runtime of the smallest shape: td_describe reports the machine whatever the shape.
 td::Runtime smallest_runtime(const CommonOptions& options) {
   auto config = td::make<td_config>();
-  config.n_layers = config.n_q_heads = config.n_kv_heads = 1;
+  config.num_layers = config.num_q_heads = config.num_kv_heads = 1;
   config.head_dim_k = 64;
   config.local_tokens = 1;
   apply(options, config);

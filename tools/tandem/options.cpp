@@ -166,7 +166,7 @@ std::string describe(const td_selector& selector) {
 }
 
 void apply(const CommonOptions& options, td_config& config) {
-  config.n_threads = options.threads;
+  config.num_threads = options.threads;
   config.host_memory_bytes = static_cast<std::int64_t>(options.memory_gib * kBytesPerGib);
   config.isa = options.isa.empty() ? nullptr : options.isa.c_str();
 }

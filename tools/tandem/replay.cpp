@@ -26,9 +26,9 @@ td_stats Replay::append(const td::Sequence& sequence, std::size_t layer, const t
   auto stats = td::make<td_stats>();
   auto args = td::make<td_append_args>();
   args.layer = static_cast<std::int32_t>(layer);
-  args.n_seqs = 1;
+  args.num_seqs = 1;
   args.seqs = &id;
-  args.n_tokens = &tokens;
+  args.num_tokens = &tokens;
   args.k = tokens_of(k, first, tokens);
   args.v = tokens_of(v, first, tokens);
   args.stats = &stats;
@@ -97,9 +97,9 @@ td_stats Replay::attend(const td::Sequence& sequence, std::size_t layer, std::in
   auto args = td::make<td_attend_args>();
   args.layer = static_cast<std::int32_t>(layer);
   args.parts = TD_PART_ALL;
-  args.n_seqs = 1;
+  args.num_seqs = 1;
   args.seqs = &id;
-  args.n_queries = &one_query;
+  args.num_queries = &one_query;
   args.q = tokens_of(trace_.layers[layer].dec_q, step, 1);
   args.out = td::tensor(result.out.data(), TD_F32, 1, meta.num_q_heads, meta.head_dim_v);
   args.lse = result.lse.data();

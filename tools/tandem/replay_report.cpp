@@ -70,7 +70,7 @@ void LayerSamples::add(std::int64_t step, const LayerStep& result) {
     recorded_diff_ = std::max(recorded_diff_, difference_to_recorded(layer_.dec_out, step, result));
 
   const auto& stats = result.attend;
-  const double workers = std::max(stats.n_workers, 1);
+  const double workers = std::max(stats.num_workers, 1);
   us_[kAppend].push_back(result.append.total_us);
   us_[kWindow].push_back(stats.us[TD_WINDOW] / workers);
   us_[kSelect].push_back(stats.us[TD_SELECT] / workers);

@@ -65,9 +65,9 @@ std::int64_t steps_to_run(const tools::Trace& trace, std::int64_t wanted) {
 td_config config_of(const RunOptions& options, const tools::Trace& trace, const td_selector& selector) {
   const auto& meta = trace.meta;
   auto config = td::make<td_config>();
-  config.n_layers = static_cast<std::int32_t>(trace.layers.size());
-  config.n_q_heads = meta.num_q_heads;
-  config.n_kv_heads = meta.num_kv_heads;
+  config.num_layers = static_cast<std::int32_t>(trace.layers.size());
+  config.num_q_heads = meta.num_q_heads;
+  config.num_kv_heads = meta.num_kv_heads;
   config.head_dim_k = meta.head_dim_k;
   config.head_dim_v = meta.head_dim_v;
   config.scale = meta.scale;

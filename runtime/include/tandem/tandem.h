@@ -74,23 +74,23 @@ typedef struct {
   int32_t lsh_tables;         /* LSH: L, 1 to 300; 0: 150 */
   int32_t lsh_min_collisions; /* LSH: tables that must agree before a row is taken, 1 or 2; 0: 2 */
   int32_t reserved;
-  uint64_t seed; /* LSH: the projections are a function of (seed, head_dim, K, L) */
+  uint64_t seed; /* LSH: the projections are a function of (seed, head_dim, K, L); 0: 1 */
 } td_selector;
 
 /* ---- runtime ------------------------------------------------------------------------------------------------------
  */
 typedef struct {
   uint32_t size;
-  int32_t abi;                             /* TANDEM_ABI */
-  int32_t n_layers, n_q_heads, n_kv_heads; /* query head h uses KV head h / (n_q_heads / n_kv_heads) */
-  int32_t head_dim_k, head_dim_v;          /* head_dim_v 0: head_dim_k */
-  float scale;                             /* logit = scale * <q, k>; 0: 1 / sqrt(head_dim_k) */
-  float softcap;                           /* 0: none */
-  int32_t sink_tokens;                     /* window: the first tokens of a sequence, kept for good */
+  int32_t abi;                                   /* TANDEM_ABI */
+  int32_t num_layers, num_q_heads, num_kv_heads; /* query head h uses KV head h / (num_q_heads / num_kv_heads) */
+  int32_t head_dim_k, head_dim_v;                /* head_dim_v 0: head_dim_k */
+  float scale;                                   /* logit = scale * <q, k>; 0: 1 / sqrt(head_dim_k) */
+  float softcap;                                 /* 0: none */
+  int32_t sink_tokens;                           /* window: the first tokens of a sequence, kept for good */
   int32_t local_tokens; /* window: at least this many of the latest tokens; up to one page (64) more */
   int32_t window_dtype; /* td_dtype of the window's rows */
   int32_t host_dtype;   /* td_dtype of the host tier's rows */
-  int32_t n_threads;    /* workers; 0: one per usable core */
+  int32_t num_threads;  /* workers; 0: one per usable core */
   int32_t reserved;
   int64_t max_tokens;          /* longest sequence accepted; 0: 2^31 - 1 */
   int64_t host_memory_bytes;   /* limit of the memory ledger; 0: 80 % of what the machine or its cgroup gives */
@@ -105,7 +105,8 @@ TD_API const char* td_status_name(td_status);
 
 TD_API td_status td_create(const td_config* config, td_rt** out);
 /* The same from JSON: the field names of td_config, dtypes and selector kinds by name ("f16", "lsh").
- * {"n_layers": 4, "n_q_heads": 4, "n_kv_heads": 2, "head_dim_k": 64, "selector": {"kind": "lsh", "lsh_bits": 10}} */
+ * {"num_layers": 4, "num_q_heads": 4, "num_kv_heads": 2, "head_dim_k": 64, "selector": {"kind": "lsh", "lsh_bits": 10}}
+ */
 TD_API td_status td_create_json(const char* json, td_rt** out);
 TD_API void td_destroy(td_rt* rt); /* NULL is allowed; no other call on rt may be running */
 
@@ -117,11 +118,12 @@ TD_API td_status td_describe(const td_rt* rt, char* buffer, size_t capacity, siz
  */
 TD_API td_status td_seq_create(td_rt* rt, td_seq* out);
 TD_API td_status td_seq_destroy(td_rt* rt, td_seq seq);
-/* A new sequence that starts as the first n_tokens of src (-1: all), sharing its pages copy-on-write. Every layer of
- * src must hold at least n_tokens. selector NULL: that of src, sharing its index; otherwise the index is built anew. */
-TD_API td_status td_seq_fork(td_rt* rt, td_seq src, int64_t n_tokens, const td_selector* selector, td_seq* out);
-/* Forgets the tokens from n_tokens on, in every layer: as if they had never been appended. */
-TD_API td_status td_seq_truncate(td_rt* rt, td_seq seq, int64_t n_tokens);
+/* A new sequence that starts as the first num_tokens of src (-1: all), sharing its pages copy-on-write. Every layer of
+ * src must hold at least num_tokens. selector NULL: that of src, sharing its index; otherwise the index is built anew.
+ */
+TD_API td_status td_seq_fork(td_rt* rt, td_seq src, int64_t num_tokens, const td_selector* selector, td_seq* out);
+/* Forgets the tokens from num_tokens on, in every layer: as if they had never been appended. */
+TD_API td_status td_seq_truncate(td_rt* rt, td_seq seq, int64_t num_tokens);
 TD_API td_status td_seq_length(td_rt* rt, td_seq seq, int32_t layer, int64_t* out);
 
 typedef struct {
@@ -143,7 +145,7 @@ typedef enum { TD_APPEND, TD_EVICT, TD_INDEX, TD_WINDOW, TD_SELECT, TD_ATTEND, T
 
 typedef struct {
   uint32_t size;
-  int32_t n_workers;
+  int32_t num_workers;
   double us[TD_N_STAGES];     /* worker time per stage, summed over the workers */
   int64_t bytes[TD_N_STAGES]; /* K and V bytes that the stage read or wrote */
   double total_us;            /* wall clock of the call */
@@ -159,13 +161,13 @@ typedef struct {
 typedef struct {
   uint32_t size;
   int32_t layer;
-  int32_t n_seqs;
+  int32_t num_seqs;
   int32_t reserved;
-  const td_seq* seqs;      /* n_seqs distinct sequences */
-  const int64_t* n_tokens; /* tokens of each; the rows of k and v are in that order */
-  td_tensor k;             /* (sum of n_tokens, n_kv_heads, head_dim_k) */
-  td_tensor v;             /* (sum of n_tokens, n_kv_heads, head_dim_v) */
-  td_tensor q;     /* optional (data NULL): (sum, n_q_heads, head_dim_k); checked; for selectors that calibrate */
+  const td_seq* seqs;        /* num_seqs distinct sequences */
+  const int64_t* num_tokens; /* tokens of each; the rows of k and v are in that order */
+  td_tensor k;               /* (sum of num_tokens, num_kv_heads, head_dim_k) */
+  td_tensor v;               /* (sum of num_tokens, num_kv_heads, head_dim_v) */
+  td_tensor q;     /* optional (data NULL): (sum, num_q_heads, head_dim_k); checked; for selectors that calibrate */
   td_stats* stats; /* optional */
 } td_append_args;
 /* Appends to one layer of each sequence. All or nothing. */
@@ -182,15 +184,15 @@ typedef struct {
   uint32_t size;
   int32_t layer;
   int32_t parts; /* TD_PART_*, may be or-ed with TD_EXACT */
-  int32_t n_seqs;
-  const td_seq* seqs; /* n_seqs distinct sequences */
+  int32_t num_seqs;
+  const td_seq* seqs; /* num_seqs distinct sequences */
   const int64_t*
-      n_queries; /* of each; they belong to the last n_queries tokens that were appended, causal among themselves */
-  td_tensor q;   /* (sum of n_queries, n_q_heads, head_dim_k) */
-  td_tensor out; /* (sum of n_queries, n_q_heads, head_dim_v), written */
-  float* lse;    /* optional: (sum of n_queries, n_q_heads), natural log; -inf where no key is visible */
-  const float* sinks;     /* optional: n_q_heads logits of attention sinks, added once whatever the parts */
-  const float* alibi;     /* optional: n_q_heads slopes; the logit gets slope * (key position - query position) */
+      num_queries; /* of each; they belong to the last num_queries tokens that were appended, causal among themselves */
+  td_tensor q;     /* (sum of num_queries, num_q_heads, head_dim_k) */
+  td_tensor out;   /* (sum of num_queries, num_q_heads, head_dim_v), written */
+  float* lse;      /* optional: (sum of num_queries, num_q_heads), natural log; -inf where no key is visible */
+  const float* sinks;     /* optional: num_q_heads logits of attention sinks, added once whatever the parts */
+  const float* alibi;     /* optional: num_q_heads slopes; the logit gets slope * (key position - query position) */
   int64_t sliding_window; /* a query sees this many latest tokens, itself included; 0: all */
   td_stats* stats;        /* optional */
 } td_attend_args;

@@ -87,12 +87,12 @@ class Sequence {
 
   [[nodiscard]] td_seq id() const noexcept { return id_; }
   /// See td_seq_fork.
-  [[nodiscard]] Sequence fork(std::int64_t n_tokens = -1, const td_selector* selector = nullptr) const {
+  [[nodiscard]] Sequence fork(std::int64_t num_tokens = -1, const td_selector* selector = nullptr) const {
     Sequence copy(rt_, 0);
-    check(td_seq_fork(rt_, id_, n_tokens, selector, &copy.id_));
+    check(td_seq_fork(rt_, id_, num_tokens, selector, &copy.id_));
     return copy;
   }
-  void truncate(std::int64_t n_tokens) { check(td_seq_truncate(rt_, id_, n_tokens)); }
+  void truncate(std::int64_t num_tokens) { check(td_seq_truncate(rt_, id_, num_tokens)); }
   [[nodiscard]] std::int64_t length(std::int32_t layer) const {
     std::int64_t tokens = 0;
     check(td_seq_length(rt_, id_, layer, &tokens));
