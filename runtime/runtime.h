@@ -13,7 +13,7 @@
 #include "numa/placement.h"
 #include "numa/worker_pool.h"
 #include "runtime/config.h"
-#include "runtime/lease_pool.h"
+#include "runtime/base/lease_pool.h"
 #include "runtime/requests.h"
 #include "runtime/sequence.h"
 #include "runtime/step_plan.h"
