@@ -11,7 +11,8 @@ std::int64_t dense_attention(const Kernels& kernels, const KvStore& store, std::
   // Positions ascend, so the first query sees furthest back and the last query furthest on.
   const std::int64_t first = std::max<std::int64_t>(0, logits.first_visible(queries.positions[0]) - first_position);
   const std::int64_t last = std::min(store.size(), queries.positions[queries.num_queries - 1] + 1 - first_position);
-  std::int64_t begin = first;
+  // From a page's start, hidden rows included: results then do not depend on which queries share the pass.
+  std::int64_t begin = first / kPageRows * kPageRows;
   pass.add_all([&](RowBlock& block) {
     const std::int64_t end = std::min(last, (begin / kPageRows + 1) * kPageRows);  // a block never straddles two pages
     if (begin >= end) return false;

@@ -28,6 +28,7 @@ void sparse_attention(const Kernels& kernels, const KvStore& store, std::int64_t
                       const Selection& selection, const QueryBlock& queries, const LogitRule& logits,
                       AttentionScratch& scratch, PartialAttention result, float* lse_variance) {
   assert(queries.num_queries == 1);
+  assert(std::is_sorted(selection.rows.begin(), selection.rows.end()));
   const CollisionRule* rule = selection.weights ? &*selection.weights : nullptr;
   AttentionPass pass(kernels, store.layout(), queries, logits, rule, scratch);
   std::size_t begin = 0;
