@@ -2,10 +2,15 @@
 namespace tandem::cpu::TANDEM_ISA {
 namespace {
 
-/// Rows of K or V as fp32, so that every query vector of the group reads them from the first-level cache.
+/// Rows of K or V as fp32, so that every query vector of the group reads them from the first-level cache. Memory is
+/// busy meanwhile: the same part of one upcoming row is asked for with each row.
 template <DType dtype>
 void decode(RowPointers rows, std::int64_t offset, int padded_dim, float* decoded) {
+  const std::int64_t bytes = padded_dim * static_cast<std::int64_t>(bytes_of(dtype));
   for (int r = 0; r < rows.count; ++r) {
+    if (r < rows.num_upcoming) {
+      for (std::int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(rows.upcoming[r] + offset + line);
+    }
     const std::byte* row = rows.rows[r] + offset;
     float* target = decoded + static_cast<std::ptrdiff_t>(r) * padded_dim;
     for (int i = 0; i < padded_dim; i += kLanes) store(target + i, load_row<dtype>(row, i));

@@ -34,9 +34,10 @@ AttentionPass::AttentionPass(const Kernels& kernels, const RowLayout& layout, co
   std::fill_n(scratch.acc.begin(), vectors * static_cast<std::size_t>(layout.padded_v), 0.f);
 }
 
-void AttentionPass::add(const RowBlock& block) noexcept {
+void AttentionPass::add(const RowBlock& block, const RowBlock* next) noexcept {
   if (block.count == 0) return;
-  const RowPointers rows{block.rows.data(), block.count};
+  const RowPointers rows{block.rows.data(), block.count, next == nullptr ? nullptr : next->rows.data(),
+                         next == nullptr ? 0 : next->count};
   const int vectors = queries_.num_vectors();
   const auto dtype = static_cast<std::size_t>(layout_.dtype);
   kernels_.scores[dtype](queries_.q, vectors, layout_.padded_k, rows, scratch_.decoded.data(), scratch_.scores.data());

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "cpu/aligned_vector.h"
 #include "cpu/kernels.h"
@@ -48,7 +49,19 @@ class AttentionPass {
   AttentionPass(const Kernels& kernels, const RowLayout& layout, const QueryBlock& queries, const LogitRule& logits,
                 const CollisionRule* rule, AttentionScratch& scratch);
 
-  void add(const RowBlock& block) noexcept;
+  /// Attends over `block`, while the rows of `next` (which may be nullptr) are fetched from memory.
+  void add(const RowBlock& block, const RowBlock* next = nullptr) noexcept;
+  /// Adds the blocks that fill(RowBlock&) makes until it returns false; one is fetched while another is computed.
+  template <typename Fill>
+  void add_all(Fill&& fill) {
+    RowBlock blocks[2];
+    RowBlock* present = &blocks[0];
+    RowBlock* next = &blocks[1];
+    for (bool more = fill(*present); more; std::swap(present, next)) {
+      more = fill(*next);
+      add(*present, more ? next : nullptr);
+    }
+  }
   /// Writes out (num_vectors, dim_v) and lse; vectors that saw no key are empty. With `lse_variance` (num_vectors),
   /// also the estimated variance of lse by Horvitz-Thompson with independent rows, 0 without a CollisionRule.
   void finish(PartialAttention result, float* lse_variance = nullptr) const noexcept;

@@ -11,17 +11,19 @@ std::int64_t dense_attention(const Kernels& kernels, const KvStore& store, std::
   // Positions ascend, so the first query sees furthest back and the last query furthest on.
   const std::int64_t first = std::max<std::int64_t>(0, logits.first_visible(queries.positions[0]) - first_position);
   const std::int64_t last = std::min(store.size(), queries.positions[queries.num_queries - 1] + 1 - first_position);
-  RowBlock block;
-  for (std::int64_t begin = first; begin < last;) {
+  // From a page's start, hidden rows included: results then do not depend on which queries share the pass.
+  std::int64_t begin = first / kPageRows * kPageRows;
+  pass.add_all([&](RowBlock& block) {
     const std::int64_t end = std::min(last, (begin / kPageRows + 1) * kPageRows);  // a block never straddles two pages
+    if (begin >= end) return false;
     block.count = static_cast<int>(end - begin);
     for (int i = 0; i < block.count; ++i) {
       block.rows[static_cast<std::size_t>(i)] = store.row(begin + i);
       block.positions[static_cast<std::size_t>(i)] = first_position + begin + i;
     }
-    pass.add(block);
     begin = end;
-  }
+    return true;
+  });
   pass.finish(result);
   return std::max<std::int64_t>(0, last - first);
 }

@@ -11,10 +11,12 @@ namespace tandem::cpu {
 /// Scores of one block: (num_vectors, kPageRows) fp32. Entries beyond the block's rows are -inf.
 inline constexpr int kBlockRows = kPageRows;
 
-/// Up to kBlockRows rows of one layout, anywhere in memory.
+/// Up to kBlockRows rows of one layout, anywhere in memory, and those that the next call will read.
 struct RowPointers {
   const std::byte* const* rows;
   int count;
+  const std::byte* const* upcoming = nullptr;  ///< fetched into the cache while `rows` are computed
+  int num_upcoming = 0;
 };
 
 /// Running softmax of `num_vectors` query vectors: the sum over seen keys is sum * e^max, and likewise acc.

@@ -18,7 +18,6 @@ void KvStore::reserve(std::int64_t rows) {
   const std::size_t wanted = pages_for(size_ + rows);
   const std::size_t had = pages_.size();
   try {
-    pages_.reserve(wanted);
     while (pages_.size() < wanted) pages_.push_back(pool_->allocate());
   } catch (...) {
     pages_.resize(had);
@@ -51,11 +50,6 @@ KvStore KvStore::fork(std::int64_t size) const {
     copy.append(pages_[full_pages].get(), rest);
   }
   return copy;
-}
-
-void KvStore::truncate(std::int64_t size) {
-  if (size >= size_) return;
-  *this = fork(size);  // the page that becomes the last one may be shared, so it is copied like a fork's
 }
 
 }  // namespace tandem::cpu

@@ -31,8 +31,6 @@ class KvStore {
   void append(const std::byte* rows, std::int64_t count) noexcept;
   /// A store that holds the first `size` rows. Throws Error(out_of_memory).
   [[nodiscard]] KvStore fork(std::int64_t size) const;
-  /// Forgets the rows from `size` on. Throws Error(out_of_memory), and then nothing changed.
-  void truncate(std::int64_t size);
 
  private:
   RowLayout layout_;

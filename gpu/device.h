@@ -31,7 +31,8 @@ struct WindowView {
   }
 };
 
-/// Attention of one QueryBlock over one window. `result` is (num_vectors, dim_v).
+/// Attention of one QueryBlock over one window. `result` is (num_vectors, dim_v). Queries, positions and result are
+/// host memory that the device can reach; they belong to the device until wait().
 struct WindowAttention {
   WindowView window;
   cpu::QueryBlock queries;

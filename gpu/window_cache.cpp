@@ -30,9 +30,8 @@ WindowCache::WindowCache(Device& device, const cpu::RowLayout& layout, const Win
   for (const int node : nodes) heads_.emplace_back(device, (sinks_ + ring_) * layout.row_bytes, node);
 }
 
-std::int64_t WindowCache::evictions_for(std::int64_t count) const noexcept {
-  const std::int64_t local = length_ + count - local_begin();
-  const std::int64_t excess = local - ring_;
+std::int64_t WindowCache::evicted_at(std::int64_t length) const noexcept {
+  const std::int64_t excess = length - sinks_ - ring_;
   return excess <= 0 ? 0 : (excess + cpu::kPageRows - 1) / cpu::kPageRows * cpu::kPageRows;
 }
 
@@ -58,26 +57,34 @@ void WindowCache::append(const KvView& kv, Stream stream) {
   length_ += kv.k.tokens;
 }
 
-WindowCache WindowCache::fork(std::int64_t length, Stream stream) const {
+void WindowCache::truncate(std::int64_t length, const cpu::RowLayout& host_layout, const HostRow& host_row,
+                           Stream stream) {
+  if (length >= length_) return;
+  const std::int64_t kept = evicted_at(length);
+  const std::int64_t end = std::min(evicted_, length - sinks_);
+  for (std::int64_t head = 0; head < static_cast<std::int64_t>(heads_.size()); ++head) {
+    for (std::int64_t row = kept; row < end; ++row) {
+      const std::byte* data = host_row(head, row);
+      const TensorView k{data, host_layout.dtype, 1, 1, host_layout.dim_k, 0, 0};
+      const TensorView v{data + host_layout.v_offset, host_layout.dtype, 1, 1, host_layout.dim_v, 0, 0};
+      // The slot is free: whatever used it after this token left lies a whole ring further on, beyond `length`.
+      device_->write_rows(view(head), sinks_ + row, {k, v}, 0, stream);
+    }
+  }
+  length_ = length;
+  evicted_ = kept;
+}
+
+WindowCache WindowCache::fork(std::int64_t length, const cpu::RowLayout& host_layout, const HostRow& host_row,
+                              Stream stream) const {
   WindowCache copy(*device_, layout_, params_, nodes_);
   for (std::size_t head = 0; head < heads_.size(); ++head) {
     device_->copy(copy.heads_[head].data(), heads_[head].data(), heads_[head].bytes(), stream);
   }
   copy.length_ = length_;
   copy.evicted_ = evicted_;
-  copy.truncate(length);
+  copy.truncate(length, host_layout, host_row, stream);
   return copy;
-}
-
-void WindowCache::truncate(std::int64_t length) noexcept {
-  length_ = std::min(length_, length);
-  evicted_ = std::clamp<std::int64_t>(length_ - sinks_, 0, evicted_);
-}
-
-std::int64_t WindowCache::bytes() const noexcept {
-  std::int64_t bytes = 0;
-  for (const DeviceBuffer& head : heads_) bytes += head.bytes();
-  return bytes;
 }
 
 }  // namespace tandem::gpu

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "gpu/device.h"
@@ -11,7 +12,7 @@ namespace tandem::gpu {
 /// Source: attention sinks, Xiao et al., arXiv:2309.17453.
 struct WindowParams {
   std::int32_t sink_tokens = 4;
-  std::int32_t local_tokens = 256;  ///< at least this many; up to one page more
+  std::int32_t local_tokens = 256;  ///< at least this many, as soon as there are; up to one page more
   DType dtype = DType::f32;
 
   friend bool operator==(const WindowParams&, const WindowParams&) = default;
@@ -33,8 +34,12 @@ class WindowCache {
   [[nodiscard]] std::int64_t evicted() const noexcept { return evicted_; }
   [[nodiscard]] std::int64_t held() const noexcept { return length_ - evicted_; }
   [[nodiscard]] std::int64_t sinks() const noexcept { return sinks_; }
+  /// Tokens that have left once `length` have entered: whole pages, as few as let the others fit.
+  [[nodiscard]] std::int64_t evicted_at(std::int64_t length) const noexcept;
   /// Tokens that leave before `count` more have entered.
-  [[nodiscard]] std::int64_t evictions_for(std::int64_t count) const noexcept;
+  [[nodiscard]] std::int64_t evictions_for(std::int64_t count) const noexcept {
+    return evicted_at(length_ + count) - evicted_;
+  }
   /// Tokens that can enter now, at most one page, and whether a page has to leave first.
   struct Slice {
     std::int64_t tokens;
@@ -52,11 +57,14 @@ class WindowCache {
   /// Writes `kv` (at most next_slice() tokens) at the end, all heads.
   void append(const KvView& kv, Stream stream);
 
-  /// A window of the first `length` tokens, with memory of its own. Throws Error(out_of_memory).
-  [[nodiscard]] WindowCache fork(std::int64_t length, Stream stream) const;
-  /// Forgets the tokens from `length` on; those that left do not come back.
-  void truncate(std::int64_t length) noexcept;
-  [[nodiscard]] std::int64_t bytes() const noexcept;
+  /// Row `row` of a head in the host tier, which is the token at position sinks + row.
+  using HostRow = std::function<const std::byte*(std::int64_t head, std::int64_t row)>;
+  /// Forgets the tokens from `length` on. The tokens that a window never longer than that would still hold come back,
+  /// from `host_row` in `host_layout`: rows [evicted_at(length), evicted()), as far as they lie before `length`.
+  void truncate(std::int64_t length, const cpu::RowLayout& host_layout, const HostRow& host_row, Stream stream);
+  /// A window of the first `length` tokens, truncated likewise, with memory of its own. Throws Error(out_of_memory).
+  [[nodiscard]] WindowCache fork(std::int64_t length, const cpu::RowLayout& host_layout, const HostRow& host_row,
+                                 Stream stream) const;
 
  private:
   [[nodiscard]] std::int64_t local_begin() const noexcept { return sinks_ + evicted_; }

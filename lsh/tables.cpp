@@ -128,8 +128,7 @@ LshTables::Extension LshTables::prepare(const cpu::Kernels& kernels, const cpu::
   const bool sort = tail >= std::max(kSmallestSort, base_rows() / kTailShare);
   Extension next;
   next.mean = mean_.empty() && added > 0 ? mean_key(store) : mean_;
-  next.reservation =
-      ledger_->reserve(small_bytes(first + added, sort ? 0 : tail, next.mean.size()), "SimHash codes and norms");
+  next.reservation = ledger_->reserve(small_bytes(first + added, tail, next.mean.size()), "SimHash codes and norms");
   next.inverse_norms.reserve(static_cast<std::size_t>(first + added));
   next.inverse_norms = inverse_norms_;
   next.inverse_norms.resize(static_cast<std::size_t>(first + added));
@@ -144,7 +143,10 @@ LshTables::Extension LshTables::prepare(const cpu::Kernels& kernels, const cpu::
                   next.tail_codes.data() + tail_codes_.size() + product(done, tables), scratch.bits);
   }
   next.base = sort ? sorted(next.tail_codes) : base_;
-  if (sort) next.tail_codes = {};
+  if (sort) {  // the codes are in the buckets now
+    next.tail_codes = {};
+    next.reservation = ledger_->reserve(small_bytes(first + added, 0, next.mean.size()), "SimHash norms");
+  }
   return next;
 }
 

@@ -60,7 +60,9 @@ void validate(const TopKParams& params) {
 }
 
 std::int64_t top_k_count(const TopKParams& params, std::int64_t visible) noexcept {
-  const auto wanted = static_cast<std::int64_t>(std::ceil(params.budget * static_cast<double>(visible)));
+  // 0.07 of 100 is 7, though the product in double is a little more.
+  const double exact = params.budget * static_cast<double>(visible);
+  const auto wanted = static_cast<std::int64_t>(std::ceil(exact * (1 - 1e-12)));
   return std::clamp<std::int64_t>(wanted, visible > 0 ? 1 : 0, visible);
 }
 

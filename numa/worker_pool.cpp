@@ -18,6 +18,7 @@
 
 #include "numa/pinning.h"
 #include "runtime/base/error.h"
+#include "runtime/base/lease_pool.h"
 
 namespace tandem::numa {
 namespace {
@@ -63,23 +64,33 @@ void run_inline(std::int64_t num_tasks, const Task& task) {
 }
 
 /// Task indices sorted by the arena that serves them: those of arena n are [bounds[n], bounds[n + 1]).
-struct Groups {
-  Groups(const std::vector<int>& node_of, std::size_t num_arenas) : indices(node_of.size()), bounds(num_arenas + 2) {
+class Groups {
+ public:
+  void assign(const std::vector<int>& node_of, std::size_t num_arenas) {
+    indices_.resize(node_of.size());
+    bounds_.assign(num_arenas + 2, 0);
     // Counting sort. While it runs, bounds are one place further to the right.
-    for (const int node : node_of) ++bounds[static_cast<std::size_t>(node) % num_arenas + 2];
-    std::partial_sum(bounds.begin(), bounds.end(), bounds.begin());
+    for (const int node : node_of) ++bounds_[static_cast<std::size_t>(node) % num_arenas + 2];
+    std::partial_sum(bounds_.begin(), bounds_.end(), bounds_.begin());
     for (std::size_t i = 0; i < node_of.size(); ++i) {
-      std::size_t& next = bounds[static_cast<std::size_t>(node_of[i]) % num_arenas + 1];
-      indices[next++] = static_cast<std::int64_t>(i);
+      std::size_t& next = bounds_[static_cast<std::size_t>(node_of[i]) % num_arenas + 1];
+      indices_[next++] = static_cast<std::int64_t>(i);
     }
   }
   [[nodiscard]] Group of(std::size_t arena) const {
-    return Group(indices).subspan(bounds[arena], bounds[arena + 1] - bounds[arena]);
+    return Group(indices_).subspan(bounds_[arena], bounds_[arena + 1] - bounds_[arena]);
   }
 
-  std::vector<std::int64_t> indices;
-  std::vector<std::size_t> bounds;
+ private:
+  std::vector<std::int64_t> indices_;
+  std::vector<std::size_t> bounds_;
 };
+
+/// Lent to one run() at a time and kept, so that a steady step allocates nothing.
+LeasePool<Groups>& groups_pool() {
+  static LeasePool<Groups> pool;
+  return pool;
+}
 
 }  // namespace
 
@@ -241,7 +252,9 @@ void WorkerPool::run(const std::vector<int>& node_of, const Task& task) {
     run_inline(static_cast<std::int64_t>(node_of.size()), task);
     return;
   }
-  const Groups groups(node_of, arenas_.size());
+  const LeasePool<Groups>::Lease lease(groups_pool());
+  Groups& groups = *lease;
+  groups.assign(node_of, arenas_.size());
   Job job(task);
   std::size_t first = 0;
   while (groups.of(first).empty()) ++first;

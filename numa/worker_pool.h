@@ -12,7 +12,7 @@ namespace tandem::numa {
 /// One oneTBB arena per NUMA node whose worker threads are pinned to that node's cores, one each.
 ///
 /// The thread that calls run() lends a hand on the first node that has work (its own affinity is never touched) and
-/// returns when everything is done. With one worker everything runs inline on the calling thread.
+/// returns when everything is done. With one worker, or one task, everything runs inline on the calling thread.
 class WorkerPool {
  public:
   /// `num_workers` 0 means one per usable core within the CPU quota; otherwise 1 to 1024 (more than there are cores

@@ -20,23 +20,25 @@ void check(const AppendRequest& request, const Config& config) {
 }
 
 /// The oldest page of the window moves to the stores; it leaves the window only after every store has its rows.
-void evict_page(LayerState& layer, WorkerScratch& scratch) {
+void evict_page(LayerState& layer, gpu::Device& device, WorkerScratch& scratch) {
   for (std::size_t head = 0; head < layer.heads.size(); ++head) {
     cpu::KvStore& store = layer.heads[head].store;
     scratch.page.resize(static_cast<std::size_t>(store.layout().page_bytes()));
     layer.window.read_oldest_page(static_cast<std::int64_t>(head), store.layout(), scratch.page.data(), kStream);
+    device.wait(kStream);
     store.append(scratch.page.data(), cpu::kPageRows);
   }
   layer.window.drop_oldest_page();
 }
 
-void append_tokens(LayerState& layer, const KvView& kv, WorkerScratch& scratch, StageTrace& trace) {
+void append_tokens(LayerState& layer, const KvView& kv, gpu::Device& device, WorkerScratch& scratch,
+                   StageTrace& trace) {
   const auto heads = static_cast<std::int64_t>(layer.heads.size());
   Stopwatch watch;
   for (std::int64_t done = 0; done < kv.k.tokens;) {
     const auto slice = layer.window.next_slice(kv.k.tokens - done);
     if (slice.evicts) {
-      evict_page(layer, scratch);
+      evict_page(layer, device, scratch);
       trace[Stage::evict].us += watch.lap_us();
       trace[Stage::evict].bytes += heads * cpu::kPageRows * layer.heads[0].store.layout().kv_bytes;
     }
@@ -45,6 +47,7 @@ void append_tokens(LayerState& layer, const KvView& kv, WorkerScratch& scratch, 
     trace[Stage::append].bytes += heads * slice.tokens * layer.window.view(0).layout.kv_bytes;
     done += slice.tokens;
   }
+  device.wait(kStream);  // k and v are the caller's again when append returns
 }
 
 }  // namespace
@@ -73,7 +76,7 @@ StepStats Runtime::append(const AppendRequest& request) {
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     const std::int64_t n = request.num_tokens[i];
     append_tokens(sequences[i].layer(request.layer), {request.kv.k.slice(first, n), request.kv.v.slice(first, n)},
-                  *scratch, stats.trace);
+                  *device_, *scratch, stats.trace);
     first += n;
   }
   stats.total_us = watch.lap_us();

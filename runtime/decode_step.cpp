@@ -152,11 +152,16 @@ void attend_host_selected(const StepContext& step, const Task& task, const cpu::
   }
 }
 
-/// Sum over vectors of the standard error of the merged lse: the host part's own, times its share of the mass.
-double sum_of_lse_errors(ConstPartialAttention host, ConstPartialAttention merged, const std::vector<float>& variance) {
+/// Sum over vectors of the standard error of the merged lse: the host part's own, times its share of the mass. Infinite
+/// when a head sampled none of the rows that it could see: nothing is known about what it missed.
+double sum_of_lse_errors(const Task& task, const cpu::QueryBlock& queries, const cpu::LogitRule& logits,
+                         ConstPartialAttention host, ConstPartialAttention merged, const std::vector<float>& variance) {
+  const cpu::KvStore& store = task.layer->heads[static_cast<std::size_t>(task.head)].store;
   double sum = 0;
   for (std::int64_t v = 0; v < host.rows; ++v) {
-    if (std::isinf(host.lse[v])) continue;
+    const std::int64_t position = queries.positions[v / queries.group_size];
+    if (visible_rows(store, task.layer->window.sinks(), logits, position).count() == 0) continue;
+    if (std::isinf(host.lse[v])) return std::numeric_limits<double>::infinity();
     const double share = std::exp(static_cast<double>(host.lse[v]) - merged.lse[v]);
     sum += share * std::sqrt(static_cast<double>(variance[static_cast<std::size_t>(v)]));
   }
@@ -206,7 +211,9 @@ StepStats run_task(const StepContext& step, const Task& task, WorkerScratch& scr
                   step.request.sinks + task.head * group);
     }
   }
-  stats.lse_error = sum_of_lse_errors(as_const(host), as_const(merged), scratch.lse_variance);
+  if (step.request.use_host) {
+    stats.lse_error = sum_of_lse_errors(task, queries, logits, as_const(host), as_const(merged), scratch.lse_variance);
+  }
   write_results(step, task, group, as_const(merged));
   stats.trace[Stage::merge].us += watch.lap_us();
   stats.trace[Stage::merge].bytes += vectors * (dim_v + 1) * 4;
@@ -282,7 +289,8 @@ StepStats Runtime::attend(const AttendRequest& request) {
   });
   for (const StepStats& part : run.buffers.parts) total += part;  // in the order of the plan: sums keep their bits
   const auto vectors = static_cast<double>(request.q.tokens * config_.shape.num_q_heads);
-  total.lse_error = lacks_error_estimate(request, run.buffers.tasks) ? -1.0 : total.lse_error / std::max(1.0, vectors);
+  const bool known = std::isfinite(total.lse_error) && !lacks_error_estimate(request, run.buffers.tasks);
+  total.lse_error = known ? total.lse_error / std::max(1.0, vectors) : -1.0;
   total.total_us = watch.lap_us();
   return total;
 }

@@ -8,10 +8,15 @@
 namespace tandem {
 namespace {
 
-/// Host rows left when a layer keeps its first `length` tokens.
-std::int64_t host_rows_at(const LayerState& layer, std::int64_t length) noexcept {
-  return std::clamp<std::int64_t>(length - layer.window.sinks(), 0, layer.window.evicted());
+constexpr gpu::Stream kStream{};
+
+gpu::WindowCache::HostRow rows_of(const LayerState& layer) {
+  return [&layer](std::int64_t head, std::int64_t row) {
+    return layer.heads[static_cast<std::size_t>(head)].store.row(row);
+  };
 }
+
+const cpu::RowLayout& host_layout_of(const LayerState& layer) { return layer.heads.front().store.layout(); }
 
 }  // namespace
 
@@ -21,10 +26,10 @@ std::vector<LayerState> Sequence::fork_layers(std::int64_t length, const lsh::Se
   std::vector<LayerState> copies;
   copies.reserve(layers_.size());
   for (const LayerState& layer : layers_) {
-    LayerState copy{layer.window.fork(length, gpu::Stream{}), {}};
+    LayerState copy{layer.window.fork(length, host_layout_of(layer), rows_of(layer), kStream), {}};
+    const std::int64_t rows = copy.window.evicted();
     copy.heads.reserve(layer.heads.size());
     for (const HeadState& head : layer.heads) {
-      const std::int64_t rows = copy.window.evicted();
       copy.heads.push_back({head.store.fork(rows),
                             same_selector ? head.index.fork(rows) : lsh::HeadIndex(selector, ledger),
                             same_selector ? head.index_us : 0.0});
@@ -43,15 +48,15 @@ void Sequence::truncate(std::int64_t length) {
   };
   std::vector<Cut> cuts;
   for (LayerState& layer : layers_) {
-    const std::int64_t rows = host_rows_at(layer, length);
+    const std::int64_t rows = layer.window.evicted_at(length);
     if (rows == layer.window.evicted()) continue;
     for (HeadState& head : layer.heads) cuts.push_back({&head, head.store.fork(rows), head.index.fork(rows)});
   }
-  for (Cut& cut : cuts) {
+  for (LayerState& layer : layers_) layer.window.truncate(length, host_layout_of(layer), rows_of(layer), kStream);
+  for (Cut& cut : cuts) {  // after the window has taken back what it holds again
     cut.head->store = std::move(cut.store);
     cut.head->index = std::move(cut.index);
   }
-  for (LayerState& layer : layers_) layer.window.truncate(length);
 }
 
 SequenceLock::SequenceLock(std::vector<std::shared_ptr<Sequence>>& sequences) : sequences_(sequences) {

@@ -6,25 +6,28 @@
 namespace tandem::gpu {
 namespace {
 
-/// Adds the positions [first, last) of the window to the pass, a block at a time.
-void add_positions(const WindowView& window, std::int64_t first, std::int64_t last, cpu::AttentionPass& pass) {
-  cpu::RowBlock block;
-  for (std::int64_t p = first; p < last; p += cpu::kBlockRows) {
+/// Adds the positions [first, last) of a run that starts at `origin`, a block at a time. Blocks start at whole blocks
+/// from the origin, hidden rows included: results then do not depend on which queries share the pass.
+void add_positions(const WindowView& window, std::int64_t origin, std::int64_t first, std::int64_t last,
+                   cpu::AttentionPass& pass) {
+  std::int64_t p = origin + std::max<std::int64_t>(0, first - origin) / cpu::kBlockRows * cpu::kBlockRows;
+  pass.add_all([&](cpu::RowBlock& block) {
+    if (p >= last) return false;
     block.count = static_cast<int>(std::min<std::int64_t>(cpu::kBlockRows, last - p));
-    for (int i = 0; i < block.count; ++i) {
-      block.rows[static_cast<std::size_t>(i)] = window.row(p + i);
-      block.positions[static_cast<std::size_t>(i)] = p + i;
+    for (int i = 0; i < block.count; ++i, ++p) {
+      block.rows[static_cast<std::size_t>(i)] = window.row(p);
+      block.positions[static_cast<std::size_t>(i)] = p;
     }
-    pass.add(block);
-  }
+    return true;
+  });
 }
 
 void attend(const cpu::Kernels& kernels, const WindowAttention& task, cpu::AttentionScratch& scratch) {
   cpu::AttentionPass pass(kernels, task.window.layout, task.queries, task.logits, nullptr, scratch);
   const std::int64_t first = task.logits.first_visible(task.queries.positions[0]);
   const std::int64_t end = std::min(task.window.end, task.queries.positions[task.queries.num_queries - 1] + 1);
-  add_positions(task.window, first, std::min(task.window.sinks, end), pass);
-  add_positions(task.window, std::max(first, task.window.local_begin), end, pass);
+  add_positions(task.window, 0, first, std::min(task.window.sinks, end), pass);
+  add_positions(task.window, task.window.local_begin, first, end, pass);
   pass.finish(task.result);
 }
 
@@ -76,18 +79,8 @@ void HostDevice::read_rows(const WindowView& window, std::int64_t first, std::in
 }
 
 void HostDevice::window_attention(std::span<const WindowAttention> batch, Stream /*stream*/) {
-  std::unique_ptr<cpu::AttentionScratch> scratch;
-  {
-    const std::lock_guard lock(mutex_);
-    if (!idle_scratch_.empty()) {
-      scratch = std::move(idle_scratch_.back());
-      idle_scratch_.pop_back();
-    }
-  }
-  if (!scratch) scratch = std::make_unique<cpu::AttentionScratch>();
+  const LeasePool<cpu::AttentionScratch>::Lease scratch(scratch_);
   for (const WindowAttention& task : batch) attend(kernels_, task, *scratch);
-  const std::lock_guard lock(mutex_);
-  idle_scratch_.push_back(std::move(scratch));
 }
 
 void HostDevice::merge_state(PartialAttention a, ConstPartialAttention b, Stream /*stream*/) {

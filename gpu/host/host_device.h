@@ -1,14 +1,13 @@
 #pragma once
 
-#include <memory>
 #include <mutex>
 #include <unordered_map>
-#include <vector>
 
 #include "cpu/attention_pass.h"
 #include "cpu/kernels.h"
 #include "gpu/device.h"
 #include "numa/host_buffer.h"
+#include "runtime/base/lease_pool.h"
 
 namespace tandem::gpu {
 
@@ -37,7 +36,7 @@ class HostDevice final : public Device {
   numa::MemoryLedger& ledger_;
   std::mutex mutex_;
   std::unordered_map<std::byte*, numa::HostBuffer> buffers_;
-  std::vector<std::unique_ptr<cpu::AttentionScratch>> idle_scratch_;
+  LeasePool<cpu::AttentionScratch> scratch_;
 };
 
 }  // namespace tandem::gpu

@@ -14,7 +14,8 @@ void validate(const AttentionShape& shape) {
     TANDEM_CHECK(value >= 1 && value <= kMaxHeadDim, invalid_argument, field, " is ", value, "; allowed: 1 to ",
                  kMaxHeadDim);
   };
-  at_least_one("num_layers", shape.num_layers);
+  TANDEM_CHECK(shape.num_layers >= 1 && shape.num_layers <= kMaxLayers, invalid_argument, "num_layers is ",
+               shape.num_layers, "; allowed: 1 to ", kMaxLayers);
   at_least_one("num_q_heads", shape.num_q_heads);
   at_least_one("num_kv_heads", shape.num_kv_heads);
   TANDEM_CHECK(shape.num_q_heads % shape.num_kv_heads == 0, invalid_argument, "num_q_heads is ", shape.num_q_heads,
@@ -25,8 +26,8 @@ void validate(const AttentionShape& shape) {
   head_dim("head_dim_v", shape.head_dim_v);
   TANDEM_CHECK(shape.scale > 0.f && shape.scale <= kMaxScale, invalid_argument, "scale is ", shape.scale,
                "; allowed: above 0, up to ", kMaxScale, " (0 chooses 1 / sqrt(head_dim_k))");
-  TANDEM_CHECK(std::isfinite(shape.softcap) && shape.softcap >= 0.f, invalid_argument, "softcap is ", shape.softcap,
-               "; it must be 0 (none) or positive and finite");
+  TANDEM_CHECK(shape.softcap == 0.f || (shape.softcap >= kMinSoftcap && std::isfinite(shape.softcap)), invalid_argument,
+               "softcap is ", shape.softcap, "; it must be 0 (none), or at least ", kMinSoftcap, " and finite");
 }
 
 AttentionShape resolved(AttentionShape shape) {

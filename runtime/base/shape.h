@@ -11,6 +11,8 @@ inline constexpr std::int32_t kMaxHeadDim = 1024;
 /// kMaxHeadDim * kMaxMagnitude^2 * kMaxScale = 1e38.
 inline constexpr float kMaxMagnitude = 1e16f;
 inline constexpr float kMaxScale = 1e3f;
+inline constexpr float kMinSoftcap = 1e-3f;
+inline constexpr std::int32_t kMaxLayers = 1 << 16;
 
 /// The attention of one model. Query head h uses KV head h / group_size().
 struct AttentionShape {

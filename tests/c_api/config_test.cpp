@@ -32,8 +32,8 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         BadConfig{"config.abi is 0; this library has ABI 1", [](td_config& c) { c.abi = 0; }, TD_EUNSUPPORTED},
         BadConfig{"config.abi is 2; this library has ABI 1", [](td_config& c) { c.abi = 2; }, TD_EUNSUPPORTED},
-        BadConfig{"layers is 0; it must be at least 1", [](td_config& c) { c.num_layers = 0; }},
-        BadConfig{"layers is -3; it must be at least 1", [](td_config& c) { c.num_layers = -3; }},
+        BadConfig{"num_layers is 0; allowed: 1 to 65536", [](td_config& c) { c.num_layers = 0; }},
+        BadConfig{"num_layers is -3; allowed: 1 to 65536", [](td_config& c) { c.num_layers = -3; }},
         BadConfig{"q_heads is 0; it must be at least 1", [](td_config& c) { c.num_q_heads = 0; }},
         BadConfig{"kv_heads is 0; it must be at least 1", [](td_config& c) { c.num_kv_heads = 0; }},
         BadConfig{"q_heads is 4; it must be a multiple of num_kv_heads (3)", [](td_config& c) { c.num_kv_heads = 3; }},

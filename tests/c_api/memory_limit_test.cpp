@@ -148,7 +148,7 @@ TEST(MemoryLimit, RefusesToForkOrTruncateAnIndexAndKeepsIt) {
   for (const std::int32_t layer : {0, 1}) attended(rt, seq, 2, layer);
   td_seq fork = 0;
   expect_refused(rt, {seq}, true, [&] { return td_seq_fork(rt, seq, -1, nullptr, &fork); });
-  expect_refused(rt, {seq}, true, [&] { return td_seq_truncate(rt, seq, 100); });
+  expect_refused(rt, {seq}, true, [&] { return td_seq_truncate(rt, seq, 150); });
   EXPECT_EQ(Append({seq}, {5}, 6).run(rt), TD_OK) << td_last_error();
   EXPECT_EQ(td_seq_destroy(rt, seq), TD_OK);
   create(rt);

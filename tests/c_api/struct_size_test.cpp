@@ -89,7 +89,7 @@ TEST_F(StructSizes, FieldsBeyondAnOlderStructAreZero) {
   EXPECT_EQ(attend.run(rt_), TD_OK) << td_last_error();
   c.size = 8;  // a size that holds no shape yet
   EXPECT_EQ(td_create(&c, &rt), TD_EINVAL);
-  EXPECT_STREQ(td_last_error(), "num_layers is 0; it must be at least 1");
+  EXPECT_STREQ(td_last_error(), "num_layers is 0; allowed: 1 to 65536");
 }
 
 TEST_F(StructSizes, StatsOfAnyVersionAreWrittenWithinTheirSize) {

@@ -35,10 +35,10 @@ struct Head {
     scaled = testing::padded_queries(q, head_dim, shape.scale);
     fixture.append(k, v);
   }
-  [[nodiscard]] reference::Result expected(int head, const std::vector<double>& biases) const {
+  [[nodiscard]] reference::Result expected(int head, const std::vector<double>& biases, double softcap = 0.0) const {
     const auto d = static_cast<std::ptrdiff_t>(shape.head_dim_k);
     const std::vector<double> query(q.begin() + head * d, q.begin() + (head + 1) * d);
-    return reference::attention({query, to_double(k), to_double(v), biases, shape.scale, 0.0}, shape.head_dim_v);
+    return reference::attention({query, to_double(k), to_double(v), biases, shape.scale, softcap}, shape.head_dim_v);
   }
 
   AttentionShape shape;
@@ -118,10 +118,11 @@ TEST_P(Attention, SparseUsesEachRowForItsHeadsOnlyAndWeightsIt) {
     std::vector<float> out(static_cast<std::size_t>(group * head_dim)), lse(static_cast<std::size_t>(group)),
         variance(static_cast<std::size_t>(group));
     AttentionScratch scratch;
-    sparse_attention(kernels_for(isa), head.fixture.store, 0, selection, query, {}, scratch,
+    const LogitRule logits{selected % 2 == 0 ? 0.f : 1.5f, nullptr, 0};  // the angle is that of the uncapped score
+    sparse_attention(kernels_for(isa), head.fixture.store, 0, selection, query, logits, scratch,
                      {out.data(), lse.data(), group, head_dim}, variance.data());
     for (int h = 0; h < group; ++h) {
-      const auto expected = head.expected(h, biases[static_cast<std::size_t>(h)]);
+      const auto expected = head.expected(h, biases[static_cast<std::size_t>(h)], logits.softcap);
       EXPECT_LT(relative_error(out.data() + h * head_dim, expected.out), 2e-5) << selected;
       if (std::isinf(expected.lse)) {
         EXPECT_EQ(lse[static_cast<std::size_t>(h)], expected.lse);
@@ -135,7 +136,9 @@ TEST_P(Attention, SparseUsesEachRowForItsHeadsOnlyAndWeightsIt) {
           for (int d = 0; d < head_dim; ++d)
             dot += static_cast<double>(head.q[static_cast<std::size_t>(h * head_dim + d)]) *
                    head.k[static_cast<std::size_t>(r * head_dim + d)];
-          const double a = std::exp(dot * head.shape.scale + bias - expected.lse);
+          const double plain = dot * head.shape.scale;
+          const double logit = logits.softcap > 0 ? logits.softcap * std::tanh(plain / logits.softcap) : plain;
+          const double a = std::exp(logit + bias - expected.lse);
           exact_variance += (1 - std::exp(-bias)) * a * a;
         }
         EXPECT_NEAR(variance[static_cast<std::size_t>(h)], exact_variance, 1e-4 * exact_variance + 1e-7) << selected;

@@ -55,6 +55,7 @@ TEST(TopK, TakesAtLeastOneRowAndAtMostAll) {
   EXPECT_EQ(top_k_count({1.0}, 1000), 1000);
   EXPECT_EQ(top_k_count({0.5}, 3), 2);
   EXPECT_EQ(top_k_count({0.5}, 0), 0);
+  for (int percent = 1; percent <= 100; ++percent) EXPECT_EQ(top_k_count({percent / 100.0}, 100), percent);
 }
 
 TEST(TopK, TiesGoToTheLowestRow) {

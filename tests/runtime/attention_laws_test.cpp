@@ -85,8 +85,17 @@ INSTANTIATE_TEST_SUITE_P(AttentionLaws, Types,
                          ::testing::Combine(::testing::Values(DType::f32, DType::f16, DType::bf16),
                                             ::testing::Values(DType::f32, DType::f16, DType::bf16)));
 
-TEST(AttentionLaws, RulesAreHonouredInBothTiers) {
+/// Selectors that select every row, so that selected attention has to equal dense attention under every rule.
+class Rules : public ::testing::TestWithParam<lsh::SelectorParams> {};
+
+INSTANTIATE_TEST_SUITE_P(AttentionLaws, Rules,
+                         ::testing::Values(lsh::SelectorParams(lsh::SelectAllParams{}),
+                                           lsh::SelectorParams(lsh::TopKParams{1.0}),
+                                           lsh::SelectorParams(lsh::LshParams{1, 300, 1, 7})));
+
+TEST_P(Rules, AreHonouredInBothTiers) {
   Config config = config_for(64, 2, 4, 64);
+  config.selector = GetParam();
   for (const float softcap : {0.f, 2.f}) {
     for (const std::int64_t sliding : {0, 1, 5, 100, 250, 299, 300, 1000}) {
       AttendOptions options;
@@ -106,6 +115,42 @@ TEST(AttentionLaws, HeadDimsOfKAndVMayDiffer) {
     config.shape.head_dim_v = dim_v;
     expect_dense(config, 200, 5);
   }
+}
+
+TEST(AttentionLaws, TheErrorOfTheLseIsScaledByTheHostTiersShare) {
+  Config config = config_for(64, 2, 4, 64);
+  config.selector = lsh::LshParams{6, 40, 2, 1};
+  double error[2];
+  for (const bool window_dominates : {false, true}) {
+    Runtime runtime(config);
+    TokenSource source(runtime.config().shape, 12);
+    const std::uint64_t sequence = runtime.create_sequence();
+    const auto t = source.tokens(1000);
+    append(runtime, sequence, t.k, t.v);
+    const auto q = source.queries(1);
+    auto last = source.tokens(1);
+    for (std::size_t i = 0; i < last.k.size(); ++i) {  // a key along both queries of its group, or none in particular
+      last.k[i] = window_dominates ? 3.f * (q[i / 64 * 128 + i % 64] + q[i / 64 * 128 + 64 + i % 64]) : last.k[i];
+    }
+    append(runtime, sequence, last.k, last.v);
+    error[window_dominates ? 1 : 0] = attend(runtime, sequence, 1, q).stats.lse_error;
+  }
+  EXPECT_GT(error[0], 0.02);
+  EXPECT_LT(error[1], 1e-3);
+  EXPECT_GE(error[1], 0.0);
+}
+
+TEST(AttentionLaws, AHeadThatSampledNothingHasNoErrorEstimate) {
+  Config config = config_for(64, 2, 4, 64);
+  config.selector = lsh::LshParams{12, 2, 2, 1};
+  Runtime runtime(config);
+  TokenSource source(runtime.config().shape, 13);
+  const std::uint64_t sequence = runtime.create_sequence();
+  const auto t = source.tokens(1000);
+  append(runtime, sequence, t.k, t.v);
+  const auto stats = attend(runtime, sequence, 1, source.queries(1)).stats;
+  EXPECT_GT(stats.rows_host, 0);
+  EXPECT_EQ(stats.lse_error, -1.0);
 }
 
 TEST(AttentionLaws, TheTwoPartsMergeToTheWhole) {

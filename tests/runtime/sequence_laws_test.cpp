@@ -79,6 +79,73 @@ TEST_P(Selectors, TruncateThenAppendIsNeverAppended) {
   EXPECT_EQ(attend(runtime, a, 3, q).out, attend(runtime, b, 3, q).out);
 }
 
+TEST_P(Selectors, AShorterPrefixEqualsASequenceThatWasNeverLonger) {
+  Runtime runtime(config_with(GetParam()));
+  TokenSource source(runtime.config().shape, 28);
+  const auto prefix = source.tokens(150);  // it fits into the window, so its index starts anew
+  const auto dropped = source.tokens(600);
+  const auto kept = source.tokens(450);
+  const auto q = source.queries(3);
+  const std::uint64_t cut = runtime.create_sequence();
+  append_all_layers(runtime, cut, prefix);
+  append_all_layers(runtime, cut, dropped);
+  attend(runtime, cut, 3, q);
+  const std::uint64_t forked = runtime.fork_sequence(cut, 131, std::nullopt);
+  runtime.truncate_sequence(cut, 131);
+  const std::uint64_t fresh = runtime.create_sequence();
+  const std::int64_t row = std::int64_t{runtime.config().shape.num_kv_heads} * runtime.config().shape.head_dim_k;
+  append_all_layers(
+      runtime, fresh,
+      {{prefix.k.begin(), prefix.k.begin() + 131 * row}, {prefix.v.begin(), prefix.v.begin() + 131 * row}});
+  for (const std::uint64_t s : {cut, forked}) {
+    EXPECT_EQ(runtime.query_sequence(s, 0).host_rows, runtime.query_sequence(fresh, 0).host_rows);
+    EXPECT_EQ(runtime.query_sequence(s, 0).index_bytes, 0);
+    EXPECT_EQ(attend(runtime, s, 3, q).out, attend(runtime, fresh, 3, q).out);
+  }
+  for (const std::uint64_t s : {cut, forked, fresh}) append_all_layers(runtime, s, kept);
+  const auto expected = attend(runtime, fresh, 3, q);
+  for (const std::uint64_t s : {cut, forked}) {
+    EXPECT_EQ(attend(runtime, s, 3, q).out, expected.out);
+    EXPECT_EQ(runtime.query_sequence(s, 1).index_bytes, runtime.query_sequence(fresh, 1).index_bytes);
+  }
+}
+
+TEST_P(Selectors, ACutKeepsTheLatestTokensInTheWindow) {
+  Runtime runtime(config_with(GetParam(), 100));
+  TokenSource source(runtime.config().shape, 29);
+  const std::uint64_t source_sequence = runtime.create_sequence();
+  append_all_layers(runtime, source_sequence, source.tokens(1500));
+  const auto q = source.queries(1);
+  attend(runtime, source_sequence, 1, q);
+  for (const std::int64_t length : {1499, 1400, 1335, 700, 169, 168, 104, 3}) {
+    const std::uint64_t fork = runtime.fork_sequence(source_sequence, length, std::nullopt);
+    const SequenceInfo info = runtime.query_sequence(fork, 0);
+    EXPECT_EQ(info.window_rows + info.host_rows, length);
+    EXPECT_GE(info.window_rows, std::min<std::int64_t>(length, 4 + 100)) << length;
+    runtime.destroy_sequence(fork);
+  }
+}
+
+TEST_P(Selectors, GroupingOfQueriesDoesNotMatter) {
+  Runtime runtime(config_with(GetParam()));
+  const AttentionShape& shape = runtime.config().shape;
+  TokenSource source(shape, 30);
+  const std::uint64_t s = runtime.create_sequence();
+  append_all_layers(runtime, s, source.tokens(600));
+  AttendOptions options;
+  const auto q = source.queries(40);
+  const std::int64_t row_q = std::int64_t{shape.num_q_heads} * shape.head_dim_k;
+  for (const std::int64_t sliding : {0, 70, 333}) {
+    options.rule.sliding_window = sliding;
+    const auto together = attend(runtime, s, 40, q, options);
+    for (const std::int64_t last : {40, 17, 1}) {  // the last queries alone
+      const std::vector<float> part(q.end() - last * row_q, q.end());
+      const auto alone = attend(runtime, s, last, part, options);
+      EXPECT_TRUE(std::equal(alone.out.rbegin(), alone.out.rend(), together.out.rbegin())) << sliding << " " << last;
+    }
+  }
+}
+
 TEST(SequenceLaws, TruncatedSequenceIsExactAtEveryLength) {
   Runtime runtime(config_with(lsh::SelectAllParams{}));
   const AttentionShape& shape = runtime.config().shape;

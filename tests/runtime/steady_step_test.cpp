@@ -37,19 +37,20 @@ void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std
 namespace tandem::testing {
 namespace {
 
-class SteadyStep : public ::testing::TestWithParam<lsh::SelectorParams> {};
+class SteadyStep : public ::testing::TestWithParam<std::tuple<lsh::SelectorParams, int /*workers*/>> {};
 
 INSTANTIATE_TEST_SUITE_P(Selectors, SteadyStep,
-                         ::testing::Values(lsh::SelectorParams(lsh::SelectAllParams{}),
-                                           lsh::SelectorParams(lsh::TopKParams{0.1}),
-                                           lsh::SelectorParams(lsh::LshParams{6, 40, 2, 9})));
+                         ::testing::Combine(::testing::Values(lsh::SelectorParams(lsh::SelectAllParams{}),
+                                                              lsh::SelectorParams(lsh::TopKParams{0.1}),
+                                                              lsh::SelectorParams(lsh::LshParams{6, 40, 2, 9})),
+                                            ::testing::Values(1, 2)));
 
 TEST_P(SteadyStep, AllocatesNothing) {
   Config config;
   config.shape = resolved({1, 4, 2, 64, 64, 0.f, 0.f});
   config.window = {4, 256, DType::f32};
-  config.selector = GetParam();
-  config.num_workers = 1;
+  config.selector = std::get<0>(GetParam());
+  config.num_workers = std::get<1>(GetParam());
   Runtime runtime(config);
   TokenSource source(runtime.config().shape, 31);
   const std::uint64_t sequence = runtime.create_sequence();

@@ -86,8 +86,8 @@ typedef struct {
   int32_t head_dim_k, head_dim_v;                /* head_dim_v 0: head_dim_k */
   float scale;                                   /* logit = scale * <q, k>; 0: 1 / sqrt(head_dim_k) */
   float softcap;                                 /* 0: none */
-  int32_t sink_tokens;                           /* window: the first tokens of a sequence, kept for good */
-  int32_t local_tokens; /* window: at least this many of the latest tokens; up to one page (64) more */
+  int32_t sink_tokens;                           /* window: the first tokens of a sequence, kept for good; 0: none */
+  int32_t local_tokens; /* window: at least this many of the latest tokens, up to one page (64) more; not 0 */
   int32_t window_dtype; /* td_dtype of the window's rows */
   int32_t host_dtype;   /* td_dtype of the host tier's rows */
   int32_t num_threads;  /* workers; 0: one per usable core */
@@ -122,7 +122,9 @@ TD_API td_status td_seq_destroy(td_rt* rt, td_seq seq);
  * src must hold at least num_tokens. selector NULL: that of src, sharing its index; otherwise the index is built anew.
  */
 TD_API td_status td_seq_fork(td_rt* rt, td_seq src, int64_t num_tokens, const td_selector* selector, td_seq* out);
-/* Forgets the tokens from num_tokens on, in every layer: as if they had never been appended. */
+/* Forgets the tokens from num_tokens on, in every layer. The window takes back what it would hold had they never been
+ * appended (rows that return from the host tier have been rounded to host_dtype); the index keeps the mean of its first
+ * build. A fork at fewer tokens does the same. */
 TD_API td_status td_seq_truncate(td_rt* rt, td_seq seq, int64_t num_tokens);
 TD_API td_status td_seq_length(td_rt* rt, td_seq seq, int32_t layer, int64_t* out);
 
@@ -155,7 +157,8 @@ typedef struct {
   int64_t keys_attended;      /* keys that enter the softmax, summed over queries and query heads */
   int64_t keys_visible;       /* keys that dense attention would use, likewise */
   double lse_error;           /* estimated standard error of the merged lse, mean over queries and query heads: 0 for
-                                 exact attention, -1 where the selector gives no estimate (TOP_K, parts < ALL) */
+                                 exact attention, -1 where there is no estimate (TOP_K, parts < ALL, or a query
+                                 head that sampled none of the rows it could see) */
 } td_stats;
 
 typedef struct {
@@ -189,7 +192,7 @@ typedef struct {
   const int64_t*
       num_queries; /* of each; they belong to the last num_queries tokens that were appended, causal among themselves */
   td_tensor q;     /* (sum of num_queries, num_q_heads, head_dim_k) */
-  td_tensor out;   /* (sum of num_queries, num_q_heads, head_dim_v), written */
+  td_tensor out;   /* (sum of num_queries, num_q_heads, head_dim_v), written; overlaps no input */
   float* lse;      /* optional: (sum of num_queries, num_q_heads), natural log; -inf where no key is visible */
   const float* sinks;     /* optional: num_q_heads logits of attention sinks, added once whatever the parts */
   const float* alibi;     /* optional: num_q_heads slopes; the logit gets slope * (key position - query position) */
