@@ -5,6 +5,7 @@ usage: cli_test.py TANDEM_BINARY DATA_FOLDER [unittest options]
 """
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -111,15 +112,18 @@ class BadUsage(CommandLine):
             ("--lsh", "ten,150", "K,L"),
             ("--min-collisions", "3", "1 or 2"),
             ("--isa", "sse9", "scalar, avx2, avx512"),
-            ("--threads", "-1", "0 to 4096"),
-            ("--threads", "two", "0 to 4096"),
+            ("--threads", "-1", "0 to 1024"),
+            ("--threads", "1025", "0 to 1024"),
+            ("--threads", "two", "0 to 1024"),
             ("--sinks", "-4", "from 0"),
             ("--local", "256x", "from 1"),
             ("--window-dtype", "int8", "f32, f16, bf16"),
             ("--host-dtype", "f64", "f32, f16, bf16"),
             ("--seed", "1.5", "whole number"),
+            ("--seed", "0", "from 1"),
             ("--steps", "7", "at most the trace's 6"),
             ("--layers", "0,9", "layers 0"),
+            ("--layers", "0,0", "each layer once"),
             ("--max-copies", "0", "from 1"),
             ("--memory", "-1", "from 0"),
         ]
@@ -135,6 +139,10 @@ class BadUsage(CommandLine):
         self.expect(BAD_USAGE, *model, "--needle", self.prompts, naming=["FILE:INDEX"])
         self.expect(BAD_USAGE, *model, "--needle", self.prompts + ":99", naming=["below 20"])
         self.expect(BAD_USAGE, *model, "--prompt", "a", "--record", self.path("r"), naming=["--record", "dense"])
+        for attention in ("dense", "streaming"):
+            for option in (["--selector", "topk"], ["--lsh", "8,75"], ["--min-collisions", 2], ["--budget", 0.1]):
+                self.expect(BAD_USAGE, *model, "--prompt", "a", "--attention", attention, *option,
+                            naming=[option[0], attention, "tandem"])
 
     def test_eval(self):
         needles = ["eval", "needles", "--model", self.model, "--prompts", self.prompts, "--methods"]
@@ -142,6 +150,8 @@ class BadUsage(CommandLine):
                                 ("", "dense")]:
             with self.subTest(methods=methods):
                 self.expect(BAD_USAGE, *needles, methods, naming=["--methods", naming])
+        self.expect(BAD_USAGE, *needles, "lsh:8,75", "--seeds", 2, "--seed", 2**64 - 1,
+                    naming=["--seed", str(2**64 - 1), str(2**64 - 2)])
 
     def test_synth(self):
         out = ["synth", "--out", self.path("never")]
@@ -214,7 +224,22 @@ class BadFiles(CommandLine):
         self.assertEqual([name for name in os.listdir(self.folder) if ".tmp-" in name], [])
 
     def test_memory_limit(self):
-        self.expect(FAILED, "run", "--trace", self.trace, "--memory", "0.0001", naming=["memory"])
+        for gib in ("0.0001", "1e-12"):
+            self.expect(FAILED, "run", "--trace", self.trace, "--memory", gib, naming=["memory"])
+
+    def test_address_space_limit(self):
+        """The process ends, although the exit handlers of OpenBLAS would wait for a thread without memory."""
+        sanitizers = json.loads(self.expect(OK, "info", "--json", "-").stdout)["build"]["sanitize"]
+        if sanitizers:
+            self.skipTest("sanitizers reserve more address space than the limit")
+        limit = 150000 * 1024
+        for arguments in (["info"], ["synth", "--out", self.path("never"), "--tokens", "64", "--threads", "1024"]):
+            with self.subTest(arguments=arguments):
+                result = subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=60,
+                                        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
+                self.assertIn(result.returncode, (OK, FAILED), result.stderr)
+                if result.returncode != OK:
+                    self.assertRegex(result.stderr, r"(?m)^tandem: (cannot start threads: |.*memory)")
 
     def test_full_disk(self):
         with open("/dev/full", "w") as full:

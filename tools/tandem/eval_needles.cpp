@@ -1,5 +1,6 @@
 // tandem eval needles: exact match of several attention methods on prompts that hide a fact in a long context.
 #include <algorithm>
+#include <limits>
 #include <memory>
 
 #include <fmt/format.h>
@@ -83,6 +84,10 @@ std::vector<NeedlePrompt> wanted_prompts(const EvalOptions& options, const llama
 
 std::vector<Tally> tallies_of(const EvalOptions& options) {
   std::vector<Tally> tallies;
+  const auto last_seed = std::numeric_limits<std::uint64_t>::max() - static_cast<std::uint64_t>(options.seeds - 1);
+  if (options.common.seed > last_seed)
+    throw UsageError(fmt::format("--seed: '{}' is not allowed with {} --seeds; allowed: at most {}, the seeds count on",
+                                 options.common.seed, options.seeds, last_seed));
   const auto tandem = to_selector(options.selector, options.common.seed);
   for (auto& method : parse_methods("--methods", options.methods, tandem))
     tallies.push_back({.method = method, .seeds = method.is_random() ? options.seeds : 1});

@@ -22,6 +22,7 @@ namespace {
 struct GenerateOptions {
   CommonOptions common;
   SelectorOptions selector;
+  std::string selector_option;  ///< one that was given, or empty
   TierOptions tiers;
   std::string model, prompt, prompt_file, needle, question;
   std::string attention = "tandem";
@@ -67,6 +68,9 @@ NeedlePrompt prompt_of(const GenerateOptions& options) {
 }
 
 Method method_of(const GenerateOptions& options) {
+  if (options.attention != "tandem" && !options.selector_option.empty())
+    throw UsageError(fmt::format("{}: not allowed with --attention {}, which has no selector; allowed with: tandem",
+                                 options.selector_option, options.attention));
   auto method = parse_method("--attention", options.attention, to_selector(options.selector, options.common.seed));
   if (options.record.empty()) return method;
   if (options.attention != "dense")
@@ -256,7 +260,10 @@ void add_generate(CLI::App& app, Action& action) {
       "told otherwise. The text goes to standard output, times and the share of keys attended to standard error.\n"
       "Example:\n  tandem generate --model tools/data/tiny-llama --needle tools/data/needle_prompts.jsonl:16 "
       "--attention tandem");
-  command->callback([options, &action] { action = [options] { generate(*options); }; });
+  command->callback([options, command, &action] {
+    options->selector_option = given_selector_option(*command);
+    action = [options] { generate(*options); };
+  });
 }
 
 }  // namespace tandem::cli

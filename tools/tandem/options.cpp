@@ -1,7 +1,9 @@
 #include "tools/tandem/options.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <limits>
+#include <system_error>
 #include <thread>
 
 #include <fmt/format.h>
@@ -14,7 +16,9 @@ namespace {
 
 constexpr std::int32_t kMaxBits = 12;
 constexpr std::int32_t kMaxTables = 300;
+constexpr int kMaxThreads = 1024;  // of a runtime
 constexpr std::int32_t kMaxWindowTokens = 1 << 24;
+constexpr const char* kSelectorGroup = "Which host rows a step attends to";
 constexpr double kBytesPerGib = 1024.0 * 1024 * 1024;
 
 /// All of `text` as a number, or `fallback` when it is none.
@@ -83,10 +87,11 @@ void parse_lsh(const std::string& field, const std::string& text, td_selector& s
 void add_common(CLI::App& app, CommonOptions& options, unsigned which) {
   if ((which & kSeed) != 0)
     app.add_option("--seed", options.seed, "seed of everything random [1]")
-        ->check(number_in<std::uint64_t>(0, std::numeric_limits<std::uint64_t>::max(), "a whole number from 0 on"));
+        ->check(number_in<std::uint64_t>(1, std::numeric_limits<std::uint64_t>::max(),
+                                         "a whole number from 1 to 2^64 - 1"));
   if ((which & kThreads) != 0)
     app.add_option("--threads", options.threads, "worker threads; 0: one per usable core [0]")
-        ->check(number_in(0, 4096, "a whole number from 0 to 4096"));
+        ->check(number_in(0, kMaxThreads, fmt::format("a whole number from 0 to {}", kMaxThreads)));
   if ((which & kIsa) != 0)
     app.add_option("--isa", options.isa, "instruction set: scalar, avx2 or avx512 [the best of this machine]")
         ->check(one_of({"scalar", "avx2", "avx512"}));
@@ -99,7 +104,7 @@ void add_common(CLI::App& app, CommonOptions& options, unsigned which) {
 }
 
 void add_selector(CLI::App& app, SelectorOptions& options) {
-  const std::string group = "Which host rows a step attends to";
+  const std::string group = kSelectorGroup;
   app.add_option("--selector", options.kind, fmt::format("all, topk or lsh [{}]", options.kind))
       ->check(one_of({"all", "topk", "lsh"}))
       ->group(group);
@@ -117,6 +122,12 @@ void add_selector(CLI::App& app, SelectorOptions& options) {
                  fmt::format("topk: share of the host rows, in (0, 1] [{}]", options.budget))
       ->check(share())
       ->group(group);
+}
+
+std::string given_selector_option(const CLI::App& app) {
+  const auto given = app.get_options(
+      [](const CLI::Option* option) { return option->get_group() == kSelectorGroup && option->count() > 0; });
+  return given.empty() ? std::string{} : given.front()->get_name();
 }
 
 void add_tiers(CLI::App& app, TierOptions& options) {
@@ -167,7 +178,8 @@ std::string describe(const td_selector& selector) {
 
 void apply(const CommonOptions& options, td_config& config) {
   config.num_threads = options.threads;
-  config.host_memory_bytes = static_cast<std::int64_t>(options.memory_gib * kBytesPerGib);
+  if (options.memory_gib > 0)  // less than a byte is still a limit, whereas 0 is the default
+    config.host_memory_bytes = std::max<std::int64_t>(1, static_cast<std::int64_t>(options.memory_gib * kBytesPerGib));
   config.isa = options.isa.empty() ? nullptr : options.isa.c_str();
 }
 
@@ -183,6 +195,9 @@ td::Runtime make_runtime(const td_config& config) {
     return td::Runtime(config);
   } catch (const td::Error& error) {
     if (error.status() == TD_EINVAL || error.status() == TD_EUNSUPPORTED) throw UsageError(error.what());
+    // The C interface passes on the text of std::thread's std::system_error, not its type.
+    if (error.status() == TD_EINTERNAL && error.what() == std::generic_category().message(EAGAIN))
+      throw std::system_error(EAGAIN, std::generic_category());
     throw;
   }
 }

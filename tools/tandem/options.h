@@ -41,6 +41,8 @@ enum : unsigned { kSeed = 1, kThreads = 2, kIsa = 4, kJson = 8, kMemory = 16, kA
 
 void add_common(CLI::App& app, CommonOptions& options, unsigned which);
 void add_selector(CLI::App& app, SelectorOptions& options);
+/// The first option of add_selector that the command line gave, such as "--lsh"; empty when it gave none.
+std::string given_selector_option(const CLI::App& app);
 void add_tiers(CLI::App& app, TierOptions& options);
 
 /// Accepts a number in [low, high], all of it; otherwise the error says `allowed`.

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "runtime/base/dtype.h"
 #include "tandem/tandem.hpp"
 #include "tools/formats/trace.h"
 #include "tools/tandem/progress.h"
@@ -21,7 +22,9 @@ struct LayerStep {
 /// and the trace must outlive it; layer i of the runtime is trace.layers[i].
 class Replay {
  public:
-  Replay(const td::Runtime& runtime, const tools::Trace& trace) : runtime_(runtime), trace_(trace) {}
+  /// `window_dtype` is the runtime's.
+  Replay(const td::Runtime& runtime, const tools::Trace& trace, DType window_dtype)
+      : runtime_(runtime), trace_(trace), window_dtype_(window_dtype) {}
 
   /// Appends the prompt to a fresh sequence (a fork would share its pages) and has the runtime index it. `progress`
   /// advances by tokens * layers.
@@ -48,6 +51,7 @@ class Replay {
 
   const td::Runtime& runtime_;
   const tools::Trace& trace_;
+  DType window_dtype_;
   std::vector<Copy> copies_;
 };
 

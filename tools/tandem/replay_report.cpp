@@ -70,7 +70,8 @@ void LayerSamples::add(std::int64_t step, const LayerStep& result) {
     recorded_diff_ = std::max(recorded_diff_, difference_to_recorded(layer_.dec_out, step, result));
 
   const auto& stats = result.attend;
-  const double workers = std::max(stats.num_workers, 1);
+  // A step of one sequence has one task per KV head: the other workers have nothing to do.
+  const double workers = std::clamp(stats.num_workers, 1, std::max(meta_.num_kv_heads, 1));
   us_[kAppend].push_back(result.append.total_us);
   us_[kWindow].push_back(stats.us[TD_WINDOW] / workers);
   us_[kSelect].push_back(stats.us[TD_SELECT] / workers);
@@ -170,7 +171,7 @@ std::vector<std::string> table_row(const std::string& name, const Json& figures)
 }  // namespace
 
 std::string replay_table(const Json& layers, const Json& mean) {
-  Table table({"layer", "error", "p95", "max", "lse error", "max", "rows %", "read/step", "index B", "build ns",
+  Table table({"layer", "error", "p95", "max", "lse error", "lse max", "rows %", "read/step", "index B", "build ns",
                "append us", "window", "select", "attend", "merge", "total us"});
   for (const Json& layer : layers) table.add_row(table_row(std::to_string(layer.at("layer").get<int>()), layer));
   table.add_row(table_row("mean", mean));

@@ -33,7 +33,7 @@ struct ColdPlan {
   std::string note;              ///< why the copies are fewer than they should be, or empty
 };
 
-constexpr double kColdFactor = 1.25;  // copies beyond the last-level cache, so that none of it survives a round
+constexpr double kColdFactor = 1.25;  // copies beyond the last-level cache, so that it cannot hold all of them
 
 /// Keeps the layers that --layers names, in the trace's order.
 void keep_layers(tools::Trace& trace, const std::string& list) {
@@ -48,6 +48,8 @@ void keep_layers(tools::Trace& trace, const std::string& list) {
     if (layer == trace.layers.end())
       throw UsageError(fmt::format("--layers: '{}' is not allowed; allowed: a list of the trace's layers {}", name,
                                    fmt::join(trace.meta.layers, ",")));
+    if (std::any_of(kept.begin(), kept.end(), [&](const auto& other) { return other.layer == layer->layer; }))
+      throw UsageError(fmt::format("--layers: '{}' is given twice in '{}'; allowed: each layer once", name, list));
     kept.push_back(*layer);
     begin = end + 1;
   }
@@ -141,8 +143,9 @@ Json trace_json(const tools::Trace& trace, const std::string& path) {
 
 std::string cold_text(const RunOptions& options, int copies, const ColdPlan& plan) {
   if (options.warm) return "warm: one copy of the prompt, every step";
-  return fmt::format("cold: steps rotate over {} {} of {}, last-level cache {}{}{}", copies,
-                     copies == 1 ? "copy" : "copies", human_bytes(static_cast<double>(plan.copy_bytes)),
+  const auto copy_bytes = static_cast<double>(plan.copy_bytes);
+  return fmt::format("cold: steps rotate over {} {} of {}, together {}; last-level cache {}{}{}", copies,
+                     copies == 1 ? "copy" : "copies", human_bytes(copy_bytes), human_bytes(copies * copy_bytes),
                      human_bytes(static_cast<double>(plan.cache_bytes)), plan.note.empty() ? "" : "; ", plan.note);
 }
 
@@ -157,7 +160,7 @@ void run(const RunOptions& options) {
   const Json machine = describe(runtime);
   const auto exact = exact_results(trace, steps, num_threads(options.common));
 
-  Replay replay(runtime, trace);
+  Replay replay(runtime, trace, static_cast<DType>(config.window_dtype));
   const auto plan = fill(replay, trace, options, last_level_cache_bytes(machine));
   std::vector<Json> layers;
   for (const auto& samples : measure(replay, trace, exact, steps)) layers.push_back(samples.figures());
@@ -202,9 +205,12 @@ void add_run(CLI::App& app, Action& action) {
       "error = |out - dense| / |dense| per query head and step, dense in double precision. rows % = distinct rows\n"
       "gathered per KV head over rows in the host tier. Times are medians over the steps of one layer, in "
       "microseconds:\n"
-      "worker time / workers for the stages, wall clock for append and total (the attention call). index B and build "
-      "ns\n"
-      "are per token and KV head. The host tier keeps the trace's dtype and the window f32 unless told otherwise.\n"
+      "worker time / workers with work for the stages (a step has one task per KV head), wall clock for append and\n"
+      "total (the attention call). index B and build ns are per token and KV head.\n"
+      "Cold: the steps rotate over copies of the prompt that together exceed 1.25 x the last-level cache, unless the\n"
+      "output says that they are capped. A sparse step touches only a small part of its copy, so a very large\n"
+      "last-level cache may still serve parts of it.\n"
+      "The host tier keeps the trace's dtype and the window f32 unless told otherwise.\n"
       "Example:\n  tandem run --trace trace --selector lsh --lsh 10,150 --json result.json");
   command->callback([options, &action] { action = [options] { run(*options); }; });
 }
