@@ -1,4 +1,5 @@
-// Attention of one KV head, GQA group of 4, head_dim 128, on cold rows: dense over all rows, sparse and sampled over every 50th.
+// Attention of one KV head, GQA group of 4, head_dim 128, on cold rows: dense over all rows, sparse and sampled over
+// every 50th.
 #include <memory>
 #include <string>
 
@@ -17,8 +18,8 @@ constexpr int kGroup = 4, kHeadDim = 128;
 constexpr std::int64_t kRows = 32768;
 
 struct Output {
-  std::vector<float> out = std::vector<float>(kGroup * kHeadDim), lse = std::vector<float>(kGroup),
-                     weight = lse, square = lse, value = out;
+  std::vector<float> out = std::vector<float>(kGroup * kHeadDim), lse = std::vector<float>(kGroup), weight = lse,
+                     square = lse, value = out;
   [[nodiscard]] PartialAttention view() { return {out.data(), lse.data(), kGroup, kHeadDim}; }
   [[nodiscard]] cpu::SampleSpread spread() { return {weight.data(), value.data(), square.data()}; }
 };

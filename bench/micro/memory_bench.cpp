@@ -10,15 +10,14 @@ namespace {
 
 constexpr std::int64_t kRows = 32768, kStride = 50;
 
-#if defined(__x86_64__)
-#define TANDEM_BEST_CLONE [[gnu::noinline, gnu::target_clones("avx512f", "avx2", "default")]]
-#else
-#define TANDEM_BEST_CLONE [[gnu::noinline]]
-#endif
-
 /// Folds `bytes` (a multiple of 128) into one word, with the widest loads that the processor has: four narrow ones for
 /// a line reach two thirds of the bandwidth.
-TANDEM_BEST_CLONE std::uint64_t fold(const std::byte* data, std::int64_t bytes) {
+[[gnu::noinline]]
+#if defined(__x86_64__)
+[[gnu::target_clones("avx512f", "avx2", "default")]]
+#endif
+std::uint64_t
+fold(const std::byte* data, std::int64_t bytes) {
   using Line [[gnu::vector_size(64)]] = std::uint64_t;
   Line a{}, b{};
   for (std::int64_t i = 0; i < bytes; i += 128) {
@@ -47,7 +46,7 @@ BENCHMARK(sequential_read);
 
 /// Every 50th row, a row at a time: what a gather of 2 % of the rows costs before anything is computed.
 void gathered_read(benchmark::State& state) {
-  constexpr std::int64_t kAhead = 8;
+  constexpr std::int64_t kAhead = 32;  // rows; into the second-level cache, whose misses are not the few of the first
   ColdHeads heads(128, DType::bf16, kRows);
   const std::int64_t row_bytes = heads.layout().row_bytes;
   std::uint64_t total = 0;
@@ -57,7 +56,7 @@ void gathered_read(benchmark::State& state) {
     const cpu::KvStore& store = heads.next();
     for (std::int64_t r = first; r < kRows; r += kStride, ++rows) {
       const std::byte* ahead = store.row(std::min(r + kAhead * kStride, kRows - 1));
-      for (std::int64_t line = 0; line < row_bytes; line += 64) __builtin_prefetch(ahead + line);
+      for (std::int64_t line = 0; line < row_bytes; line += 64) __builtin_prefetch(ahead + line, 0, 2);
       total ^= fold(store.row(r), row_bytes);
     }
     benchmark::DoNotOptimize(total);
