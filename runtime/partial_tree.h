@@ -7,9 +7,9 @@
 
 namespace tandem {
 
-/// Merges partials of consecutive ranges of rows in an order that the ranges alone decide: that of the binary tree whose
-/// leaves are all ranges, in which missing ones are empty. Whoever computed a subtree, and with which other queries, the
-/// root has the same bits.
+/// Merges partials of consecutive ranges of rows in an order that the ranges alone decide: that of the binary tree
+/// whose leaves are all ranges, in which missing ones are empty. Whoever computed a subtree, and with which other
+/// queries, the root has the same bits.
 class PartialTree {
  public:
   /// Nodes that may wait for their siblings at once, for ranges up to 2^kMaxDepth.

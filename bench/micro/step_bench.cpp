@@ -1,4 +1,5 @@
-// A whole exact decode step of one sequence with one KV head of 131,072 rows: what several workers make of a single head.
+// A whole exact decode step of one sequence with one KV head of 131,072 rows: what several workers make of a single
+// head.
 #include <vector>
 
 #include <benchmark/benchmark.h>

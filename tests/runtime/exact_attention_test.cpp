@@ -37,8 +37,8 @@ TEST(ExactAttention, ManyRangesAreDenseAttention) {
     AttendOptions options;
     options.rule.sliding_window = sliding;
     const auto q = queries_of(runtime, 3);
-    const auto worst = worst_error(attend(runtime, sequence, 3, q, options), q, 3, reference, runtime.config().shape,
-                                   options.rule);
+    const auto worst =
+        worst_error(attend(runtime, sequence, 3, q, options), q, 3, reference, runtime.config().shape, options.rule);
     EXPECT_LT(worst.out, 2e-5);
     EXPECT_LT(worst.lse, 2e-5);
   }

@@ -1,8 +1,8 @@
 #include "runtime/partial_tree.h"
 
-#include <gtest/gtest.h>
-
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "runtime/base/random.h"
 
