@@ -3,6 +3,7 @@
 // The order matters: each file uses the ones above it.
 #include "cpu/attention_kernels.inl"
 #include "cpu/simhash_kernels.inl"
+#include "cpu/sketch_kernels.inl"
 
 namespace tandem::cpu::TANDEM_ISA {
 
@@ -15,6 +16,7 @@ const Kernels kernels{
     &collision_log_weights,
     &sign_bits,
     &exp_all,
+    sketch_kernels,
 };
 
 }  // namespace tandem::cpu::TANDEM_ISA

@@ -5,6 +5,7 @@
 
 #include "cpu/isa.h"
 #include "cpu/row_layout.h"
+#include "cpu/sketch_kernels.h"
 
 namespace tandem::cpu {
 
@@ -71,6 +72,8 @@ struct Kernels {
 
   /// out[i] = e^x[i] for x <= 0: the exponential of the softmax, here for the test of its range.
   void (*exp)(const float* x, float* out, std::int64_t count);
+
+  SketchKernels sketch;
 };
 
 /// The table of an available ISA (see available_isas).

@@ -1,6 +1,7 @@
 // The vector type of one instruction set and the few operations that kernels need; no include guard.
 // xsimd for AVX2 and AVX-512; a single float for `scalar`, which xsimd has no batch for. Raw intrinsics only where
 // xsimd 8.1 has no operation: half-precision loads and sign masks.
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>

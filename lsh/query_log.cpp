@@ -1,0 +1,52 @@
+#include "lsh/query_log.h"
+
+#include <algorithm>
+
+#include "runtime/base/dtype.h"
+
+namespace tandem::lsh {
+
+QueryLog::QueryLog(int group_size, int padded_k, numa::MemoryLedger& ledger)
+    : group_size_(group_size),
+      padded_k_(padded_k),
+      max_tokens_(std::max(2, kLoggedQueries / group_size)),
+      ledger_(&ledger) {}
+
+void QueryLog::add(std::int64_t first_position, std::int64_t num_tokens, const float* vectors) {
+  const std::int64_t per_token = std::int64_t{group_size_} * padded_k_;
+  if (vectors_.empty()) {
+    reservation_ = ledger_->reserve(max_tokens_ * per_token * 2, "observed queries");
+    vectors_.resize(static_cast<std::size_t>(max_tokens_ * per_token));
+  }
+  for (std::int64_t t = std::max<std::int64_t>(0, num_tokens - max_tokens_); t < num_tokens; ++t) {
+    if (first_position + t == last_position_) continue;
+    const float* token = vectors + t * per_token;
+    std::transform(token, token + per_token, vectors_.begin() + next_ * per_token, f32_to_bf16);
+    next_ = (next_ + 1) % max_tokens_;
+    num_tokens_ = std::min(num_tokens_ + 1, max_tokens_);
+    last_position_ = first_position + t;
+  }
+}
+
+std::vector<float> QueryLog::half(bool odd) const {
+  const std::int64_t per_token = std::int64_t{group_size_} * padded_k_;
+  std::vector<float> result;
+  for (std::int64_t t = odd ? 1 : 0; t < num_tokens_; t += 2) {
+    const std::int64_t slot = (next_ - num_tokens_ + t + max_tokens_) % max_tokens_;
+    const auto first = vectors_.begin() + slot * per_token;
+    std::transform(first, first + per_token, std::back_inserter(result), bf16_to_f32);
+  }
+  return result;
+}
+
+QueryLog QueryLog::fork() const {
+  QueryLog copy(group_size_, padded_k_, *ledger_);
+  if (!vectors_.empty()) copy.reservation_ = ledger_->reserve(bytes(), "observed queries");
+  copy.vectors_ = vectors_;
+  copy.num_tokens_ = num_tokens_;
+  copy.next_ = next_;
+  copy.last_position_ = last_position_;
+  return copy;
+}
+
+}  // namespace tandem::lsh
