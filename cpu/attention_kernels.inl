@@ -44,8 +44,15 @@ void scores(const float* queries, int num_vectors, int padded_k, RowPointers row
   }
 }
 
+inline void shrink_spread(float factor, int padded_v, int v, SoftmaxState state) {
+  state.spread_weight[v] *= factor;
+  state.spread_square[v] *= factor;
+  float* value = state.spread_value + static_cast<std::ptrdiff_t>(v) * padded_v;
+  for (int i = 0; i < padded_v; i += kLanes) store(value + i, load(value + i) * Vec(factor));
+}
+
 /// Turns scores into e^(score - max), rescales the state to the new maximum; false when nothing is left to add.
-inline bool exponentiate(float* scores, const float* log_weights, int padded_v, int v, SoftmaxState state) {
+inline bool exponentiate(float* scores, int padded_v, int v, SoftmaxState state) {
   Vec top(-kInfinity);
   for (int r = 0; r < kBlockRows; r += kLanes) top = max(top, load(scores + r));
   const float block_max = max_lane(top);
@@ -55,23 +62,17 @@ inline bool exponentiate(float* scores, const float* log_weights, int padded_v, 
     const float shrink = exp_nonpositive(state.max[v] - block_max);
     state.max[v] = block_max;
     state.sum[v] *= shrink;
-    state.variance[v] *= shrink * shrink;
     for (int i = 0; i < padded_v; i += kLanes) store(acc + i, load(acc + i) * Vec(shrink));
+    if (state.spread_weight != nullptr) shrink_spread(shrink * shrink, padded_v, v, state);
   }
   const Vec reference(state.max[v]);
   Vec total(0.f);
-  Vec variance(0.f);
   for (int r = 0; r < kBlockRows; r += kLanes) {
     const Vec a = exp_nonpositive(load(scores + r) - reference);
     store(scores + r, a);
     total = total + a;
-    if (log_weights != nullptr) {  // a = w / pi, so (1 - pi) a^2 is this row's share of the Horvitz-Thompson variance
-      const Vec pi = exp_nonpositive(Vec(0.f) - load(log_weights + r));
-      variance = fma(a * a, Vec(1.f) - pi, variance);
-    }
   }
   state.sum[v] += sum(total);
-  state.variance[v] += sum(variance);
   return true;
 }
 
@@ -98,15 +99,52 @@ inline void add_all_values(const float* a, const float* values, int count, int p
   for (; i < padded_v; i += kLanes) add_values<1>(a, values + i, count, padded_v, acc + i);
 }
 
+/// |V|^2 of each row.
+inline void square_norms(const float* values, int count, int padded_v, float* squares) {
+  for (int r = 0; r < count; ++r) {
+    const float* value = values + static_cast<std::ptrdiff_t>(r) * padded_v;
+    Vec total(0.f);
+    for (int i = 0; i < padded_v; i += kLanes) total = fma(load(value + i), load(value + i), total);
+    squares[r] = sum(total);
+  }
+}
+
+/// Adds b = (1 - pi) a^2 of each row, its share of the Horvitz-Thompson variance, to the spread.
+void add_spread(const float* a, const float* log_weights, const float* values, const float* squares, int count,
+                int padded_v, int v, SoftmaxState state) {
+  alignas(64) float b[kBlockRows];
+  Vec weight(0.f), square(0.f);
+  for (int r = 0; r < kBlockRows; r += kLanes) {
+    const Vec pi = exp_nonpositive(Vec(0.f) - load(log_weights + r));
+    const Vec share = load(a + r) * load(a + r) * (Vec(1.f) - pi);
+    store(b + r, share);
+    weight = weight + share;
+    square = fma(share, load(squares + r), square);
+  }
+  state.spread_weight[v] += sum(weight);
+  state.spread_square[v] += static_cast<double>(sum(square));
+  add_all_values(b, values, count, padded_v, state.spread_value + static_cast<std::ptrdiff_t>(v) * padded_v);
+}
+
 template <DType dtype>
-void accumulate(float* scores, const float* log_weights, int num_vectors, int padded_v, std::int64_t v_offset,
+void accumulate(float* scores, RowLogWeights log_weights, int num_vectors, int padded_v, std::int64_t v_offset,
                 RowPointers rows, float* decoded, SoftmaxState state) {
   decode<dtype>(rows, v_offset, padded_v, decoded);
+  alignas(64) float squares[kBlockRows] = {};
+  if (log_weights.values != nullptr) square_norms(decoded, rows.count, padded_v, squares);
   for (int v = 0; v < num_vectors; ++v) {
     float* a = scores + static_cast<std::ptrdiff_t>(v) * kBlockRows;
-    const float* weights = log_weights == nullptr ? nullptr : log_weights + static_cast<std::ptrdiff_t>(v) * kBlockRows;
-    if (!exponentiate(a, weights, padded_v, v, state)) continue;
+    if (!exponentiate(a, padded_v, v, state)) continue;
     add_all_values(a, decoded, rows.count, padded_v, state.acc + static_cast<std::ptrdiff_t>(v) * padded_v);
+    if (log_weights.values == nullptr) continue;
+    add_spread(a, log_weights.values + v * log_weights.stride, decoded, squares, rows.count, padded_v, v, state);
+  }
+}
+
+void inclusion_log_weights(const float* inclusion, int count, float* weights) {
+  for (int r = 0; r < count; r += kLanes) {
+    const Vec pi = load(inclusion + r);
+    store(weights + r, select_lt(pi, Vec(1.f), Vec(0.f) - log(pi), Vec(0.f)));
   }
 }
 

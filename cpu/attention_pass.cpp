@@ -1,6 +1,7 @@
 #include "cpu/attention_pass.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <limits>
 
@@ -20,18 +21,16 @@ AttentionPass::AttentionPass(const Kernels& kernels, const RowLayout& layout, co
                              const LogitRule& logits, const CollisionRule* rule, AttentionScratch& scratch)
     : kernels_(kernels), layout_(layout), queries_(queries), logits_(logits), rule_(rule), scratch_(scratch) {
   const auto vectors = static_cast<std::size_t>(queries.num_vectors());
+  const std::size_t values = vectors * static_cast<std::size_t>(layout.padded_v);
   grow(scratch.decoded,
        static_cast<std::size_t>(kBlockRows) * static_cast<std::size_t>(std::max(layout.padded_k, layout.padded_v)));
-  grow(scratch.scores, vectors * kBlockRows);
-  if (rule != nullptr) grow(scratch.log_weights, vectors * kBlockRows);
-  grow(scratch.max, vectors);
-  grow(scratch.sum, vectors);
-  grow(scratch.variance, vectors);
-  grow(scratch.acc, vectors * static_cast<std::size_t>(layout.padded_v));
+  for (auto* buffer : {&scratch.scores, &scratch.log_weights}) grow(*buffer, vectors * kBlockRows);
+  for (auto* buffer : {&scratch.max, &scratch.sum, &scratch.spread_weight}) grow(*buffer, vectors);
+  for (auto* buffer : {&scratch.acc, &scratch.spread_value}) grow(*buffer, values);
+  grow(scratch.spread_square, vectors);
   std::fill_n(scratch.max.begin(), vectors, kHidden);
   std::fill_n(scratch.sum.begin(), vectors, 0.f);
-  std::fill_n(scratch.variance.begin(), vectors, 0.f);
-  std::fill_n(scratch.acc.begin(), vectors * static_cast<std::size_t>(layout.padded_v), 0.f);
+  std::fill_n(scratch.acc.begin(), values, 0.f);
 }
 
 void AttentionPass::add(const RowBlock& block, const RowBlock* next) noexcept {
@@ -41,29 +40,54 @@ void AttentionPass::add(const RowBlock& block, const RowBlock* next) noexcept {
   const int vectors = queries_.num_vectors();
   const auto dtype = static_cast<std::size_t>(layout_.dtype);
   kernels_.scores[dtype](queries_.q, vectors, layout_.padded_k, rows, scratch_.decoded.data(), scratch_.scores.data());
-  if (rule_ != nullptr) add_log_weights(block);  // from the plain scores: the angle knows no cap and no bias
+  const RowLogWeights weights = log_weights_of(block);
   if (logits_.softcap > 0.f) {
     kernels_.softcap(scratch_.scores.data(), static_cast<std::int64_t>(vectors) * kBlockRows, logits_.softcap);
   }
   if (logits_.alibi != nullptr) apply_alibi(block);
-  if (rule_ != nullptr) {
-    for (std::size_t i = 0; i < static_cast<std::size_t>(vectors) * kBlockRows; ++i)
-      scratch_.scores[i] += scratch_.log_weights[i];
-  }
+  if (weights.values != nullptr) add_log_weights(weights);
   hide(block);
-  kernels_.accumulate[dtype](scratch_.scores.data(), rule_ == nullptr ? nullptr : scratch_.log_weights.data(), vectors,
-                             layout_.padded_v, layout_.v_offset, rows, scratch_.decoded.data(),
-                             {scratch_.max.data(), scratch_.sum.data(), scratch_.variance.data(), scratch_.acc.data()});
+  SoftmaxState state{scratch_.max.data(), scratch_.sum.data(), scratch_.acc.data()};
+  if (has_spread_) {
+    state.spread_weight = scratch_.spread_weight.data();
+    state.spread_value = scratch_.spread_value.data();
+    state.spread_square = scratch_.spread_square.data();
+  }
+  kernels_.accumulate[dtype](scratch_.scores.data(), weights, vectors, layout_.padded_v, layout_.v_offset, rows,
+                             scratch_.decoded.data(), state);
 }
 
-void AttentionPass::add_log_weights(const RowBlock& block) noexcept {
-  for (int v = 0; v < queries_.num_vectors(); ++v) {
+RowLogWeights AttentionPass::log_weights_of(const RowBlock& block) noexcept {
+  assert(rule_ == nullptr || !block.has_inclusion);
+  if (rule_ == nullptr && !block.has_inclusion) return {};
+  const auto vectors = static_cast<std::size_t>(queries_.num_vectors());
+  if (!has_spread_) {
+    has_spread_ = true;
+    std::fill_n(scratch_.spread_weight.begin(), vectors, 0.f);
+    std::fill_n(scratch_.spread_value.begin(), vectors * static_cast<std::size_t>(layout_.padded_v), 0.f);
+    std::fill_n(scratch_.spread_square.begin(), vectors, 0.0);
+  }
+  if (block.has_inclusion) {
+    kernels_.inclusion_log_weights(block.inclusion.data(), block.count, scratch_.log_weights.data());
+    std::fill(scratch_.log_weights.data() + block.count, scratch_.log_weights.data() + kBlockRows, 0.f);
+    return {scratch_.log_weights.data(), 0};
+  }
+  for (int v = 0; v < queries_.num_vectors(); ++v) {  // from the plain scores: the angle knows no cap and no bias
     const int head = v % queries_.group_size;
     float* weights = scratch_.log_weights.data() + static_cast<std::ptrdiff_t>(v) * kBlockRows;
     kernels_.collision_log_weights(rule_->weight, scratch_.scores.data() + static_cast<std::ptrdiff_t>(v) * kBlockRows,
                                    block.inverse_norms.data(), block.count, rule_->query_offsets[head],
                                    rule_->inverse_query_norms[head], weights);
     std::fill(weights + block.count, weights + kBlockRows, 0.f);
+  }
+  return {scratch_.log_weights.data(), kBlockRows};
+}
+
+void AttentionPass::add_log_weights(RowLogWeights weights) noexcept {
+  for (int v = 0; v < queries_.num_vectors(); ++v) {
+    const float* values = weights.values + v * weights.stride;
+    float* scores = scratch_.scores.data() + static_cast<std::ptrdiff_t>(v) * kBlockRows;
+    for (int r = 0; r < kBlockRows; ++r) scores[r] += values[r];
   }
 }
 
@@ -101,7 +125,7 @@ void AttentionPass::hide(const RowBlock& block) noexcept {
   }
 }
 
-void AttentionPass::finish(PartialAttention result, float* lse_variance) const noexcept {
+void AttentionPass::finish(PartialAttention result, SampleSpread spread) const noexcept {
   for (std::int64_t v = 0; v < result.rows; ++v) {
     const auto i = static_cast<std::size_t>(v);
     const float sum = scratch_.sum[i];
@@ -110,7 +134,16 @@ void AttentionPass::finish(PartialAttention result, float* lse_variance) const n
     const float* acc = scratch_.acc.data() + v * layout_.padded_v;
     for (std::int64_t d = 0; d < result.dim; ++d) result.out[v * result.dim + d] = acc[d] * inverse;
     result.lse[v] = empty ? kHidden : scratch_.max[i] + std::log(sum);
-    if (lse_variance != nullptr) lse_variance[v] = scratch_.variance[i] * inverse * inverse;
+    // Without rows there is no spread either, and what the buffers hold is another pass's.
+    const float unit = has_spread_ ? inverse * inverse : 0.f;
+    if (spread.weight != nullptr) spread.weight[v] = has_spread_ ? scratch_.spread_weight[i] * unit : 0.f;
+    if (spread.square != nullptr) {
+      spread.square[v] = has_spread_ ? static_cast<float>(scratch_.spread_square[i] * static_cast<double>(unit)) : 0.f;
+    }
+    if (spread.value == nullptr) continue;
+    const float* value = scratch_.spread_value.data() + v * layout_.padded_v;
+    for (std::int64_t d = 0; d < result.dim; ++d)
+      spread.value[v * result.dim + d] = has_spread_ ? value[d] * unit : 0.f;
   }
 }
 

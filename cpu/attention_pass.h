@@ -14,7 +14,20 @@ namespace tandem::cpu {
 
 /// Memory that attention passes of one worker share; grows to the largest shape seen and then stays.
 struct AttentionScratch {
-  AlignedVector<float> decoded, scores, log_weights, max, sum, variance, acc;
+  AlignedVector<float> decoded, scores, log_weights, max, sum, acc, spread_weight, spread_value;
+  AlignedVector<double> spread_square;
+};
+
+/// What sampling leaves uncertain, per query vector, with b = (1 - pi) a^2 and a = w / pi in units of the denominator
+/// sum(a), for rows that were drawn independently with probability pi.
+///
+/// `weight` is the estimated variance of lse; the squared error of `out` around any vector r is estimated as
+/// square - 2 <r, value> + |r|^2 weight (about `out` itself: its own variance by Horvitz-Thompson). All zero where
+/// nothing was sampled; finite while |v| is below kMaxMagnitude. Members that are nullptr are not written.
+struct SampleSpread {
+  float* weight = nullptr;  ///< (num_vectors): sum of b
+  float* value = nullptr;   ///< (num_vectors, dim_v): sum of b v
+  float* square = nullptr;  ///< (num_vectors): sum of b |v|^2, at most the largest |v|^2 of the rows
 };
 
 /// Weights of sampled rows: a row that head h found with probability u enters h's sum with weight 1 / u.
@@ -34,8 +47,10 @@ struct RowBlock {
   std::array<std::int64_t, kBlockRows> positions;           ///< of the tokens, ascending
   std::array<std::uint64_t, kBlockRows> head_mask;          ///< bit h: head h of the group uses the row; see has_mask
   alignas(64) std::array<float, kBlockRows> inverse_norms;  ///< for a CollisionRule
+  alignas(64) std::array<float, kBlockRows> inclusion;      ///< in (0, 1]: weight 1 / inclusion; see has_inclusion
   int count = 0;
   bool has_mask = false;
+  bool has_inclusion = false;  ///< never together with a CollisionRule
 };
 
 /// Attention of one QueryBlock over any sequence of row blocks of one KV head, block by block.
@@ -44,8 +59,8 @@ struct RowBlock {
 /// order of the blocks only by rounding. Source of the online softmax: Milakov & Gimelshein, arXiv:1805.02867.
 class AttentionPass {
  public:
-  /// `rule` may be nullptr (every row has weight 1). All arguments must outlive the pass; one pass per scratch at a
-  /// time.
+  /// `rule` may be nullptr (a row's weight is 1, or what its block says). All arguments must outlive the pass; one pass
+  /// per scratch at a time.
   AttentionPass(const Kernels& kernels, const RowLayout& layout, const QueryBlock& queries, const LogitRule& logits,
                 const CollisionRule* rule, AttentionScratch& scratch);
 
@@ -62,12 +77,14 @@ class AttentionPass {
       add(*present, more ? next : nullptr);
     }
   }
-  /// Writes out (num_vectors, dim_v) and lse; vectors that saw no key are empty. With `lse_variance` (num_vectors),
-  /// also the estimated variance of lse by Horvitz-Thompson with independent rows, 0 without a CollisionRule.
-  void finish(PartialAttention result, float* lse_variance = nullptr) const noexcept;
+  /// Writes out (num_vectors, dim_v) and lse; vectors that saw no key are empty. Writes what `spread` asks for.
+  void finish(PartialAttention result, SampleSpread spread = {}) const noexcept;
 
  private:
-  void add_log_weights(const RowBlock& block) noexcept;
+  /// -ln pi of the block's rows, which the plain scores may decide; starts the spread with the first block that has
+  /// any.
+  RowLogWeights log_weights_of(const RowBlock& block) noexcept;
+  void add_log_weights(RowLogWeights weights) noexcept;
   void apply_alibi(const RowBlock& block) noexcept;
   void hide(const RowBlock& block) noexcept;
 
@@ -77,6 +94,7 @@ class AttentionPass {
   const LogitRule& logits_;
   const CollisionRule* rule_;
   AttentionScratch& scratch_;
+  bool has_spread_ = false;
 };
 
 }  // namespace tandem::cpu

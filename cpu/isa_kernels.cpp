@@ -14,6 +14,7 @@ const Kernels kernels{
     {&accumulate<DType::f32>, &accumulate<DType::f16>, &accumulate<DType::bf16>},
     &softcap,
     &collision_log_weights,
+    &inclusion_log_weights,
     &sign_bits,
     &exp_all,
     sketch_kernels,

@@ -20,12 +20,21 @@ struct RowPointers {
   int num_upcoming = 0;
 };
 
-/// Running softmax of `num_vectors` query vectors: the sum over seen keys is sum * e^max, and likewise acc.
+/// Running softmax of `num_vectors` query vectors: the sum over seen keys is sum * e^max, and likewise acc. The spread
+/// is that of sampled rows, b = (1 - pi) a^2 in units of e^(2 max); its pointers are nullptr until a row has a weight.
 struct SoftmaxState {
-  float* max;       ///< (num_vectors), -inf before the first key
-  float* sum;       ///< (num_vectors)
-  float* variance;  ///< (num_vectors): sum of (1 - pi) a^2, in units of e^(2 max); 0 without weights
-  float* acc;       ///< (num_vectors, padded_v)
+  float* max;                       ///< (num_vectors), -inf before the first key
+  float* sum;                       ///< (num_vectors)
+  float* acc;                       ///< (num_vectors, padded_v)
+  float* spread_weight = nullptr;   ///< (num_vectors): sum of b
+  float* spread_value = nullptr;    ///< (num_vectors, padded_v): sum of b v
+  double* spread_square = nullptr;  ///< (num_vectors): sum of b |v|^2, which may exceed fp32 before it is normalised
+};
+
+/// -ln pi of the rows of one block, already added to their scores.
+struct RowLogWeights {
+  const float* values = nullptr;  ///< (kBlockRows) for vector v at v * stride; nullptr: every row has weight 1
+  std::ptrdiff_t stride = 0;      ///< 0: all vectors share them
 };
 
 /// -ln of the probability that a key shares a bucket with the query in at least m of L tables of K bits, as a function
@@ -51,9 +60,8 @@ struct Kernels {
   ScoresFn scores[kNumDTypes];  ///< by DType of the rows
 
   /// Adds the block's keys to the running softmax; -inf scores are left out. `scores` is overwritten. `log_weights`
-  /// (like scores, already added to them) or nullptr feeds the variance. `decoded` is scratch for (kBlockRows,
-  /// padded_v).
-  using AccumulateFn = void (*)(float* scores, const float* log_weights, int num_vectors, int padded_v,
+  /// feed the spread. `decoded` is scratch for (kBlockRows, padded_v).
+  using AccumulateFn = void (*)(float* scores, RowLogWeights log_weights, int num_vectors, int padded_v,
                                 std::int64_t v_offset, RowPointers rows, float* decoded, SoftmaxState state);
   AccumulateFn accumulate[kNumDTypes];
 
@@ -64,6 +72,9 @@ struct Kernels {
   /// (scores[r] - offset) * inverse_norms[r] * inverse_scale, clamped to [-1, 1]. Always finite and >= 0.
   void (*collision_log_weights)(const CollisionWeight& weight, const float* scores, const float* inverse_norms,
                                 int count, float offset, float inverse_scale, float* weights);
+
+  /// weights[r] = -ln inclusion[r] for `count` <= kBlockRows probabilities in (0, 1]; exactly 0 for 1.
+  void (*inclusion_log_weights)(const float* inclusion, int count, float* weights);
 
   /// bits[v] gets one bit per plane: <vectors[v], plane> > 0. vectors (num_vectors, padded_dim); planes is
   /// (padded_dim, num_planes) row-major, num_planes a multiple of 64; bits is (num_vectors, num_planes / 64) words.

@@ -11,12 +11,12 @@ void gather(const KvStore& store, std::int64_t first_position, const Selection& 
             RowBlock& block) {
   const std::size_t count = std::min<std::size_t>(kBlockRows, selection.rows.size() - begin);
   block.count = static_cast<int>(count);
-  block.has_mask = true;
+  block.has_mask = !selection.head_mask.empty();
   for (std::size_t i = 0; i < count; ++i) {
     const std::uint32_t row = selection.rows[begin + i];
     block.rows[i] = store.row(row);
     block.positions[i] = first_position + row;
-    block.head_mask[i] = selection.head_mask[begin + i];
+    if (block.has_mask) block.head_mask[i] = selection.head_mask[begin + i];
     if (selection.weights) block.inverse_norms[i] = selection.weights->inverse_norms[row];
   }
   std::fill(block.inverse_norms.begin() + static_cast<std::ptrdiff_t>(count), block.inverse_norms.end(), 0.f);
@@ -26,8 +26,9 @@ void gather(const KvStore& store, std::int64_t first_position, const Selection& 
 
 void sparse_attention(const Kernels& kernels, const KvStore& store, std::int64_t first_position,
                       const Selection& selection, const QueryBlock& queries, const LogitRule& logits,
-                      AttentionScratch& scratch, PartialAttention result, float* lse_variance) {
+                      AttentionScratch& scratch, PartialAttention result, SampleSpread spread) {
   assert(queries.num_queries == 1);
+  assert(selection.head_mask.empty() || selection.head_mask.size() == selection.rows.size());
   assert(std::is_sorted(selection.rows.begin(), selection.rows.end()));
   const CollisionRule* rule = selection.weights ? &*selection.weights : nullptr;
   AttentionPass pass(kernels, store.layout(), queries, logits, rule, scratch);
@@ -38,7 +39,7 @@ void sparse_attention(const Kernels& kernels, const KvStore& store, std::int64_t
     begin += kBlockRows;
     return true;
   });
-  pass.finish(result, lse_variance);
+  pass.finish(result, spread);
 }
 
 }  // namespace tandem::cpu

@@ -141,10 +141,11 @@ void attend_host_selected(const StepContext& step, const Task& task, const cpu::
     stats.trace[Stage::select].us += watch.lap_us();
     const PartialAttention rows{result.out + i * group * result.dim, result.lse + i * group, group, result.dim};
     cpu::sparse_attention(step.kernels, head.store, sinks, scratch.selection, query, logits, scratch.attention, rows,
-                          scratch.lse_variance.data() + i * group);
+                          {scratch.spread_weight.data() + i * group});
     const auto gathered = static_cast<std::int64_t>(scratch.selection.rows.size());
     stats.rows_host += visible.count();
     stats.rows_gathered += gathered;
+    if (scratch.selection.head_mask.empty()) stats.keys_attended += gathered * group;
     for (const std::uint64_t mask : scratch.selection.head_mask) stats.keys_attended += std::popcount(mask);
     stats.trace[Stage::select].bytes += scratch.selection.bytes_read;
     stats.trace[Stage::attend].bytes += gathered * head.store.layout().kv_bytes;
@@ -194,7 +195,7 @@ StepStats run_task(const StepContext& step, const Task& task, WorkerScratch& scr
                               step.request.sliding_window};
   const PartialAttention merged = partial_in(scratch.out, scratch.lse, vectors, dim_v);
   const PartialAttention host = partial_in(scratch.host_out, scratch.host_lse, vectors, dim_v);
-  scratch.lse_variance.assign(static_cast<std::size_t>(vectors), 0.f);
+  scratch.spread_weight.assign(static_cast<std::size_t>(vectors), 0.f);
 
   set_empty(merged);
   if (step.request.use_window) attend_window(step, task, queries, logits, merged, stats);
@@ -212,7 +213,7 @@ StepStats run_task(const StepContext& step, const Task& task, WorkerScratch& scr
     }
   }
   if (step.request.use_host) {
-    stats.lse_error = sum_of_lse_errors(task, queries, logits, as_const(host), as_const(merged), scratch.lse_variance);
+    stats.lse_error = sum_of_lse_errors(task, queries, logits, as_const(host), as_const(merged), scratch.spread_weight);
   }
   write_results(step, task, group, as_const(merged));
   stats.trace[Stage::merge].us += watch.lap_us();

@@ -20,7 +20,7 @@ struct WorkerScratch {
   std::vector<std::int64_t> positions;    // (num_queries)
   std::vector<float> out, lse;            // the merged partial, (num_vectors, dim_v) and (num_vectors)
   std::vector<float> host_out, host_lse;  // the host tier's partial
-  std::vector<float> lse_variance;        // (num_vectors)
+  std::vector<float> spread_weight;       // (num_vectors), see cpu::SampleSpread
   cpu::AlignedVector<std::byte> page;     // one page on its way from the window to the store
 };
 

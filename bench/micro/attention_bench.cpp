@@ -64,7 +64,7 @@ void sparse(benchmark::State& state, cpu::Isa isa, DType dtype) {
   Output output;
   for (auto _ : state) {
     cpu::sparse_attention(cpu::kernels_for(isa), heads.next(), 0, selection, {q.data(), &position, 1, kGroup}, {},
-                          scratch, output.view(), output.variance.data());
+                          scratch, output.view(), {output.variance.data()});
     benchmark::DoNotOptimize(output.out.data());
   }
   report(state, static_cast<std::int64_t>(selection.rows.size()), heads.layout());

@@ -7,15 +7,13 @@
 #include "cpu/codec/simhash.h"
 #include "cpu/dense_attention.h"
 #include "cpu/sparse_attention.h"
-#include "tests/support/store_fixture.h"
+#include "tests/support/attention_head.h"
 
 namespace tandem::cpu {
 namespace {
 
 using testing::relative_error;
-using testing::representable_normals;
-using testing::StoreFixture;
-using testing::to_double;
+using Head = testing::AttentionHead;
 
 class Attention : public ::testing::TestWithParam<std::tuple<Isa, int /*head_dim*/, int /*group*/, DType>> {};
 
@@ -23,29 +21,6 @@ INSTANTIATE_TEST_SUITE_P(Isas, Attention,
                          ::testing::Combine(::testing::ValuesIn(available_isas()),
                                             ::testing::Values(64, 80, 96, 128, 256), ::testing::Values(1, 2, 4, 8),
                                             ::testing::Values(DType::f32, DType::bf16)));
-
-/// Random keys and queries of one head, with rows in a store.
-struct Head {
-  Head(int head_dim, int group, DType dtype, std::int64_t rows)
-      : shape(resolved({1, group, 1, head_dim, head_dim, 0.f, 0.f})), fixture(shape, dtype) {
-    CounterRandom random(static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(head_dim));
-    k = representable_normals(random, rows * head_dim, dtype);
-    v = representable_normals(random, rows * head_dim, dtype);
-    q = representable_normals(random, std::int64_t{group} * head_dim, DType::f32);
-    scaled = testing::padded_queries(q, head_dim, shape.scale);
-    fixture.append(k, v);
-  }
-  [[nodiscard]] reference::Result expected(int head, const std::vector<double>& biases, double softcap = 0.0) const {
-    const auto d = static_cast<std::ptrdiff_t>(shape.head_dim_k);
-    const std::vector<double> query(q.begin() + head * d, q.begin() + (head + 1) * d);
-    return reference::attention({query, to_double(k), to_double(v), biases, shape.scale, softcap}, shape.head_dim_v);
-  }
-
-  AttentionShape shape;
-  StoreFixture fixture;
-  std::vector<float> k, v, q;
-  AlignedVector<float> scaled;
-};
 
 TEST_P(Attention, DenseMatchesReferenceAtEveryLength) {
   const auto [isa, head_dim, group, dtype] = GetParam();
@@ -120,7 +95,7 @@ TEST_P(Attention, SparseUsesEachRowForItsHeadsOnlyAndWeightsIt) {
     AttentionScratch scratch;
     const LogitRule logits{selected % 2 == 0 ? 0.f : 1.5f, nullptr, 0};  // the angle is that of the uncapped score
     sparse_attention(kernels_for(isa), head.fixture.store, 0, selection, query, logits, scratch,
-                     {out.data(), lse.data(), group, head_dim}, variance.data());
+                     {out.data(), lse.data(), group, head_dim}, {variance.data()});
     for (int h = 0; h < group; ++h) {
       const auto expected = head.expected(h, biases[static_cast<std::size_t>(h)], logits.softcap);
       EXPECT_LT(relative_error(out.data() + h * head_dim, expected.out), 2e-5) << selected;

@@ -50,7 +50,7 @@ TEST(LshTablesLaws, DenominatorIsUnbiasedOverAThousandSeeds) {
       const auto index = fixture.indexed(selector);
       const auto& selection = fixture.select(index, q);
       cpu::sparse_attention(fixture.kernels, fixture.rows.store, 0, selection, fixture.query, {}, scratch,
-                            {out.data(), lse.data(), 2, 64}, variance.data());
+                            {out.data(), lse.data(), 2, 64}, {variance.data()});
       for (std::size_t h = 0; h < 2; ++h) {
         const double z = std::exp(static_cast<double>(lse[h])) / exact[h];  // an empty selection is an estimate of zero
         ratio[h].add(z);
