@@ -24,6 +24,13 @@ def tandem(*arguments, **options):
     return subprocess.run([BINARY, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options)
 
 
+def tensors_of(path):
+    """The header of a safetensors file."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        return json.loads(file.read(length))
+
+
 class CommandLine(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -340,6 +347,8 @@ class Model(CommandLine):
         result = self.expect(OK, "run", "--trace", trace, "--selector", "all", "--warm", "--json", "-")
         report = json.loads(result.stdout)
         self.assertEqual((report["steps"], len(report["layers"])), (8, 4))
+        shape = tensors_of(os.path.join(trace, "layer3.safetensors"))["q_tail"]["shape"]
+        self.assertEqual(shape, [4, min(report["trace"]["tokens"], 1024), 64])
         self.assertLess(report["mean"]["recorded_out_max_diff"], 1e-4)
 
     def test_eval(self):
