@@ -1,6 +1,8 @@
 #include "lsh/query_log.h"
 
 #include <algorithm>
+#include <bit>
+#include <iterator>
 
 #include "runtime/base/dtype.h"
 
@@ -12,16 +14,23 @@ QueryLog::QueryLog(int group_size, int padded_k, numa::MemoryLedger& ledger)
       max_tokens_(std::max(2, kLoggedQueries / group_size)),
       ledger_(&ledger) {}
 
+void QueryLog::reserve() {
+  if (!vectors_.empty()) return;
+  const std::int64_t values = max_tokens_ * group_size_ * padded_k_;
+  reservation_ = ledger_->reserve(values * 2, "observed queries");
+  vectors_.resize(static_cast<std::size_t>(values));
+}
+
 void QueryLog::add(std::int64_t first_position, std::int64_t num_tokens, const float* vectors) {
   const std::int64_t per_token = std::int64_t{group_size_} * padded_k_;
-  if (vectors_.empty()) {
-    reservation_ = ledger_->reserve(max_tokens_ * per_token * 2, "observed queries");
-    vectors_.resize(static_cast<std::size_t>(max_tokens_ * per_token));
-  }
+  reserve();
   for (std::int64_t t = std::max<std::int64_t>(0, num_tokens - max_tokens_); t < num_tokens; ++t) {
     if (first_position + t == last_position_) continue;
     const float* token = vectors + t * per_token;
-    std::transform(token, token + per_token, vectors_.begin() + next_ * per_token, f32_to_bf16);
+    std::uint16_t* slot = vectors_.data() + next_ * per_token;
+    for (std::int64_t i = 0; i < per_token; ++i) {  // to nearest; queries are finite, so nothing else needs a thought
+      slot[i] = static_cast<std::uint16_t>((std::bit_cast<std::uint32_t>(token[i]) + 0x8000u) >> 16);
+    }
     next_ = (next_ + 1) % max_tokens_;
     num_tokens_ = std::min(num_tokens_ + 1, max_tokens_);
     last_position_ = first_position + t;

@@ -38,6 +38,9 @@ struct CalibrationQueries {
   std::vector<float> test;  ///< choose the bit allocation and measure sigma
 };
 
+/// A head whose estimates are this near (nats) has an error estimate that holds; see runtime/DESIGN.md.
+inline constexpr double kCertifiedSigma = 1.0;
+
 /// Fewest queries that say anything; with fewer, the map balances the keys alone.
 inline constexpr std::int64_t kFewestQueries = 16;
 

@@ -29,13 +29,15 @@ class Fields {
     const json* field = find(name);
     if (field == nullptr) return;
     const bool fits = std::is_same_v<T, std::string> ? field->is_string()
+                      : std::is_same_v<T, bool>      ? field->is_boolean()
                       : std::is_integral_v<T>        ? field->is_number_integer()
                                                      : field->is_number();
     TANDEM_CHECK(fits, invalid_argument, path_, ".", name, " is ", field->dump(), "; it must be ",
                  std::is_same_v<T, std::string> ? "a string"
+                 : std::is_same_v<T, bool>      ? "true or false"
                  : std::is_integral_v<T>        ? "an integer"
                                                 : "a number");
-    if constexpr (std::is_integral_v<T>) check_range<T>(name, *field);
+    if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) check_range<T>(name, *field);
     value = field->get<T>();
   }
   void read(const char* name, DType& value) {
@@ -92,8 +94,20 @@ lsh::SelectorParams selector_from(const json& object) {
     fields.read_unless_zero("lsh_min_collisions", lsh.min_collisions);
     fields.read_unless_zero("seed", lsh.seed);
     params = lsh;
+  } else if (kind == "sketch" || kind == "sketch_topk") {
+    lsh::SketchParams sketch;
+    sketch.top_k = kind == "sketch_topk";
+    fields.read_unless_zero("budget", sketch.budget);
+    fields.read("sketch_bits", sketch.bits_per_dim);
+    if (!sketch.top_k) {
+      fields.read("error", sketch.error);
+      fields.read("unbiased", sketch.unbiased);
+      fields.read_unless_zero("seed", sketch.seed);
+    }
+    params = sketch;
   } else {
-    TANDEM_CHECK(kind == "all", invalid_argument, "selector.kind is '", kind, "'; allowed: all, topk, lsh");
+    TANDEM_CHECK(kind == "all", invalid_argument, "selector.kind is '", kind,
+                 "'; allowed: all, topk, lsh, sketch, sketch_topk");
     params = lsh::SelectAllParams{};
   }
   fields.reject_others();
@@ -101,6 +115,15 @@ lsh::SelectorParams selector_from(const json& object) {
 }
 
 struct SelectorJson {
+  json operator()(const lsh::SketchParams& p) const {
+    if (p.top_k) return {{"kind", "sketch_topk"}, {"budget", p.budget}, {"sketch_bits", p.bits_per_dim}};
+    return {{"kind", "sketch"},
+            {"budget", p.budget},
+            {"error", p.error},
+            {"sketch_bits", p.bits_per_dim},
+            {"unbiased", p.unbiased},
+            {"seed", p.seed}};
+  }
   json operator()(const lsh::SelectAllParams&) const { return {{"kind", "all"}}; }
   json operator()(const lsh::TopKParams& p) const { return {{"kind", "topk"}, {"budget", p.budget}}; }
   json operator()(const lsh::LshParams& p) const {

@@ -6,8 +6,11 @@
 #include <numeric>
 
 #include "cpu/dense_attention.h"
+#include "cpu/sampled_attention.h"
 #include "cpu/sparse_attention.h"
+#include "lsh/estimate.h"
 #include "runtime/base/error.h"
+#include "runtime/observe_queries.h"
 #include "runtime/request_check.h"
 #include "runtime/runtime.h"
 
@@ -140,33 +143,62 @@ void attend_host_selected(const StepContext& step, const Task& task, const cpu::
                       scratch.selection);
     stats.trace[Stage::select].us += watch.lap_us();
     const PartialAttention rows{result.out + i * group * result.dim, result.lse + i * group, group, result.dim};
-    cpu::sparse_attention(step.kernels, head.store, sinks, scratch.selection, query, logits, scratch.attention, rows,
-                          {scratch.spread_weight.data() + i * group});
-    const auto gathered = static_cast<std::int64_t>(scratch.selection.rows.size());
+    const cpu::SampleSpread spread{scratch.spread_weight.data() + i * group,
+                                   scratch.spread_value.data() + i * group * result.dim,
+                                   scratch.spread_square.data() + i * group};
+    const cpu::Selection& selection = scratch.selection;
+    cpu::sparse_attention(step.kernels, head.store, sinks, selection, query, logits, scratch.attention, rows, spread);
+    if (!selection.sampled.rows.empty()) {
+      const PartialAttention sampled = partial_in(scratch.sampled_out, scratch.sampled_lse, group, result.dim);
+      cpu::sampled_attention(step.kernels, head.store, sinks, selection.sampled, query, logits, scratch.attention, sampled,
+                             spread);
+      lsh::join_sampled(selection, rows, sampled, spread);
+    }
+    scratch.certified[static_cast<std::size_t>(i)] = selection.certified ? 1 : 0;
+    const auto gathered = static_cast<std::int64_t>(selection.rows.size() + selection.sampled.rows.size());
     stats.rows_host += visible.count();
     stats.rows_gathered += gathered;
-    if (scratch.selection.head_mask.empty()) stats.keys_attended += gathered * group;
-    for (const std::uint64_t mask : scratch.selection.head_mask) stats.keys_attended += std::popcount(mask);
-    stats.trace[Stage::select].bytes += scratch.selection.bytes_read;
+    if (selection.head_mask.empty()) stats.keys_attended += gathered * group;
+    for (const std::uint64_t mask : selection.head_mask) stats.keys_attended += std::popcount(mask);
+    stats.trace[Stage::select].bytes += selection.bytes_read;
     stats.trace[Stage::attend].bytes += gathered * head.store.layout().kv_bytes;
     stats.trace[Stage::attend].us += watch.lap_us();
   }
 }
 
-/// Sum over vectors of the standard error of the merged lse: the host part's own, times its share of the mass. Infinite
-/// when a head sampled none of the rows that it could see: nothing is known about what it missed.
-double sum_of_lse_errors(const Task& task, const cpu::QueryBlock& queries, const cpu::LogitRule& logits,
-                         ConstPartialAttention host, ConstPartialAttention merged, const std::vector<float>& variance) {
+/// Adds up what the spread of the host tier's estimate tells about every merged vector, and hands it to the caller.
+/// Infinite sums when a head sampled none of the rows that it could see: nothing is known about what it missed.
+void estimate_errors(const StepContext& step, const Task& task, const cpu::QueryBlock& queries,
+                     const cpu::LogitRule& logits, ConstPartialAttention host, ConstPartialAttention merged,
+                     const WorkerScratch& scratch, StepStats& stats) {
   const cpu::KvStore& store = task.layer->heads[static_cast<std::size_t>(task.head)].store;
-  double sum = 0;
+  const bool whole = step.request.use_window && step.request.use_host;
   for (std::int64_t v = 0; v < host.rows; ++v) {
-    const std::int64_t position = queries.positions[v / queries.group_size];
-    if (visible_rows(store, task.layer->window.sinks(), logits, position).count() == 0) continue;
-    if (std::isinf(host.lse[v])) return std::numeric_limits<double>::infinity();
-    const double share = std::exp(static_cast<double>(host.lse[v]) - merged.lse[v]);
-    sum += share * std::sqrt(static_cast<double>(variance[static_cast<std::size_t>(v)]));
+    const std::int64_t query = v / queries.group_size;
+    const auto i = static_cast<std::size_t>(v);
+    bool known = whole && (step.request.exact || task.selector->estimates_error());
+    bool certified = known && scratch.certified[static_cast<std::size_t>(query)] != 0;
+    double lse_error = 0;
+    double relative = 0;
+    if (visible_rows(store, task.layer->window.sinks(), logits, queries.positions[query]).count() > 0) {
+      known = known && !std::isinf(host.lse[v]);
+      const double share = std::exp(static_cast<double>(host.lse[v]) - merged.lse[v]);
+      const float* out = merged.out + v * merged.dim;
+      const double norm = std::sqrt(std::inner_product(out, out + merged.dim, out, 0.0));
+      const double error = lsh::out_error(scratch.spread_weight[i], scratch.spread_value.data() + v * merged.dim,
+                                          scratch.spread_square[i], share, out, merged.dim);
+      lse_error = share * std::sqrt(static_cast<double>(scratch.spread_weight[i]));
+      relative = error > 0 ? (norm > 0 ? std::min(1.0, error / norm) : 1.0) : 0.0;
+      certified = certified && known;
+    }
+    stats.lse_error += known ? lse_error : std::numeric_limits<double>::infinity();
+    stats.out_error += known ? relative : std::numeric_limits<double>::infinity();
+    stats.uncertified += certified ? 0 : 1;
+    const std::int64_t at = (task.first_row + query) * step.config.shape.num_q_heads + task.head * queries.group_size +
+                            v % queries.group_size;
+    if (step.request.error != nullptr) step.request.error[at] = known ? static_cast<float>(relative) : -1.f;
+    if (step.request.certified != nullptr) step.request.certified[at] = certified ? 1 : 0;
   }
-  return sum;
 }
 
 /// The caller's out and lse from the merged partial.
@@ -196,6 +228,9 @@ StepStats run_task(const StepContext& step, const Task& task, WorkerScratch& scr
   const PartialAttention merged = partial_in(scratch.out, scratch.lse, vectors, dim_v);
   const PartialAttention host = partial_in(scratch.host_out, scratch.host_lse, vectors, dim_v);
   scratch.spread_weight.assign(static_cast<std::size_t>(vectors), 0.f);
+  scratch.spread_value.assign(static_cast<std::size_t>(vectors * dim_v), 0.f);
+  scratch.spread_square.assign(static_cast<std::size_t>(vectors), 0.f);
+  scratch.certified.assign(static_cast<std::size_t>(task.num_queries), 1);
 
   set_empty(merged);
   if (step.request.use_window) attend_window(step, task, queries, logits, merged, stats);
@@ -212,9 +247,7 @@ StepStats run_task(const StepContext& step, const Task& task, WorkerScratch& scr
                   step.request.sinks + task.head * group);
     }
   }
-  if (step.request.use_host) {
-    stats.lse_error = sum_of_lse_errors(task, queries, logits, as_const(host), as_const(merged), scratch.spread_weight);
-  }
+  estimate_errors(step, task, queries, logits, as_const(host), as_const(merged), scratch, stats);
   write_results(step, task, group, as_const(merged));
   stats.trace[Stage::merge].us += watch.lap_us();
   stats.trace[Stage::merge].bytes += vectors * (dim_v + 1) * 4;
@@ -225,13 +258,6 @@ StepStats run_task(const StepContext& step, const Task& task, WorkerScratch& scr
   return stats;
 }
 
-/// True when a merged lse of this call is an estimate whose error nothing bounds.
-bool lacks_error_estimate(const AttendRequest& request, const std::vector<Task>& tasks) {
-  if (!request.use_window || !request.use_host) return true;
-  return !request.exact &&
-         std::any_of(tasks.begin(), tasks.end(), [](const Task& t) { return !t.selector->estimates_error(); });
-}
-
 }  // namespace
 
 double Runtime::extend_indexes(const SequenceLock& sequences, std::int32_t layer, StepBuffers& buffers) {
@@ -240,7 +266,7 @@ double Runtime::extend_indexes(const SequenceLock& sequences, std::int32_t layer
   for (std::size_t s = 0; s < sequences.size(); ++s) {
     LayerState& state = sequences[s].layer(layer);
     for (std::size_t head = 0; head < state.heads.size(); ++head) {
-      if (!state.heads[head].index.lacks_rows_of(state.heads[head].store)) continue;
+      if (!state.heads[head].index.lacks_rows_of(state.heads[head].store, state.heads[head].queries)) continue;
       buffers.unindexed.push_back(&state.heads[head]);
       buffers.nodes.push_back(state.window.node_of(static_cast<std::int64_t>(head)));
     }
@@ -252,7 +278,7 @@ double Runtime::extend_indexes(const SequenceLock& sequences, std::int32_t layer
     const LeasePool<WorkerScratch>::Lease scratch(scratch_);
     const HeadState& head = *buffers.unindexed[static_cast<std::size_t>(i)];
     Stopwatch watch;
-    extensions[static_cast<std::size_t>(i)] = head.index.prepare(kernels_, head.store, scratch->select);
+    extensions[static_cast<std::size_t>(i)] = head.index.prepare(kernels_, head.store, head.queries, scratch->select);
     us[static_cast<std::size_t>(i)] = watch.lap_us();
   });
   for (std::size_t i = 0; i < us.size(); ++i) {  // all heads or none: whatever can be refused has been by now
@@ -271,6 +297,12 @@ StepStats Runtime::attend(const AttendRequest& request) {
   const SequenceLock sequences(buffers->sequences);
   plan_tasks(request, sequences, config_.shape, buffers->tasks);
   StepStats total;
+  std::int64_t first_row = 0;
+  for (std::size_t s = 0; s < sequences.size(); ++s) {
+    observe_queries(request.q, first_row, request.num_queries[s], config_.shape, sequences[s].layer(request.layer),
+                    *buffers);
+    first_row += request.num_queries[s];
+  }
   if (request.use_host && !request.exact) {
     total.trace[Stage::index].us = extend_indexes(sequences, request.layer, *buffers);
   }
@@ -290,8 +322,9 @@ StepStats Runtime::attend(const AttendRequest& request) {
   });
   for (const StepStats& part : run.buffers.parts) total += part;  // in the order of the plan: sums keep their bits
   const auto vectors = static_cast<double>(request.q.tokens * config_.shape.num_q_heads);
-  const bool known = std::isfinite(total.lse_error) && !lacks_error_estimate(request, run.buffers.tasks);
+  const bool known = std::isfinite(total.lse_error);
   total.lse_error = known ? total.lse_error / std::max(1.0, vectors) : -1.0;
+  total.out_error = known ? total.out_error / std::max(1.0, vectors) : -1.0;
   total.total_us = watch.lap_us();
   return total;
 }

@@ -105,10 +105,10 @@ TEST(LshTables, OneByOneEqualsBulkForAFixedMean) {
 TEST(LshTables, ForksAtAnyLengthFindTheSameRows) {
   IndexFixture fixture(64, 2);
   const Selector selector(LshParams{5, 50, 2, 3}, 64);
-  HeadIndex index(selector, fixture.rows.ledger);
+  HeadIndex index = fixture.empty(selector);
   for (const std::int64_t count : {400, 64, 64}) {
     fixture.append(fixture.random_keys(count));
-    index.extend(fixture.kernels, fixture.rows.store, fixture.scratch);
+    index.extend(fixture.kernels, fixture.rows.store, fixture.observed, fixture.scratch);
   }
   const auto q = fixture.random_queries();
   for (const std::int64_t size : {0, 1, 399, 400, 401, 528}) {
@@ -161,15 +161,15 @@ TEST(LshTables, ARefusedExtensionChangesNothing) {
   fixture.append(fixture.random_keys(2000));
   const Selector selector(LshParams{8, 100, 2, 3}, 64);
   numa::MemoryLedger small(100 * 1000);
-  HeadIndex index(selector, small);
+  HeadIndex index(selector, {&small, &fixture.pools, 0}, 0);
   try {
-    index.extend(fixture.kernels, fixture.rows.store, fixture.scratch);
+    index.extend(fixture.kernels, fixture.rows.store, fixture.observed, fixture.scratch);
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::out_of_memory);
   }
   EXPECT_EQ(index.bytes(), 0);
-  EXPECT_TRUE(index.lacks_rows_of(fixture.rows.store));
+  EXPECT_TRUE(index.lacks_rows_of(fixture.rows.store, fixture.observed));
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 find_package(Threads REQUIRED)
 find_package(TBB REQUIRED)
 find_package(nlohmann_json REQUIRED)
+find_package(Eigen3 REQUIRED NO_MODULE)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(HWLOC REQUIRED IMPORTED_TARGET hwloc)
 # Debian's xsimd target names a library (xtl) that does not exist: only its include directory is used.
