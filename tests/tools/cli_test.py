@@ -165,6 +165,8 @@ class BadUsage(CommandLine):
         self.expect(BAD_USAGE, *out, "--q-heads", "12", "--kv-heads", "8", naming=["--q-heads", "12"])
         self.expect(BAD_USAGE, *out, "--head-dim", "63", naming=["--head-dim", "63", "even"])
         self.expect(BAD_USAGE, *out, "--tokens", "0", naming=["--tokens"])
+        self.expect(BAD_USAGE, *out, "--kind", "round", naming=["--kind", "round", "mixed, diffuse", "positional"])
+        self.expect(BAD_USAGE, *out, "--query-tail", "1025", naming=["--query-tail", "1025", "from 0 to 1024"])
         self.assertFalse(os.path.exists(self.path("never")))
 
 
@@ -262,6 +264,19 @@ class Info(CommandLine):
 
     def test_isa_is_obeyed(self):
         self.assertEqual(json.loads(self.expect(OK, "info", "--isa", "scalar", "--json", "-").stdout)["isa"], "scalar")
+
+
+class Synth(CommandLine):
+    def test_query_tail(self):
+        for tail, tokens, shape in ((0, 300, None), (48, 300, [2, 48, 64]), (64, 20, [2, 20, 64])):
+            with self.subTest(tail=tail, tokens=tokens):
+                trace = self.path(f"tail-{tail}-{tokens}")
+                report = json.loads(self.expect(OK, "synth", "--out", trace, "--tokens", tokens, "--kv-heads", 1, "--q-heads",
+                                                2, "--head-dim", 64, "--steps", 2, "--query-tail", tail, "--kind", "peaked",
+                                                "--json", "-").stdout)
+                self.assertEqual((report["kind"], report["query_tail"]), ("peaked", shape[1] if shape else 0))
+                tensors = tensors_of(os.path.join(trace, "layer0.safetensors"))
+                self.assertEqual(tensors["q_tail"]["shape"] if shape else tensors.get("q_tail"), shape)
 
 
 class Run(CommandLine):
