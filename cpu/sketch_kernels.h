@@ -40,6 +40,7 @@ struct SketchDraw {
   float rate = 0.f;
   float floor = 0.f;
   std::uint64_t key = 0;  ///< of the random numbers; see sketch_uniform()
+  bool loud_only = false;  ///< report no other rows
 };
 
 /// Rows that a scan reports, ascending. The arrays have room for every scanned row.

@@ -470,23 +470,33 @@ struct BitsOfHead {
   float temper, tempered_shift, scale;
 };
 
-/// Untempered weights and shares, straight from the sums.
+/// Untempered weights and shares, straight from the sums. `kTempered` is false when no head is tempered.
+template <bool kTempered>
 inline void weigh_block(const BitsOfHead* heads, int group_size, const std::byte* factors, ScanBlock& block) {
-  for (int t = 0; t < kSketchBlockRows; t += kLanes) {
-    const Vec factor = load_f16(factors + t * 2);
-    Vec share(0.f);
-    for (int h = 0; h < group_size; ++h) {
-      const BitsOfHead& head = heads[h];
-      const Vec scaled = fma(Vec(head.slope), load_u16(block.sums + h * kSketchBlockRows + t), Vec(head.intercept));
-      const Vec bits = fma(factor, scaled, Vec(head.shift));
-      const Vec weight = weight_of(bits);
-      store(block.weights + h * kSketchBlockRows + t, weight);
-      const Vec tempered =
-          head.temper == 1.f ? weight : weight_of(fma(bits, Vec(head.temper), Vec(head.tempered_shift)));
-      share = fma(Vec(head.scale), tempered, share);
-    }
-    store(block.shares + t, share);
+  constexpr int kVectors = kSketchBlockRows / kLanes;
+  Vec factor[kVectors];
+  Vec share[kVectors];
+  for (int i = 0; i < kVectors; ++i) {
+    factor[i] = load_f16(factors + i * kLanes * 2);
+    share[i] = Vec(0.f);
   }
+  for (int h = 0; h < group_size; ++h) {
+    const Vec slope(heads[h].slope), intercept(heads[h].intercept), shift(heads[h].shift), scale(heads[h].scale);
+    const std::uint16_t* sums = block.sums + h * kSketchBlockRows;
+    float* weights = block.weights + h * kSketchBlockRows;
+    for (int i = 0; i < kVectors; ++i) {
+      const Vec bits = fma(factor[i], fma(slope, load_u16(sums + i * kLanes), intercept), shift);
+      const Vec weight = weight_of(bits);
+      store(weights + i * kLanes, weight);
+      if constexpr (kTempered) {
+        const Vec tempered = weight_of(fma(bits, Vec(heads[h].temper), Vec(heads[h].tempered_shift)));
+        share[i] = fma(scale, tempered, share[i]);
+      } else {
+        share[i] = fma(scale, weight, share[i]);
+      }
+    }
+  }
+  for (int i = 0; i < kVectors; ++i) store(block.shares + i * kLanes, share[i]);
 }
 
 /// The same where a cap or a bias stands between estimate and logit.
@@ -523,7 +533,7 @@ inline void draw_rows(const SketchDraw& draw, int group_size, std::int64_t first
   std::uint64_t hits = 0;
   for (int t = 0; t < kSketchBlockRows; t += kLanes) {
     const Vec probability = fma(load(block.shares + t), Vec(draw.rate), load(block.floors + t));
-    const Vec uniform = uniforms(draw.key, static_cast<std::uint32_t>(first_row + t));
+    const Vec uniform = draw.loud_only ? Vec(1.f - 6e-8f) : uniforms(draw.key, static_cast<std::uint32_t>(first_row + t));
     store(block.uniforms + t, uniform);
     store(block.quiet + t, select_lt(probability, Vec(1.f), Vec(1.f), Vec(0.f)));
     hits |= static_cast<std::uint64_t>(positive_mask(probability - uniform)) << t;
@@ -544,12 +554,14 @@ void scan(const SketchQuery& query, const SketchProposal& proposal, const Sketch
   BitsOfHead heads[kMaxGroupSize];
   Vec weights[kMaxGroupSize];
   const bool plain = proposal.softcap == 0.f && proposal.alibi == nullptr;
+  bool tempered = false;
   for (int h = 0; h < query.group_size; ++h) {
     const float unit = proposal.shrinks[h] * kBitsPerNat;
     heads[h] = {query.slopes[h] * unit, query.intercepts[h] * unit,
                 (proposal.offsets[h] - proposal.references[h]) * kBitsPerNat + kOneBits, proposal.tempers[h],
                 kOneBits * (1.f - proposal.tempers[h]), proposal.scales[h]};
     weights[h] = Vec(0.f);
+    tempered = tempered || proposal.tempers[h] != 1.f;
   }
   Vec share(0.f);
   Vec rows(0.f);
@@ -561,10 +573,12 @@ void scan(const SketchQuery& query, const SketchProposal& proposal, const Sketch
     const std::int64_t row = first_row + b * kSketchBlockRows;
     for (std::ptrdiff_t i = 0; i < block_bytes; i += 64) __builtin_prefetch(codes + 4 * block_bytes + i);
     sum_all_entries(query, codes, block.sums);
-    if (plain) {
-      weigh_block(heads, query.group_size, factors, block);
-    } else {
+    if (!plain) {
       weigh_block_slowly(query, proposal, factors, row, block);
+    } else if (tempered) {
+      weigh_block<true>(heads, query.group_size, factors, block);
+    } else {
+      weigh_block<false>(heads, query.group_size, factors, block);
     }
     if (partial) {  // the last block's: hide_rows() changed them
       for (int t = 0; t < kSketchBlockRows; t += kLanes) store(block.floors + t, Vec(draw.floor));

@@ -25,6 +25,7 @@ struct SelectRequest {
   std::int64_t first_position;  ///< position of the token in row 0
   std::int64_t begin;           ///< visible rows [begin, end)
   std::int64_t end;
+  std::int64_t budget = 0;  ///< rows that a policy which draws them should take; 0: what its parameters say
 };
 
 }  // namespace tandem::lsh

@@ -38,6 +38,11 @@ bool Selector::estimates_error() const noexcept {
   return !std::holds_alternative<TopKParams>(params_);
 }
 
+double Selector::wanted_error() const noexcept {
+  const auto* sketch = std::get_if<SketchParams>(&params_);
+  return sketch == nullptr ? 0.0 : sketch->error;
+}
+
 HeadIndex::HeadIndex(const Selector& selector, const IndexMemory& memory, std::uint64_t stream)
     : state_(std::visit(
           [&](const auto& params) -> State {

@@ -36,6 +36,8 @@ class Selector {
   [[nodiscard]] bool selects_all() const noexcept { return std::holds_alternative<SelectAllParams>(params_); }
   /// False for a policy whose weights allow no estimate of its error (top-k of either kind).
   [[nodiscard]] bool estimates_error() const noexcept;
+  /// The relative error of out that a step should meet, or 0.
+  [[nodiscard]] double wanted_error() const noexcept;
   [[nodiscard]] const std::shared_ptr<const cpu::SimHash>& hash() const noexcept { return hash_; }
 
  private:

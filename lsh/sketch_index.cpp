@@ -84,9 +84,11 @@ SketchIndex SketchIndex::fork(std::int64_t size) const {
 void SketchIndex::select(const SelectRequest& request, SketchScratch& scratch, cpu::Selection& selection) const {
   selection.clear();
   const std::int64_t visible = request.end - request.begin;
-  const std::int64_t budget = drawn_rows(params_.budget, visible);
+  const std::int64_t wanted = params_.error > 0 ? pilot_rows(visible) : drawn_rows(params_.budget, visible);
+  const std::int64_t budget = request.budget > 0 ? request.budget : wanted;
+  const bool unknowable = params_.error > 0 && map_ != nullptr && map_->sigma > kCertifiedSigma;
   // Blocks cut by a mask at both ends would leave nothing for the pilot.
-  if (map_ == nullptr || visible <= std::max(budget, 4 * std::int64_t{cpu::kSketchBlockRows})) {
+  if (map_ == nullptr || unknowable || visible <= std::max(budget, 4 * std::int64_t{cpu::kSketchBlockRows})) {
     selection.rows.resize(static_cast<std::size_t>(std::max<std::int64_t>(0, visible)));
     std::iota(selection.rows.begin(), selection.rows.end(), static_cast<std::uint32_t>(request.begin));
     return;

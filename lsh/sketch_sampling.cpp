@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <numeric>
 
@@ -202,26 +203,26 @@ Draw scan(const SketchCodes& codes, const SelectRequest& request, const Proposal
 
 /// The rate at which the expected number of rows is `budget`: rows that become certain are counted as one each, and
 /// take no more, so the rest gets what is left.
-float solve_rate(const Draw& draw, const cpu::SketchDraw& rule, double budget) {
-  const auto is_loud = [&](std::int64_t i) { return rule.rate * draw.found.shares[i] + rule.floor >= 1.f; };
+float solve_rate(const Draw& draw, const cpu::SketchDraw& rule, double budget, SketchScratch& scratch) {
+  scratch.loud_shares.clear();
+  double loud_share = 0;
+  for (std::int64_t i = 0; i < draw.found.count; ++i) {
+    const float share = draw.found.shares[i];
+    if (rule.rate * share + rule.floor < 1.f) continue;
+    scratch.loud_shares.push_back(share);
+    loud_share += share;
+  }
+  std::sort(scratch.loud_shares.begin(), scratch.loud_shares.end(), std::greater<>());
+  const double all_floors = rule.floor * (static_cast<double>(draw.quiet_rows) + static_cast<double>(scratch.loud_shares.size()));
   double rate = 0;
-  for (int round = 0; round < 16; ++round) {
-    double certain = 0;
-    double share = draw.quiet_share;
-    double floors = static_cast<double>(draw.quiet_rows) * rule.floor;
-    for (std::int64_t i = 0; i < draw.found.count; ++i) {
-      if (!is_loud(i)) continue;
-      if (round > 0 && rate * draw.found.shares[i] + rule.floor >= 1.0) {
-        certain += 1;
-      } else {
-        share += draw.found.shares[i];
-        floors += rule.floor;
-      }
-    }
-    const double left = budget - certain - floors;
-    const double next = left > 0 && share > 0 ? left / share : 0;
-    if (next <= rate) break;  // rates only rise, and with them the number of certain rows
-    rate = next;
+  double share = draw.quiet_share + loud_share;
+  for (std::size_t certain = 0;; ++certain) {
+    const double left = budget - static_cast<double>(certain) * (1.0 - rule.floor) - all_floors;
+    rate = left > 0 && share > 0 ? left / share : rate;
+    if (left <= 0 || certain == scratch.loud_shares.size()) break;
+    const double largest = scratch.loud_shares[certain];
+    if (rate * largest + rule.floor < 1) break;
+    share -= largest;
   }
   return std::min(static_cast<float>(rate), rule.rate);
 }
@@ -245,7 +246,8 @@ void choose_rows(const SketchParams& params, const Draw& draw, const cpu::Sketch
     if (draw.found.uniforms[i] >= inclusion) continue;
     selection.sampled.rows.push_back(draw.found.rows[i]);
     selection.sampled.inclusion.push_back(inclusion);
-    for (int h = 0; h < group; ++h) drawn[static_cast<std::size_t>(h)] += static_cast<double>(weights[h]) / inclusion;
+    const float inverse = 1.f / inclusion;
+    for (int h = 0; h < group; ++h) drawn[static_cast<std::size_t>(h)] += weights[h] * inverse;
   }
   if (params.unbiased) return;
   for (int h = 0; h < group; ++h) {
@@ -254,6 +256,30 @@ void choose_rows(const SketchParams& params, const Draw& draw, const cpu::Sketch
     selection.log_calibration.push_back(
         std::log(std::clamp(static_cast<float>(ratio), 1.f / kCalibrationBound, kCalibrationBound)));
   }
+}
+
+/// The `budget` rows with the largest shares, ties to the lowest row. The pilot says from which share on rows are
+/// reported; where it misled, more are.
+void choose_largest(const SketchCodes& codes, const SelectRequest& request, const Proposal& proposal, float rate,
+                    std::int64_t budget, SketchScratch& scratch, cpu::Selection& selection) {
+  constexpr float kMostRate = 1e30f;
+  cpu::SketchDraw rule;
+  rule.rate = rate;
+  rule.loud_only = true;
+  Draw draw = scan(codes, request, proposal, rule, scratch);
+  while (draw.found.count < budget && rule.rate < kMostRate) {
+    rule.rate *= 8.f;
+    draw = scan(codes, request, proposal, rule, scratch);
+  }
+  const std::int64_t taken = std::min(budget, draw.found.count);
+  scratch.order.resize(static_cast<std::size_t>(draw.found.count));
+  std::iota(scratch.order.begin(), scratch.order.end(), 0u);
+  std::nth_element(scratch.order.begin(), scratch.order.begin() + taken, scratch.order.end(),
+                   [&](std::uint32_t a, std::uint32_t b) {
+                     return draw.found.shares[a] != draw.found.shares[b] ? draw.found.shares[a] > draw.found.shares[b] : a < b;
+                   });
+  for (std::int64_t i = 0; i < taken; ++i) selection.rows.push_back(draw.found.rows[scratch.order[static_cast<std::size_t>(i)]]);
+  std::sort(selection.rows.begin(), selection.rows.end());
 }
 
 }  // namespace
@@ -274,6 +300,16 @@ std::int64_t drawn_rows(double share, std::int64_t visible) noexcept {
   return std::min(visible, std::max(wanted, kFewestDrawn));
 }
 
+std::int64_t pilot_rows(std::int64_t visible) noexcept { return drawn_rows(0.01, visible); }
+
+std::int64_t rows_for_error(std::int64_t visible, double excess) noexcept {
+  constexpr double kCaution = 1.3;  // estimates err on both sides
+  constexpr double kMostShare = 0.15;
+  const double rows = static_cast<double>(pilot_rows(visible)) * std::pow(std::max(1.0, kCaution * excess), 1.5);
+  const std::int64_t most = std::max(pilot_rows(visible), drawn_rows(kMostShare, visible));
+  return rows < static_cast<double>(most) ? static_cast<std::int64_t>(rows) : most;
+}
+
 void draw_sketched_rows(const SketchParams& params, const SketchCodes& codes, const SelectRequest& request,
                         std::int64_t budget, std::uint64_t key, SketchScratch& scratch, cpu::Selection& selection) {
   const int group = request.queries.group_size;
@@ -283,16 +319,21 @@ void draw_sketched_rows(const SketchParams& params, const SketchCodes& codes, co
   const Pilot pilot = read_pilot(codes, request, proposal, scratch);
   for (int h = 0; h < group; ++h) fit_head(codes.map, request, pilot, h, scratch, proposal);
 
+  selection.certified = codes.map.sigma <= kCertifiedSigma && !params.top_k;
+  selection.bytes_read += visible * (codes.map.format.code_bytes + 2);
+  if (params.top_k) {
+    const float rate = pilot_rate(request, pilot, proposal, kRateMargin * static_cast<float>(budget), 0.f, scratch);
+    choose_largest(codes, request, proposal, rate, budget, scratch, selection);
+    return;
+  }
   cpu::SketchDraw rule;
   rule.floor = kFloorShare * static_cast<float>(budget) / static_cast<float>(visible);
   rule.rate = kRateMargin * pilot_rate(request, pilot, proposal, static_cast<float>(budget), rule.floor, scratch);
   rule.key = key;
   const Draw draw = scan(codes, request, proposal, rule, scratch);
-  const float rate = solve_rate(draw, rule, static_cast<double>(budget));
+  const float rate = solve_rate(draw, rule, static_cast<double>(budget), scratch);
   choose_rows(params, draw, rule, rate, group, selection);
   if (!params.unbiased) selection.tail_mean = codes.map.mean_value.data();
-  selection.certified = codes.map.sigma <= kCertifiedSigma;
-  selection.bytes_read += visible * (codes.map.format.code_bytes + 2);
 }
 
 }  // namespace tandem::lsh
