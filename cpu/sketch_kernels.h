@@ -21,8 +21,8 @@ struct SketchQuery {
   const float* intercepts = nullptr;   ///< (group_size)
 };
 
-/// How estimates become logits in nats: x = alibi + cap(shrink * estimate + offset), per head; and logits become weights:
-/// e^(x - reference) and, tempered, e^(temper * (x - reference)).
+/// How estimates become logits in nats: x = alibi + cap(shrink * estimate + offset), per head; and logits become
+/// weights: e^(x - reference) and, tempered, e^(temper * (x - reference)).
 struct SketchProposal {
   const float* shrinks = nullptr;     ///< (group_size)
   const float* offsets = nullptr;     ///< (group_size)
@@ -34,12 +34,12 @@ struct SketchProposal {
   const float* scales = nullptr;      ///< (group_size) of the tempered weights in a row's share
 };
 
-/// Which rows the scan reports. A row's share is g = sum_h scale_h * (tempered weight of head h); row i is reported when
-/// uniform(key, i) < rate * g_i + floor. Rows for which that is 1 or more are loud.
+/// Which rows the scan reports. A row's share is g = sum_h scale_h * (tempered weight of head h); row i is reported
+/// when uniform(key, i) < rate * g_i + floor. Rows for which that is 1 or more are loud.
 struct SketchDraw {
   float rate = 0.f;
   float floor = 0.f;
-  std::uint64_t key = 0;  ///< of the random numbers; see sketch_uniform()
+  std::uint64_t key = 0;   ///< of the random numbers; see sketch_uniform()
   bool loud_only = false;  ///< report no other rows
 };
 
@@ -101,8 +101,9 @@ struct SketchKernels {
 
   /// Appends what `draw` reports of rows [begin, end) of contiguous `blocks` to `found`; the first block's first row is
   /// first_row, a multiple of kSketchBlockRows.
-  void (*scan)(const SketchQuery& query, const SketchProposal& proposal, const SketchDraw& draw, const std::byte* blocks,
-               std::int64_t first_row, std::int64_t begin, std::int64_t end, SketchCandidates& found, SketchSums& sums);
+  void (*scan)(const SketchQuery& query, const SketchProposal& proposal, const SketchDraw& draw,
+               const std::byte* blocks, std::int64_t first_row, std::int64_t begin, std::int64_t end,
+               SketchCandidates& found, SketchSums& sums);
 };
 
 /// A number in (0, 1) for each (key, row), evenly spread over rows and over keys: what scan() compares.

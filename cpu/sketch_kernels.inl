@@ -63,7 +63,8 @@ inline void store_integers(std::uint32_t* p, Vec x) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_cvttps_epi32(x));
 }
 inline std::uint32_t bit_of_each(const std::uint32_t* p, int bit) {
-  const __m256i x = _mm256_sll_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), _mm_cvtsi32_si128(31 - bit));
+  const __m256i x =
+      _mm256_sll_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), _mm_cvtsi32_si128(31 - bit));
   return static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(x)));
 }
 inline void round_16_to_bytes(const float* x, std::uint8_t* out) {
@@ -81,7 +82,8 @@ inline Bytes load_bytes(const std::byte* p) { return _mm256_load_si256(reinterpr
 inline Bytes low_nibbles(Bytes x) { return _mm256_and_si256(x, _mm256_set1_epi8(15)); }
 inline Bytes high_nibbles(Bytes x) { return low_nibbles(_mm256_srli_epi16(x, 4)); }
 inline Bytes lookup(const std::uint8_t* table, Bytes index) {
-  return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(table))), index);
+  return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(table))),
+                             index);
 }
 inline Bytes add_bytes(Bytes a, Bytes b) { return _mm256_add_epi8(a, b); }
 inline Bytes add_pairs(Bytes a, Bytes b) { return _mm256_add_epi16(a, b); }
@@ -365,8 +367,7 @@ float estimates(const SketchQuery& query, const std::byte* block, float* out, st
   const std::byte* factors = block + static_cast<std::ptrdiff_t>(query.code_bytes) * 64;
   sum_all_entries(query, block, sums);
   for (int h = 0; h < query.group_size; ++h) {
-    scale_sums(sums + h * kSketchBlockRows, factors, query.slopes[h], query.intercepts[h],
-               out + h * stride);
+    scale_sums(sums + h * kSketchBlockRows, factors, query.slopes[h], query.intercepts[h], out + h * stride);
   }
   Vec squares(0.f);
   for (int t = 0; t < kSketchBlockRows; t += kLanes) {
@@ -416,7 +417,8 @@ SketchMoments moments(const float* values, int count) {
   return {sum(total), sum(squares), max_lane(top), static_cast<int>(sum(counted))};
 }
 
-// ---- weights: 2^x by writing x into the exponent bits of a float (Schraudolph 1999), within 3 % -----------------------
+// ---- weights: 2^x by writing x into the exponent bits of a float (Schraudolph 1999), within 3 %
+// -----------------------
 constexpr float kBitsPerNat = 8388608.f * 1.44269504088896341f;
 constexpr float kOneBits = 127.f * 8388608.f - 366393.f;  // makes the mean error 0
 constexpr float kMostBits = 227.f * 8388608.f;
@@ -517,7 +519,8 @@ inline void weigh_block_slowly(const SketchQuery& query, const SketchProposal& p
 }
 
 /// Takes hidden rows out of weights, shares and the draw.
-inline void hide_rows(const std::byte* factors, std::int64_t begin, std::int64_t end, int group_size, ScanBlock& block) {
+inline void hide_rows(const std::byte* factors, std::int64_t begin, std::int64_t end, int group_size,
+                      ScanBlock& block) {
   find_hidden(factors, begin, end, block.hidden);
   for (int t = 0; t < kSketchBlockRows; ++t) {
     if (!block.hidden[t]) continue;
@@ -533,7 +536,8 @@ inline void draw_rows(const SketchDraw& draw, int group_size, std::int64_t first
   std::uint64_t hits = 0;
   for (int t = 0; t < kSketchBlockRows; t += kLanes) {
     const Vec probability = fma(load(block.shares + t), Vec(draw.rate), load(block.floors + t));
-    const Vec uniform = draw.loud_only ? Vec(1.f - 6e-8f) : uniforms(draw.key, static_cast<std::uint32_t>(first_row + t));
+    const Vec uniform =
+        draw.loud_only ? Vec(1.f - 6e-8f) : uniforms(draw.key, static_cast<std::uint32_t>(first_row + t));
     store(block.uniforms + t, uniform);
     store(block.quiet + t, select_lt(probability, Vec(1.f), Vec(1.f), Vec(0.f)));
     hits |= static_cast<std::uint64_t>(positive_mask(probability - uniform)) << t;
@@ -557,9 +561,12 @@ void scan(const SketchQuery& query, const SketchProposal& proposal, const Sketch
   bool tempered = false;
   for (int h = 0; h < query.group_size; ++h) {
     const float unit = proposal.shrinks[h] * kBitsPerNat;
-    heads[h] = {query.slopes[h] * unit, query.intercepts[h] * unit,
-                (proposal.offsets[h] - proposal.references[h]) * kBitsPerNat + kOneBits, proposal.tempers[h],
-                kOneBits * (1.f - proposal.tempers[h]), proposal.scales[h]};
+    heads[h] = {query.slopes[h] * unit,
+                query.intercepts[h] * unit,
+                (proposal.offsets[h] - proposal.references[h]) * kBitsPerNat + kOneBits,
+                proposal.tempers[h],
+                kOneBits * (1.f - proposal.tempers[h]),
+                proposal.scales[h]};
     weights[h] = Vec(0.f);
     tempered = tempered || proposal.tempers[h] != 1.f;
   }

@@ -12,18 +12,12 @@ QueryLog::QueryLog(int group_size, int padded_k, numa::MemoryLedger& ledger)
     : group_size_(group_size),
       padded_k_(padded_k),
       max_tokens_(std::max(2, kLoggedQueries / group_size)),
-      ledger_(&ledger) {}
+      ledger_(&ledger),
+      reservation_(ledger.reserve(max_tokens_ * group_size * padded_k * 2, "observed queries")),
+      vectors_(static_cast<std::size_t>(max_tokens_ * group_size * padded_k)) {}
 
-void QueryLog::reserve() {
-  if (!vectors_.empty()) return;
-  const std::int64_t values = max_tokens_ * group_size_ * padded_k_;
-  reservation_ = ledger_->reserve(values * 2, "observed queries");
-  vectors_.resize(static_cast<std::size_t>(values));
-}
-
-void QueryLog::add(std::int64_t first_position, std::int64_t num_tokens, const float* vectors) {
+void QueryLog::add(std::int64_t first_position, std::int64_t num_tokens, const float* vectors) noexcept {
   const std::int64_t per_token = std::int64_t{group_size_} * padded_k_;
-  reserve();
   for (std::int64_t t = std::max<std::int64_t>(0, num_tokens - max_tokens_); t < num_tokens; ++t) {
     if (first_position + t == last_position_) continue;
     const float* token = vectors + t * per_token;
@@ -50,7 +44,6 @@ std::vector<float> QueryLog::half(bool odd) const {
 
 QueryLog QueryLog::fork() const {
   QueryLog copy(group_size_, padded_k_, *ledger_);
-  if (!vectors_.empty()) copy.reservation_ = ledger_->reserve(bytes(), "observed queries");
   copy.vectors_ = vectors_;
   copy.num_tokens_ = num_tokens_;
   copy.next_ = next_;

@@ -14,15 +14,12 @@ class QueryLog {
  public:
   static constexpr int kLoggedQueries = 128;
 
-  /// `ledger` must outlive the log.
+  /// Takes all its memory at once. `ledger` must outlive the log. Throws Error(out_of_memory).
   QueryLog(int group_size, int padded_k, numa::MemoryLedger& ledger);
 
-  /// Takes the memory that add() needs. Throws Error(out_of_memory).
-  void reserve();
   /// Vectors (num_tokens * group_size, padded_k), scaled as logits need, of the tokens from first_position on. A token
-  /// that was the last one seen is passed over: a step may attend in several calls. Throws as
-  /// reserve().
-  void add(std::int64_t first_position, std::int64_t num_tokens, const float* vectors);
+  /// that was the last one seen is passed over: a step may attend in several calls.
+  void add(std::int64_t first_position, std::int64_t num_tokens, const float* vectors) noexcept;
   /// Latest tokens that add() keeps; more are of no use.
   [[nodiscard]] std::int64_t max_tokens() const noexcept { return max_tokens_; }
 

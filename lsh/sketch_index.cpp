@@ -48,11 +48,12 @@ SketchIndex::Extension SketchIndex::prepare(const cpu::Kernels& kernels, const c
     const std::int64_t end = std::min({next.size, begin + kChunkRows, (begin / kPageRows + 1) * kPageRows});
     const auto count = static_cast<int>(end - begin);
     for (int i = 0; i < count; ++i) rows[static_cast<std::size_t>(i)] = store.row(begin + i);
-    kernels.sketch.centre[static_cast<std::size_t>(store.layout().dtype)](rows.data(), count, padded_k, next.map->mean.data(),
-                                                                       scratch.keys.data());
-    kernels.sketch.project(scratch.keys.data(), count, padded_k, next.map->key_planes.data(), format.padded_dims, scratch.z.data());
-    kernels.sketch.encode(format, scratch.z.data(), count, next.pages[static_cast<std::size_t>(begin / kPageRows)].get(),
-                          begin % kPageRows);
+    kernels.sketch.centre[static_cast<std::size_t>(store.layout().dtype)](rows.data(), count, padded_k,
+                                                                          next.map->mean.data(), scratch.keys.data());
+    kernels.sketch.project(scratch.keys.data(), count, padded_k, next.map->key_planes.data(), format.padded_dims,
+                           scratch.z.data());
+    kernels.sketch.encode(format, scratch.z.data(), count,
+                          next.pages[static_cast<std::size_t>(begin / kPageRows)].get(), begin % kPageRows);
     begin = end;
   }
   return next;

@@ -1,10 +1,11 @@
 #include "lsh/sketch_map.h"
 
-#include <Eigen/Cholesky>
-#include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <bit>
 #include <cmath>
+
+#include <Eigen/Cholesky>
+#include <Eigen/Eigenvalues>
 
 #include "runtime/base/random.h"
 #include "runtime/base/shape.h"
@@ -23,9 +24,9 @@ struct KeySample {
   std::int64_t count = 0;  // a multiple of kDimPadding: the columns are vectors too
   int padded_k = 0;
   cpu::AlignedVector<float> mean;
-  cpu::AlignedVector<float> keys;      // (count, padded_k)
-  cpu::AlignedVector<float> by_dim;    // (padded_k, count)
-  std::vector<float> mean_value;       // (dim_v)
+  cpu::AlignedVector<float> keys;    // (count, padded_k)
+  cpu::AlignedVector<float> by_dim;  // (padded_k, count)
+  std::vector<float> mean_value;     // (dim_v)
 };
 
 KeySample sample_keys(const cpu::Kernels& kernels, const cpu::KvStore& store, std::int64_t rows) {
@@ -44,13 +45,15 @@ KeySample sample_keys(const cpu::Kernels& kernels, const cpu::KvStore& store, st
   centre(pointers.data(), count, layout.padded_k, sample.mean.data(), sample.keys.data());
   for (int d = 0; d < layout.padded_k; ++d) {
     double sum = 0;
-    for (std::int64_t i = 0; i < sample.count; ++i) sum += sample.keys[product(i, layout.padded_k) + static_cast<std::size_t>(d)];
+    for (std::int64_t i = 0; i < sample.count; ++i)
+      sum += sample.keys[product(i, layout.padded_k) + static_cast<std::size_t>(d)];
     sample.mean[static_cast<std::size_t>(d)] = static_cast<float>(sum / static_cast<double>(sample.count));
   }
   centre(pointers.data(), count, layout.padded_k, sample.mean.data(), sample.keys.data());
   for (std::int64_t i = 0; i < sample.count; ++i) {
     for (int d = 0; d < layout.padded_k; ++d)
-      sample.by_dim[product(d, sample.count) + static_cast<std::size_t>(i)] = sample.keys[product(i, layout.padded_k) + static_cast<std::size_t>(d)];
+      sample.by_dim[product(d, sample.count) + static_cast<std::size_t>(i)] =
+          sample.keys[product(i, layout.padded_k) + static_cast<std::size_t>(d)];
   }
   std::vector<double> value_sum(static_cast<std::size_t>(layout.dim_v), 0.0);
   std::vector<float> value(value_sum.size());
@@ -58,19 +61,21 @@ KeySample sample_keys(const cpu::Kernels& kernels, const cpu::KvStore& store, st
     load_f32(layout.dtype, row + layout.v_offset, value.data(), layout.dim_v);
     for (std::size_t d = 0; d < value.size(); ++d) value_sum[d] += value[d];
   }
-  for (const double sum : value_sum) sample.mean_value.push_back(static_cast<float>(sum / static_cast<double>(sample.count)));
+  for (const double sum : value_sum)
+    sample.mean_value.push_back(static_cast<float>(sum / static_cast<double>(sample.count)));
   return sample;
 }
 
 /// mean of x x^T over the rows of `vectors` (count, padded), in the first `dim` dimensions.
-Eigen::MatrixXd second_moment(const cpu::Kernels& kernels, const float* by_dim, const float* vectors, std::int64_t count,
-                              int padded, int dim) {
+Eigen::MatrixXd second_moment(const cpu::Kernels& kernels, const float* by_dim, const float* vectors,
+                              std::int64_t count, int padded, int dim) {
   cpu::AlignedVector<float> products(product(padded, padded));
   kernels.sketch.project(by_dim, padded, static_cast<int>(count), vectors, padded, products.data());
   Eigen::MatrixXd moment(dim, dim);
   for (int i = 0; i < dim; ++i) {
     for (int j = 0; j < dim; ++j) {
-      const auto upper = static_cast<double>(products[product(std::min(i, j), padded) + static_cast<std::size_t>(std::max(i, j))]);
+      const auto upper =
+          static_cast<double>(products[product(std::min(i, j), padded) + static_cast<std::size_t>(std::max(i, j))]);
       moment(i, j) = upper / static_cast<double>(count);
     }
   }
@@ -163,7 +168,8 @@ struct Spread {
   float norm = 1.f;
 };
 
-Spread spread_of(const cpu::AlignedVector<float>& z, std::int64_t count, int padded_dims, const cpu::BitAllocation& groups) {
+Spread spread_of(const cpu::AlignedVector<float>& z, std::int64_t count, int padded_dims,
+                 const cpu::BitAllocation& groups) {
   Spread spread;
   double total = 0;
   int num_dims = 0;
@@ -179,7 +185,8 @@ Spread spread_of(const cpu::AlignedVector<float>& z, std::int64_t count, int pad
     num_dims += group.dims;
   }
   const double mean = total / num_dims;
-  for (const double square : squares) spread.group_rms.push_back(mean > 0 ? static_cast<float>(std::sqrt(square / mean)) : 1.f);
+  for (const double square : squares)
+    spread.group_rms.push_back(mean > 0 ? static_cast<float>(std::sqrt(square / mean)) : 1.f);
   const double norm = std::sqrt(total / static_cast<double>(count));
   if (norm > 0) spread.norm = static_cast<float>(norm);
   return spread;
@@ -196,17 +203,21 @@ void measure(const cpu::Kernels& kernels, const KeySample& sample, const cpu::Al
 
   cpu::AlignedVector<float> transformed(product(count, format.padded_dims));
   const cpu::AlignedVector<float> aligned(queries.begin(), queries.begin() + count * sample.padded_k);
-  kernels.sketch.project(aligned.data(), count, sample.padded_k, map.query_planes.data(), format.padded_dims, transformed.data());
+  kernels.sketch.project(aligned.data(), count, sample.padded_k, map.query_planes.data(), format.padded_dims,
+                         transformed.data());
   cpu::AlignedVector<std::uint8_t> luts(product(count, format.code_bytes * 32));
-  std::vector<float> slopes(static_cast<std::size_t>(count)), intercepts(slopes.size()), weights(product(format.code_bytes, 8));
+  std::vector<float> slopes(static_cast<std::size_t>(count)), intercepts(slopes.size()),
+      weights(product(format.code_bytes, 8));
   double query_squares = 0;
   for (std::int64_t v = 0; v < count; ++v) {
     const float* y = transformed.data() + v * format.padded_dims;
     for (int i = 0; i < format.num_dims; ++i) query_squares += static_cast<double>(y[i]) * y[i];
     format.bit_weights(y, weights.data());
-    kernels.sketch.luts(weights.data(), format.code_bytes, luts.data() + v * format.code_bytes * 32, &slopes[static_cast<std::size_t>(v)], &intercepts[static_cast<std::size_t>(v)]);
+    kernels.sketch.luts(weights.data(), format.code_bytes, luts.data() + v * format.code_bytes * 32,
+                        &slopes[static_cast<std::size_t>(v)], &intercepts[static_cast<std::size_t>(v)]);
   }
-  const cpu::SketchQuery query{static_cast<int>(count), format.code_bytes, luts.data(), slopes.data(), intercepts.data()};
+  const cpu::SketchQuery query{static_cast<int>(count), format.code_bytes, luts.data(), slopes.data(),
+                               intercepts.data()};
 
   struct Sums {
     double s = 0, e = 0, ss = 0, ee = 0, se = 0;
@@ -215,14 +226,17 @@ void measure(const cpu::Kernels& kernels, const KeySample& sample, const cpu::Al
   cpu::AlignedVector<float> estimates(product(count, cpu::kSketchBlockRows));
   double factor_squares = 0;
   for (std::int64_t b = 0; b < blocks; ++b) {
-    factor_squares += static_cast<double>(kernels.sketch.estimates(query, codes.data() + b * format.block_bytes(), estimates.data(), cpu::kSketchBlockRows));
+    factor_squares += static_cast<double>(kernels.sketch.estimates(query, codes.data() + b * format.block_bytes(),
+                                                                   estimates.data(), cpu::kSketchBlockRows));
     const std::int64_t rows = std::min<std::int64_t>(cpu::kSketchBlockRows, sample.count - b * cpu::kSketchBlockRows);
     for (std::int64_t v = 0; v < count; ++v) {
       Sums& sum = sums[static_cast<std::size_t>(v)];
       const float* true_logits = exact.data() + v * sample.count + b * cpu::kSketchBlockRows;
       for (std::int64_t r = 0; r < rows; ++r) {
         const double s = true_logits[r];
-        const double e = static_cast<double>(estimates[product(v, cpu::kSketchBlockRows) + static_cast<std::size_t>(r)]) * format.factor_scale;
+        const double e =
+            static_cast<double>(estimates[product(v, cpu::kSketchBlockRows) + static_cast<std::size_t>(r)]) *
+            format.factor_scale;
         sum.s += s;
         sum.e += e;
         sum.ss += s * s;
@@ -251,7 +265,8 @@ void measure(const cpu::Kernels& kernels, const KeySample& sample, const cpu::Al
 
 std::int64_t SketchMap::bytes() const noexcept {
   return static_cast<std::int64_t>(mean.size() + key_planes.size() + query_planes.size() + mean_value.size() +
-                                   3 * format.steps.size()) * 4;
+                                   3 * format.steps.size()) *
+         4;
 }
 
 SketchMap calibrate(const cpu::Kernels& kernels, const cpu::KvStore& store, std::int64_t rows, int bits_per_dim,
@@ -268,7 +283,8 @@ SketchMap calibrate(const cpu::Kernels& kernels, const cpu::KvStore& store, std:
   const auto tests = std::min<std::int64_t>(kMaxGroupSize, static_cast<std::int64_t>(queries.test.size()) / padded_k);
   cpu::AlignedVector<float> exact(product(tests, sample.count));
   const cpu::AlignedVector<float> test(queries.test.begin(), queries.test.begin() + tests * padded_k);
-  kernels.sketch.project(test.data(), tests, padded_k, sample.by_dim.data(), static_cast<int>(sample.count), exact.data());
+  kernels.sketch.project(test.data(), tests, padded_k, sample.by_dim.data(), static_cast<int>(sample.count),
+                         exact.data());
 
   SketchMap best;
   for (const cpu::BitAllocation& allocation : cpu::sketch_menu(dim, bits_per_dim)) {
@@ -277,7 +293,8 @@ SketchMap calibrate(const cpu::Kernels& kernels, const cpu::KvStore& store, std:
     map.key_planes = planes_of(maps.key, allocation, shape.num_dims, shape.padded_dims, padded_k, seed);
     map.query_planes = planes_of(maps.query, allocation, shape.num_dims, shape.padded_dims, padded_k, seed);
     cpu::AlignedVector<float> z(product(sample.count, shape.padded_dims));
-    kernels.sketch.project(sample.keys.data(), sample.count, padded_k, map.key_planes.data(), shape.padded_dims, z.data());
+    kernels.sketch.project(sample.keys.data(), sample.count, padded_k, map.key_planes.data(), shape.padded_dims,
+                           z.data());
     const Spread spread = spread_of(z, sample.count, shape.padded_dims, allocation);
     map.format = cpu::SketchFormat(allocation, spread.group_rms, spread.norm);
     measure(kernels, sample, z, queries.test, exact, map);

@@ -13,10 +13,10 @@ namespace tandem::lsh {
 
 /// What calibration found for one (layer, KV head): where keys and queries are taken before they meet. Immutable.
 ///
-/// Balanced coordinates: k' = P_k (k - mean) and q' = P_q q with <q', k'> = <q, k - mean> up to the dimensions left out,
-/// and with equal covariances, which makes the product of both quantisation errors smallest. In them both covariances
-/// are diagonal, so the most important coordinates come first; a random rotation inside each bit group evens out what
-/// shares a number of bits.
+/// Balanced coordinates: k' = P_k (k - mean) and q' = P_q q with <q', k'> = <q, k - mean> up to the dimensions left
+/// out, and with equal covariances, which makes the product of both quantisation errors smallest. In them both
+/// covariances are diagonal, so the most important coordinates come first; a random rotation inside each bit group
+/// evens out what shares a number of bits.
 struct SketchMap {
   cpu::SketchFormat format;
   cpu::AlignedVector<float> mean;          ///< (padded_k) of the keys

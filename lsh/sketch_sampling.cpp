@@ -15,7 +15,7 @@ constexpr std::int64_t kPilotStride = 16;  // of the blocks, every 16th tells th
 constexpr float kFloorShare = 0.05f;       // of the budget, spread evenly: no row has a vanishing probability
 constexpr float kRateMargin = 2.f;         // candidates per expected row: the pilot's rate is only an estimate
 constexpr float kLeastShrink = 0.2f;
-constexpr float kMostNoise = 2.f;          // nats of estimate noise from which weights are tempered
+constexpr float kMostNoise = 2.f;  // nats of estimate noise from which weights are tempered
 constexpr float kCalibrationBound = 1.5f;
 
 using PerHead = std::array<float, kMaxGroupSize>;
@@ -43,13 +43,14 @@ void transform_queries(const SketchMap& map, const SelectRequest& request, Sketc
     proposal.query_squares[i] = std::inner_product(y, y + format.num_dims, y, 0.f);
     format.bit_weights(y, scratch.bit_weights.data());
     request.kernels.sketch.luts(scratch.bit_weights.data(), format.code_bytes,
-                                scratch.luts.data() + std::ptrdiff_t{h} * format.code_bytes * 32,
-                                &proposal.slopes[i], &proposal.intercepts[i]);
+                                scratch.luts.data() + std::ptrdiff_t{h} * format.code_bytes * 32, &proposal.slopes[i],
+                                &proposal.intercepts[i]);
     proposal.slopes[i] *= format.factor_scale;
     proposal.intercepts[i] *= format.factor_scale;
     const float* q = request.queries.q + std::ptrdiff_t{h} * padded_k;
     // What centring took from every logit. Only a cap can tell.
-    proposal.offsets[i] = request.logits.softcap > 0.f ? std::inner_product(q, q + padded_k, map.mean.data(), 0.f) : 0.f;
+    proposal.offsets[i] =
+        request.logits.softcap > 0.f ? std::inner_product(q, q + padded_k, map.mean.data(), 0.f) : 0.f;
     proposal.alibi[i] = request.logits.alibi == nullptr ? 0.f : request.logits.alibi[h];
     proposal.shrinks[i] = proposal.tempers[i] = 1.f;
     proposal.references[i] = proposal.scales[i] = 0.f;
@@ -67,7 +68,7 @@ void transform_queries(const SketchMap& map, const SelectRequest& request, Sketc
 
 /// Estimates of every head for blocks at equal distances, (group_size, count), with the blocks' first rows.
 struct Pilot {
-  int count = 0;           // rows, hidden ones included
+  int count = 0;  // rows, hidden ones included
   float usable_rows = 0;
   float mean_factor_square = 0;
   std::int64_t first_block = 0;
@@ -76,10 +77,12 @@ struct Pilot {
 
 const std::byte* block_of(const SketchCodes& codes, std::int64_t block) {
   const std::int64_t per_page = codes.rows_per_page / cpu::kSketchBlockRows;
-  return codes.pages[static_cast<std::size_t>(block / per_page)].get() + block % per_page * codes.map.format.block_bytes();
+  return codes.pages[static_cast<std::size_t>(block / per_page)].get() +
+         block % per_page * codes.map.format.block_bytes();
 }
 
-Pilot read_pilot(const SketchCodes& codes, const SelectRequest& request, const Proposal& proposal, SketchScratch& scratch) {
+Pilot read_pilot(const SketchCodes& codes, const SelectRequest& request, const Proposal& proposal,
+                 SketchScratch& scratch) {
   Pilot pilot;
   pilot.first_block = (request.begin + cpu::kSketchBlockRows - 1) / cpu::kSketchBlockRows;
   const std::int64_t blocks = request.end / cpu::kSketchBlockRows - pilot.first_block;
@@ -127,7 +130,8 @@ void fit_head(const SketchMap& map, const SelectRequest& request, const Pilot& p
   const float total = kernels.weigh(values, pilot.count, proposal.tempers[i], proposal.references[i]);
   const auto visible = static_cast<float>(request.end - request.begin);
   const float usable = static_cast<float>(std::max(1, logits.count));
-  proposal.scales[i] = 1.f / (static_cast<float>(proposal.query.group_size) * std::max(total, 1e-30f) * visible / usable);
+  proposal.scales[i] =
+      1.f / (static_cast<float>(proposal.query.group_size) * std::max(total, 1e-30f) * visible / usable);
 }
 
 /// The rate at which the pilot's rows would be `budget` of all.
@@ -182,8 +186,8 @@ void grow_candidates(std::int64_t rows, std::int64_t group, SketchScratch& scrat
   found.weights = scratch.row_weights.data();
 }
 
-Draw scan(const SketchCodes& codes, const SelectRequest& request, const Proposal& proposal,
-          const cpu::SketchDraw& rule, SketchScratch& scratch) {
+Draw scan(const SketchCodes& codes, const SelectRequest& request, const Proposal& proposal, const cpu::SketchDraw& rule,
+          SketchScratch& scratch) {
   Draw draw;
   const int group = proposal.query.group_size;
   PerHead weights;
@@ -192,9 +196,11 @@ Draw scan(const SketchCodes& codes, const SelectRequest& request, const Proposal
     const std::int64_t end = std::min(request.end, first + codes.rows_per_page);
     grow_candidates(draw.found.count + codes.rows_per_page, group, scratch, draw.found);
     cpu::SketchSums sums{weights.data()};
-    request.kernels.sketch.scan(proposal.query, proposal.weights, rule, codes.pages[static_cast<std::size_t>(page)].get(),
-                                first, std::max(request.begin, first), end, draw.found, sums);
-    for (int h = 0; h < group; ++h) draw.quiet_weights[static_cast<std::size_t>(h)] += weights[static_cast<std::size_t>(h)];
+    request.kernels.sketch.scan(proposal.query, proposal.weights, rule,
+                                codes.pages[static_cast<std::size_t>(page)].get(), first,
+                                std::max(request.begin, first), end, draw.found, sums);
+    for (int h = 0; h < group; ++h)
+      draw.quiet_weights[static_cast<std::size_t>(h)] += weights[static_cast<std::size_t>(h)];
     draw.quiet_share += sums.share;
     draw.quiet_rows += sums.rows;
   }
@@ -213,7 +219,8 @@ float solve_rate(const Draw& draw, const cpu::SketchDraw& rule, double budget, S
     loud_share += share;
   }
   std::sort(scratch.loud_shares.begin(), scratch.loud_shares.end(), std::greater<>());
-  const double all_floors = rule.floor * (static_cast<double>(draw.quiet_rows) + static_cast<double>(scratch.loud_shares.size()));
+  const double all_floors =
+      rule.floor * (static_cast<double>(draw.quiet_rows) + static_cast<double>(scratch.loud_shares.size()));
   double rate = 0;
   double share = draw.quiet_share + loud_share;
   for (std::size_t certain = 0;; ++certain) {
@@ -274,11 +281,12 @@ void choose_largest(const SketchCodes& codes, const SelectRequest& request, cons
   const std::int64_t taken = std::min(budget, draw.found.count);
   scratch.order.resize(static_cast<std::size_t>(draw.found.count));
   std::iota(scratch.order.begin(), scratch.order.end(), 0u);
-  std::nth_element(scratch.order.begin(), scratch.order.begin() + taken, scratch.order.end(),
-                   [&](std::uint32_t a, std::uint32_t b) {
-                     return draw.found.shares[a] != draw.found.shares[b] ? draw.found.shares[a] > draw.found.shares[b] : a < b;
-                   });
-  for (std::int64_t i = 0; i < taken; ++i) selection.rows.push_back(draw.found.rows[scratch.order[static_cast<std::size_t>(i)]]);
+  std::nth_element(
+      scratch.order.begin(), scratch.order.begin() + taken, scratch.order.end(), [&](std::uint32_t a, std::uint32_t b) {
+        return draw.found.shares[a] != draw.found.shares[b] ? draw.found.shares[a] > draw.found.shares[b] : a < b;
+      });
+  for (std::int64_t i = 0; i < taken; ++i)
+    selection.rows.push_back(draw.found.rows[scratch.order[static_cast<std::size_t>(i)]]);
   std::sort(selection.rows.begin(), selection.rows.end());
 }
 

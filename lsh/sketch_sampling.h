@@ -34,8 +34,8 @@ void validate(const SketchParams& params);  ///< throws Error(invalid_argument) 
 /// Fewer rows than these tell nothing about the rest; a step that sees no more takes them all.
 inline constexpr std::int64_t kFewestDrawn = 64;
 
-/// With SketchParams::error: rows of the first draw, and of the second when the first one's estimated error was `excess`
-/// times what is wanted. The error of a draw falls like rows^-2/3.
+/// With SketchParams::error: rows of the first draw, and of the second when the first one's estimated error was
+/// `excess` times what is wanted. The error of a draw falls like rows^-2/3.
 std::int64_t pilot_rows(std::int64_t visible) noexcept;
 std::int64_t rows_for_error(std::int64_t visible, double excess) noexcept;
 
@@ -43,11 +43,11 @@ std::int64_t rows_for_error(std::int64_t visible, double excess) noexcept;
 std::int64_t drawn_rows(double share, std::int64_t visible) noexcept;
 
 struct SketchScratch {
-  cpu::AlignedVector<float> keys, z;                          // of a chunk to code
-  cpu::AlignedVector<float> queries, bit_weights;             // transformed queries; weights of one head's code bits
-  cpu::AlignedVector<std::uint8_t> luts;                      // (group_size, 32 * code_bytes)
-  cpu::AlignedVector<float> estimates, shares;                // of the sampled blocks: (group_size, rows), (rows)
-  cpu::AlignedVector<std::uint32_t> rows;                     // candidates
+  cpu::AlignedVector<float> keys, z;               // of a chunk to code
+  cpu::AlignedVector<float> queries, bit_weights;  // transformed queries; weights of one head's code bits
+  cpu::AlignedVector<std::uint8_t> luts;           // (group_size, 32 * code_bytes)
+  cpu::AlignedVector<float> estimates, shares;     // of the sampled blocks: (group_size, rows), (rows)
+  cpu::AlignedVector<std::uint32_t> rows;          // candidates
   cpu::AlignedVector<float> row_shares, row_uniforms, row_weights;
   std::vector<float> loud_shares;
   std::vector<std::uint32_t> order;

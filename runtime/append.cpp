@@ -68,10 +68,7 @@ StepStats Runtime::append(const AppendRequest& request) {
   }
   for (std::size_t i = 0; i < sequences.size(); ++i) {  // everything that can fail, before anything changes
     LayerState& layer = sequences[i].layer(request.layer);
-    for (HeadState& head : layer.heads) {
-      head.store.reserve(layer.window.evictions_for(request.num_tokens[i]));
-      if (request.q) head.queries.reserve();
-    }
+    for (HeadState& head : layer.heads) head.store.reserve(layer.window.evictions_for(request.num_tokens[i]));
   }
   StepStats stats;
   const LeasePool<WorkerScratch>::Lease scratch(scratch_);

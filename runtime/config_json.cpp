@@ -117,12 +117,8 @@ lsh::SelectorParams selector_from(const json& object) {
 struct SelectorJson {
   json operator()(const lsh::SketchParams& p) const {
     if (p.top_k) return {{"kind", "sketch_topk"}, {"budget", p.budget}, {"sketch_bits", p.bits_per_dim}};
-    return {{"kind", "sketch"},
-            {"budget", p.budget},
-            {"error", p.error},
-            {"sketch_bits", p.bits_per_dim},
-            {"unbiased", p.unbiased},
-            {"seed", p.seed}};
+    return {{"kind", "sketch"},       {"budget", p.budget}, {"error", p.error}, {"sketch_bits", p.bits_per_dim},
+            {"unbiased", p.unbiased}, {"seed", p.seed}};
   }
   json operator()(const lsh::SelectAllParams&) const { return {{"kind", "all"}}; }
   json operator()(const lsh::TopKParams& p) const { return {{"kind", "topk"}, {"budget", p.budget}}; }

@@ -1,30 +1,22 @@
 // One attention step of one layer: stages 3 to 7 of runtime/README.md, in order.
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <limits>
 #include <numeric>
 
 #include "cpu/dense_attention.h"
-#include "cpu/sampled_attention.h"
-#include "cpu/sparse_attention.h"
 #include "lsh/estimate.h"
 #include "runtime/base/error.h"
 #include "runtime/observe_queries.h"
 #include "runtime/request_check.h"
 #include "runtime/runtime.h"
+#include "runtime/selected_attention.h"
+#include "runtime/step_context.h"
 
 namespace tandem {
 namespace {
 
 constexpr gpu::Stream kStream{};
-/// What all tasks of one call share.
-struct StepContext {
-  const AttendRequest& request;
-  const Config& config;
-  const cpu::Kernels& kernels;
-  gpu::Device& device;
-};
 
 void check(const AttendRequest& request, const AttentionShape& shape) {
   const std::int64_t queries = check_counts("num_queries", request.sequences, request.num_queries);
@@ -95,19 +87,6 @@ void attend_window(const StepContext& step, const Task& task, const cpu::QueryBl
   stats.trace[Stage::window].bytes += most * window.layout.kv_bytes;
 }
 
-/// Rows of the store that a query at `position` may see.
-struct VisibleRows {
-  std::int64_t begin;
-  std::int64_t end;
-  [[nodiscard]] std::int64_t count() const noexcept { return positions_between(begin, end); }
-};
-
-VisibleRows visible_rows(const cpu::KvStore& store, std::int64_t sinks, const cpu::LogitRule& logits,
-                         std::int64_t position) {
-  return {std::max<std::int64_t>(0, logits.first_visible(position) - sinks),
-          std::min(store.size(), position + 1 - sinks)};
-}
-
 /// Stage 5 and 6 without a selection: every visible row, all queries in one pass.
 void attend_host_exactly(const StepContext& step, const Task& task, const cpu::QueryBlock& queries,
                          const cpu::LogitRule& logits, WorkerScratch& scratch, PartialAttention result,
@@ -125,45 +104,6 @@ void attend_host_exactly(const StepContext& step, const Task& task, const cpu::Q
   }
   stats.trace[Stage::attend].us += watch.lap_us();
   stats.trace[Stage::attend].bytes += rows * store.layout().kv_bytes;
-}
-
-/// Stage 5 and 6, one query token at a time: select rows for the group, then gather them once for all its heads.
-void attend_host_selected(const StepContext& step, const Task& task, const cpu::QueryBlock& queries,
-                          const cpu::LogitRule& logits, WorkerScratch& scratch, PartialAttention result,
-                          StepStats& stats) {
-  const HeadState& head = task.layer->heads[static_cast<std::size_t>(task.head)];
-  const std::int64_t sinks = task.layer->window.sinks();
-  const std::int64_t padded_k = cpu::padded(step.config.shape.head_dim_k);
-  const std::int64_t group = queries.group_size;
-  for (int i = 0; i < queries.num_queries; ++i) {
-    Stopwatch watch;
-    const cpu::QueryBlock query{queries.q + i * group * padded_k, queries.positions + i, 1, queries.group_size};
-    const VisibleRows visible = visible_rows(head.store, sinks, logits, queries.positions[i]);
-    head.index.select({step.kernels, head.store, query, logits, sinks, visible.begin, visible.end}, scratch.select,
-                      scratch.selection);
-    stats.trace[Stage::select].us += watch.lap_us();
-    const PartialAttention rows{result.out + i * group * result.dim, result.lse + i * group, group, result.dim};
-    const cpu::SampleSpread spread{scratch.spread_weight.data() + i * group,
-                                   scratch.spread_value.data() + i * group * result.dim,
-                                   scratch.spread_square.data() + i * group};
-    const cpu::Selection& selection = scratch.selection;
-    cpu::sparse_attention(step.kernels, head.store, sinks, selection, query, logits, scratch.attention, rows, spread);
-    if (!selection.sampled.rows.empty()) {
-      const PartialAttention sampled = partial_in(scratch.sampled_out, scratch.sampled_lse, group, result.dim);
-      cpu::sampled_attention(step.kernels, head.store, sinks, selection.sampled, query, logits, scratch.attention, sampled,
-                             spread);
-      lsh::join_sampled(selection, rows, sampled, spread);
-    }
-    scratch.certified[static_cast<std::size_t>(i)] = selection.certified ? 1 : 0;
-    const auto gathered = static_cast<std::int64_t>(selection.rows.size() + selection.sampled.rows.size());
-    stats.rows_host += visible.count();
-    stats.rows_gathered += gathered;
-    if (selection.head_mask.empty()) stats.keys_attended += gathered * group;
-    for (const std::uint64_t mask : selection.head_mask) stats.keys_attended += std::popcount(mask);
-    stats.trace[Stage::select].bytes += selection.bytes_read;
-    stats.trace[Stage::attend].bytes += gathered * head.store.layout().kv_bytes;
-    stats.trace[Stage::attend].us += watch.lap_us();
-  }
 }
 
 /// Adds up what the spread of the host tier's estimate tells about every merged vector, and hands it to the caller.
@@ -236,8 +176,11 @@ StepStats run_task(const StepContext& step, const Task& task, WorkerScratch& scr
   if (step.request.use_window) attend_window(step, task, queries, logits, merged, stats);
   set_empty(host);
   if (step.request.use_host) {
-    const bool exact = step.request.exact || task.selector->selects_all();
-    (exact ? attend_host_exactly : attend_host_selected)(step, task, queries, logits, scratch, host, stats);
+    if (step.request.exact || task.selector->selects_all()) {
+      attend_host_exactly(step, task, queries, logits, scratch, host, stats);
+    } else {
+      attend_selected(step, task, queries, logits, as_const(merged), scratch, host, stats);
+    }
   }
   Stopwatch watch;
   step.device.merge_state(merged, as_const(host), kStream);

@@ -9,8 +9,7 @@
 
 namespace tandem {
 
-/// Logs the queries of the latest `count` tokens of `layer`, rows first_row.. of q, for each of its heads. Throws
-/// Error(out_of_memory) the first time.
+/// Logs the queries of the latest `count` tokens of `layer`, rows first_row.. of q, for each of its heads.
 void observe_queries(const TensorView& q, std::int64_t first_row, std::int64_t count, const AttentionShape& shape,
                      LayerState& layer, StepBuffers& buffers);
 

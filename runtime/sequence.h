@@ -17,7 +17,7 @@ struct HeadState {
   cpu::KvStore store;
   lsh::HeadIndex index;
   lsh::QueryLog queries;  ///< that the index may be calibrated on
-  double index_us = 0;  ///< worker time that the index has taken
+  double index_us = 0;    ///< worker time that the index has taken
 };
 
 /// One layer of a sequence. Every token is either in the window or, in every head, in the store.

@@ -1,7 +1,7 @@
 // The sketch index: coding keys, scanning codes, drawing rows. Keys and queries are normal with a falling spectrum.
-#include <benchmark/benchmark.h>
-
 #include <cmath>
+
+#include <benchmark/benchmark.h>
 
 #include "cpu/codec/sketch.h"
 #include "lsh/sketch_index.h"
@@ -61,7 +61,8 @@ void sketch_select(benchmark::State& state, cpu::Isa isa) {
     ++position;
   }
   const double rows = static_cast<double>(state.range(0)) * static_cast<double>(state.iterations());
-  state.counters["ns_per_row"] = benchmark::Counter(rows * 1e-9, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+  state.counters["ns_per_row"] =
+      benchmark::Counter(rows * 1e-9, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
   state.counters["drawn_percent"] = 100 * static_cast<double>(drawn) / rows;
 }
 
@@ -74,7 +75,8 @@ void sketch_build(benchmark::State& state, cpu::Isa isa) {
     benchmark::DoNotOptimize(shorter.prepare(head.kernels, head.store, head.observed, head.scratch));
   }
   const double rows = static_cast<double>(half) * static_cast<double>(state.iterations());
-  state.counters["ns_per_row"] = benchmark::Counter(rows * 1e-9, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+  state.counters["ns_per_row"] =
+      benchmark::Counter(rows * 1e-9, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
   state.counters["dims"] = head.index.map()->format.num_dims;
 }
 

@@ -33,8 +33,8 @@ constexpr int sketch_code_bytes(int head_dim, int bits_per_dim) noexcept {
 /// The allocations to choose from, all of sketch_code_bytes(). Source: measured; see runtime/DESIGN.md.
 std::vector<BitAllocation> sketch_menu(int head_dim, int bits_per_dim);
 
-/// Codes of one head: z = a transformed key is stored as c_i in 2^bits_i levels with z_i ~ f * step_i * (c_i + 1/2), and
-/// the factor f = |z|^2 / <z, step (c + 1/2)>, which makes the estimate of <z, y> unbiased in direction.
+/// Codes of one head: z = a transformed key is stored as c_i in 2^bits_i levels with z_i ~ f * step_i * (c_i + 1/2),
+/// and the factor f = |z|^2 / <z, step (c + 1/2)>, which makes the estimate of <z, y> unbiased in direction.
 ///
 /// Block of kSketchBlockRows tokens: code_bytes lines of 64 bytes, then 64 factors in fp16, divided by factor_scale.
 /// Byte j of a token's code is in line j, at column_of(token). The code is a string of bits: for each group, from the
@@ -54,10 +54,10 @@ struct SketchFormat {
   void bit_weights(const float* query, float* weights) const noexcept;
 
   BitAllocation groups;
-  int num_dims = 0;          ///< coordinates that have bits
-  int padded_dims = 0;       ///< to kDimPadding; steps and levels are 0 beyond num_dims
-  int code_bytes = 0;        ///< per token; a multiple of 4
-  float factor_scale = 1.f;  ///< unit of the stored factors
+  int num_dims = 0;                           ///< coordinates that have bits
+  int padded_dims = 0;                        ///< to kDimPadding; steps and levels are 0 beyond num_dims
+  int code_bytes = 0;                         ///< per token; a multiple of 4
+  float factor_scale = 1.f;                   ///< unit of the stored factors
   AlignedVector<float> steps, inverse_steps;  ///< (padded_dims): width of a level in units of |z|, and 1 / it
   AlignedVector<float> levels;                ///< (padded_dims): 2^(bits - 1)
 };

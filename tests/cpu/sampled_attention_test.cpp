@@ -147,7 +147,8 @@ TEST_P(SampledAttention, CertainRowsAreSparseAttentionWithoutSpread) {
     EXPECT_EQ(sampled.out, sparse.out);
     EXPECT_EQ(sampled.lse, sparse.lse);
     for (auto* o : {&sampled, &sparse}) {
-      for (const auto* zeros : {&o->weight, &o->square, &o->value}) EXPECT_EQ(*zeros, std::vector<float>(zeros->size()));
+      for (const auto* zeros : {&o->weight, &o->square, &o->value})
+        EXPECT_EQ(*zeros, std::vector<float>(zeros->size()));
     }
     selection.head_mask.assign(size, 0xf);
     Outcome masked(4, dims.second);
@@ -177,7 +178,8 @@ SampledRows draw(const std::vector<float>& inclusion, std::uint64_t seed) {
 TEST_P(SampledAttentionOfIsa, DenominatorIsUnbiasedAndItsSpreadIsRight) {
   const AttentionHead head(64, 64, 2, DType::bf16, kRows);
   std::vector<float> inclusion;
-  for (std::int64_t r = 0; r < kRows; ++r) inclusion.push_back(r % 7 == 0 ? 1.f : 0.1f + 0.002f * static_cast<float>(r));
+  for (std::int64_t r = 0; r < kRows; ++r)
+    inclusion.push_back(r % 7 == 0 ? 1.f : 0.1f + 0.002f * static_cast<float>(r));
   constexpr int kSeeds = 400;
   double exact[2], sum[2] = {}, squares[2] = {}, stated[2] = {};
   for (int h = 0; h < 2; ++h) exact[h] = head.expected(h, {}).lse;

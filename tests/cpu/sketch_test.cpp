@@ -68,7 +68,8 @@ struct Coded {
     for (int h = 0; h < group; ++h) {
       const auto i = static_cast<std::size_t>(h);
       format.bit_weights(query(h), weights.data());
-      kernels.luts(weights.data(), format.code_bytes, luts.data() + h * format.code_bytes * 32, &slopes[i], &intercepts[i]);
+      kernels.luts(weights.data(), format.code_bytes, luts.data() + h * format.code_bytes * 32, &slopes[i],
+                   &intercepts[i]);
       slopes[i] *= format.factor_scale;
       intercepts[i] *= format.factor_scale;
     }
@@ -88,7 +89,8 @@ struct Coded {
     return factor_of(format, blocks.data(), row) * format.factor_scale * dot(query(h), code.data(), format.num_dims);
   }
   [[nodiscard]] double rounding(int h, int row) const {
-    return factor_of(format, blocks.data(), row) * slopes[static_cast<std::size_t>(h)] * format.code_bytes * 1.001 + 1e-4;
+    return factor_of(format, blocks.data(), row) * slopes[static_cast<std::size_t>(h)] * format.code_bytes * 1.001 +
+           1e-4;
   }
 
   const SketchKernels& kernels;
@@ -165,25 +167,29 @@ TEST_P(Sketch, ProjectionsAndCentringMatchTheirDefinition) {
   CounterRandom random(3, static_cast<std::uint64_t>(head_dim));
   const int padded_dim = padded(head_dim);
   const int planes = 48 * bits;
-  AlignedVector<float> x(static_cast<std::size_t>(7 * padded_dim)), m(static_cast<std::size_t>(padded_dim * planes)), y(static_cast<std::size_t>(7 * planes));
+  AlignedVector<float> x(static_cast<std::size_t>(7 * padded_dim)), m(static_cast<std::size_t>(padded_dim * planes)),
+      y(static_cast<std::size_t>(7 * planes));
   for (float& v : x) v = static_cast<float>(random.normal());
   for (float& v : m) v = static_cast<float>(random.normal());
   kernels.project(x.data(), 7, padded_dim, m.data(), planes, y.data());
   for (int v = 0; v < 7; ++v) {
     for (int p = 0; p < planes; ++p) {
       double expected = 0;
-      for (int i = 0; i < padded_dim; ++i) expected += static_cast<double>(x[static_cast<std::size_t>(v * padded_dim + i)]) * m[static_cast<std::size_t>(i * planes + p)];
+      for (int i = 0; i < padded_dim; ++i)
+        expected += static_cast<double>(x[static_cast<std::size_t>(v * padded_dim + i)]) *
+                    m[static_cast<std::size_t>(i * planes + p)];
       EXPECT_NEAR(y[static_cast<std::size_t>(v * planes + p)], expected, 1e-4);
     }
   }
-  const std::byte* rows[] = {reinterpret_cast<const std::byte*>(x.data() + padded_dim), reinterpret_cast<const std::byte*>(x.data())};
+  const std::byte* rows[] = {reinterpret_cast<const std::byte*>(x.data() + padded_dim),
+                             reinterpret_cast<const std::byte*>(x.data())};
   AlignedVector<float> centred(static_cast<std::size_t>(2 * padded_dim));
   kernels.centre[0](rows, 2, padded_dim, x.data() + 2 * padded_dim, centred.data());
   for (int i = 0; i < padded_dim; ++i) {
-    EXPECT_EQ(centred[static_cast<std::size_t>(i)], x[static_cast<std::size_t>(padded_dim + i)] - x[static_cast<std::size_t>(2 * padded_dim + i)]);
+    EXPECT_EQ(centred[static_cast<std::size_t>(i)],
+              x[static_cast<std::size_t>(padded_dim + i)] - x[static_cast<std::size_t>(2 * padded_dim + i)]);
   }
 }
-
 
 struct Rule {
   std::vector<float> shrinks, offsets, references, tempers, scales, alibi;
@@ -197,8 +203,8 @@ struct Rule {
       scales.push_back(0.01f);
       alibi.push_back(0.002f * static_cast<float>(h + 1));
     }
-    proposal = {shrinks.data(), offsets.data(), with_alibi ? alibi.data() : nullptr, 100, softcap,
-                references.data(), tempers.data(), scales.data()};
+    proposal = {shrinks.data(), offsets.data(), with_alibi ? alibi.data() : nullptr, 100, softcap, references.data(),
+                tempers.data(), scales.data()};
   }
   [[nodiscard]] double logit(std::size_t h, double estimate, std::int64_t row) const {
     double x = shrinks[h] * estimate + offsets[h];
@@ -211,8 +217,11 @@ struct Rule {
 TEST_P(Sketch, ScanReportsWhatItsRuleSays) {
   const auto [isa, head_dim, bits] = GetParam();
   constexpr int kRows = 300;  // the last block is cut
-  for (const auto& [group, softcap, with_alibi, temper] :
-       {std::tuple{4, 0.f, false, 1.f}, {3, 0.f, false, 0.6f}, {2, 4.f, false, 1.f}, {5, 0.f, true, 0.5f}, {1, 4.f, true, 1.f}}) {
+  for (const auto& [group, softcap, with_alibi, temper] : {std::tuple{4, 0.f, false, 1.f},
+                                                           {3, 0.f, false, 0.6f},
+                                                           {2, 4.f, false, 1.f},
+                                                           {5, 0.f, true, 0.5f},
+                                                           {1, 4.f, true, 1.f}}) {
     Coded coded(isa, sketch_menu(head_dim, bits).front(), kRows, group);
     coded.encode();
     std::byte* unusable = coded.blocks.data() + 2 * coded.format.block_bytes() + coded.format.code_bytes * 64 + 5 * 2;
@@ -221,7 +230,8 @@ TEST_P(Sketch, ScanReportsWhatItsRuleSays) {
     const SketchDraw draw{8.f, 0.02f, 0x123456789abcdefu};
     for (const auto& [begin, end] : {std::pair{0, 300}, {10, 200}, {64, 128}, {65, 66}, {128, 300}}) {
       AlignedVector<std::uint32_t> rows(320);
-      AlignedVector<float> shares(320), uniforms(320), weights(static_cast<std::size_t>(320 * group)), sums(static_cast<std::size_t>(group));
+      AlignedVector<float> shares(320), uniforms(320), weights(static_cast<std::size_t>(320 * group)),
+          sums(static_cast<std::size_t>(group));
       SketchCandidates found{rows.data(), shares.data(), uniforms.data(), weights.data()};
       SketchSums quiet{sums.data()};
       coded.kernels.scan(coded.view, rule.proposal, draw, coded.blocks.data(), 0, begin, end, found, quiet);
@@ -235,7 +245,8 @@ TEST_P(Sketch, ScanReportsWhatItsRuleSays) {
       std::int64_t next = 0;
       for (int row = begin; row < end; ++row) {
         if (row == begin || row % 64 == 0) {
-          coded.kernels.estimates(coded.view, coded.blocks.data() + row / 64 * coded.format.block_bytes(), estimates.data(), 64);
+          coded.kernels.estimates(coded.view, coded.blocks.data() + row / 64 * coded.format.block_bytes(),
+                                  estimates.data(), 64);
         }
         if (row == 133) {
           EXPECT_EQ(estimates[5], -std::numeric_limits<float>::infinity());
@@ -258,7 +269,8 @@ TEST_P(Sketch, ScanReportsWhatItsRuleSays) {
         if (hit) {
           EXPECT_NEAR(found.shares[next] / share, 1, 0.035);
           EXPECT_EQ(found.uniforms[next], static_cast<float>(uniform));
-          for (std::size_t h = 0; h < w.size(); ++h) EXPECT_NEAR(found.weights[next * group + static_cast<std::int64_t>(h)] / w[h], 1, 0.035);
+          for (std::size_t h = 0; h < w.size(); ++h)
+            EXPECT_NEAR(found.weights[next * group + static_cast<std::int64_t>(h)] / w[h], 1, 0.035);
           ++next;
         }
         if (std::abs(probability - 1) < 0.035) {

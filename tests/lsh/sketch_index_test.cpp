@@ -127,7 +127,13 @@ TEST(SketchIndex, SelectsOnlyWhatIsVisible) {
   fixture.observe(40);
   const SketchIndex index = fixture.indexed({});
   const auto q = fixture.make_queries();
-  for (const auto& [begin, end] : {std::pair<std::int64_t, std::int64_t>{0, 6000}, {1, 5999}, {700, 1500}, {2047, 4097}, {5000, 5001}, {5000, 5000}, {100, 500}}) {
+  for (const auto& [begin, end] : {std::pair<std::int64_t, std::int64_t>{0, 6000},
+                                   {1, 5999},
+                                   {700, 1500},
+                                   {2047, 4097},
+                                   {5000, 5001},
+                                   {5000, 5000},
+                                   {100, 500}}) {
     const auto& selection = fixture.select(index, q, 6000, begin, end);
     std::vector<std::uint32_t> all = selection.rows;
     all.insert(all.end(), selection.sampled.rows.begin(), selection.sampled.rows.end());
@@ -186,7 +192,8 @@ TEST(SketchIndex, ExtremeKeysAndLogitsNeverGiveNan) {
       for (const float x : estimate.lse) EXPECT_TRUE(std::isfinite(x));
       for (const float x : estimate.square) EXPECT_TRUE(std::isfinite(x));
       if (c.spread == 500) {  // one key has it all: it must be among the certain ones
-        for (int h = 0; h < 2; ++h) EXPECT_NEAR(estimate.lse[static_cast<std::size_t>(h)], fixture.exact(q, h).lse, 1.0);
+        for (int h = 0; h < 2; ++h)
+          EXPECT_NEAR(estimate.lse[static_cast<std::size_t>(h)], fixture.exact(q, h).lse, 1.0);
       }
     }
   }

@@ -54,7 +54,8 @@ TEST(SketchLaws, TheStatedVarianceIsThatOfTheDraws) {
       ratio[h].add(z);
       stated[h].add(z * z * estimate.weight[h]);
       const float* out = estimate.out.data() + h * 64;
-      stated_error[h].add(std::pow(out_error(estimate.weight[h], estimate.value.data() + h * 64, estimate.square[h], 1.0, out, 64), 2));
+      stated_error[h].add(
+          std::pow(out_error(estimate.weight[h], estimate.value.data() + h * 64, estimate.square[h], 1.0, out, 64), 2));
       true_error[h].add(std::pow(testing::distance(out, exact.out), 2));
     }
     if (position == 200) break;  // the oracle is slow
@@ -102,7 +103,8 @@ TEST(SketchLaws, MoreRowsAndMoreBitsMeanLessError) {
       const auto q = fixture.make_queries();
       fixture.select(index, q, t);
       const auto estimate = fixture.attend(q);
-      for (int h = 0; h < 4; ++h) error.add(testing::relative_error(estimate.out.data() + h * 128, fixture.exact(q, h).out));
+      for (int h = 0; h < 4; ++h)
+        error.add(testing::relative_error(estimate.out.data() + h * 128, fixture.exact(q, h).out));
     }
     fixture.random = saved;
     return error.mean();

@@ -25,7 +25,8 @@ class SketchFixture {
     const std::int64_t dim = shape.head_dim_k;
     std::vector<float> k(static_cast<std::size_t>(count * dim)), v(k.size());
     for (std::int64_t i = 0; i < count * dim; ++i) {
-      k[static_cast<std::size_t>(i)] = static_cast<float>(mean + random.normal() / std::sqrt(1 + 0.1 * static_cast<double>(i % dim)));
+      k[static_cast<std::size_t>(i)] =
+          static_cast<float>(mean + random.normal() / std::sqrt(1 + 0.1 * static_cast<double>(i % dim)));
       v[static_cast<std::size_t>(i)] = static_cast<float>(0.3 + random.normal());
     }
     append(k, v);
@@ -46,7 +47,8 @@ class SketchFixture {
     for (std::int64_t d = 0; d < dim; ++d) variance += 1 / (1 + 0.1 * static_cast<double>(d));
     const double unit = spread / std::sqrt(variance) / shape.scale;
     for (std::int64_t i = 0; i < group * dim; ++i)
-      q[static_cast<std::size_t>(i)] = static_cast<float>(unit * (0.8 * common[static_cast<std::size_t>(i % dim)] + 0.6 * random.normal()));
+      q[static_cast<std::size_t>(i)] =
+          static_cast<float>(unit * (0.8 * common[static_cast<std::size_t>(i % dim)] + 0.6 * random.normal()));
     return padded_queries(q, shape.head_dim_k, shape.scale);
   }
   void observe(int tokens) {
@@ -77,7 +79,8 @@ class SketchFixture {
   Estimate attend(const cpu::AlignedVector<float>& q) {
     const auto g = static_cast<std::size_t>(group);
     const auto dim = static_cast<std::size_t>(shape.head_dim_v);
-    Estimate e{std::vector<float>(g * dim), std::vector<float>(g), std::vector<float>(g), std::vector<float>(g * dim), std::vector<float>(g)};
+    Estimate e{std::vector<float>(g * dim), std::vector<float>(g), std::vector<float>(g), std::vector<float>(g * dim),
+               std::vector<float>(g)};
     std::vector<float> out(g * dim), lse(g);
     const PartialAttention exact{e.out.data(), e.lse.data(), group, shape.head_dim_v};
     const PartialAttention sampled{out.data(), lse.data(), group, shape.head_dim_v};
@@ -93,7 +96,8 @@ class SketchFixture {
   cpu::reference::Result exact(const cpu::AlignedVector<float>& q, int h) const {
     const float* scaled = q.data() + std::ptrdiff_t{h} * rows.layout.padded_k;
     const std::vector<double> query(scaled, scaled + shape.head_dim_k);
-    return cpu::reference::attention({query, to_double(keys), to_double(values), {}, 1.0, logits.softcap}, shape.head_dim_v);
+    return cpu::reference::attention({query, to_double(keys), to_double(values), {}, 1.0, logits.softcap},
+                                     shape.head_dim_v);
   }
 
   AttentionShape shape;

@@ -61,10 +61,10 @@ typedef struct {
 /* ---- which rows of the host tier a step attends to ----------------------------------------------------------------
  */
 typedef enum {
-  TD_SELECT_ALL = 0,   /* every row: exact */
-  TD_SELECT_TOP_K = 1, /* the budget * rows rows with the highest true logits, per query head */
-  TD_SELECT_LSH = 2,   /* SimHash tables as in MagicPIG (arXiv:2410.16179): sampled, weighted by 1 / probability */
-  TD_SELECT_SKETCH = 3,      /* rows sampled in proportion to the attention that a scan of short codes estimates */
+  TD_SELECT_ALL = 0,    /* every row: exact */
+  TD_SELECT_TOP_K = 1,  /* the budget * rows rows with the highest true logits, per query head */
+  TD_SELECT_LSH = 2,    /* SimHash tables as in MagicPIG (arXiv:2410.16179): sampled, weighted by 1 / probability */
+  TD_SELECT_SKETCH = 3, /* rows sampled in proportion to the attention that a scan of short codes estimates */
   TD_SELECT_SKETCH_TOP_K = 4 /* the rows for which that scan estimates most; no random numbers, no error estimate */
 } td_selector_kind;
 
@@ -165,8 +165,8 @@ typedef struct {
   double lse_error;           /* estimated standard error of the merged lse, mean over queries and query heads: 0 for
                                  exact attention, -1 where there is no estimate (TOP_K, parts < ALL, or a query
                                  head that sampled none of the rows it could see) */
-  double out_error;    /* estimated |out - dense| / |dense|, mean over queries and query heads; likewise */
-  int64_t uncertified; /* queries x query heads whose estimates are no more than an indication */
+  double out_error;           /* estimated |out - dense| / |dense|, mean over queries and query heads; likewise */
+  int64_t uncertified;        /* queries x query heads whose estimates are no more than an indication */
 } td_stats;
 
 typedef struct {
@@ -206,7 +206,7 @@ typedef struct {
   const float* alibi;     /* optional: num_q_heads slopes; the logit gets slope * (key position - query position) */
   int64_t sliding_window; /* a query sees this many latest tokens, itself included; 0: all */
   td_stats* stats;        /* optional */
-  float* error; /* optional: (sum of num_queries, num_q_heads), estimated |out - dense| / |dense|; -1: unknown */
+  float* error;       /* optional: (sum of num_queries, num_q_heads), estimated |out - dense| / |dense|; -1: unknown */
   uint8_t* certified; /* optional: likewise; 1: the true error is at most twice the estimate in 96 % of all cases */
 } td_attend_args;
 TD_API td_status td_attend(td_rt* rt, const td_attend_args* args);
