@@ -50,8 +50,8 @@ std::vector<double> weights_of(const std::vector<float>& k, const float* q) {
 /// Means over the queries of one group.
 struct QueryFigures {
   double logit_sd = 0;
-  double sinks = 0;         ///< their share of the mass
-  double participation = 0; ///< 1 / sum p^2 of the other keys
+  double sinks = 0;          ///< their share of the mass
+  double participation = 0;  ///< 1 / sum p^2 of the other keys
 };
 
 QueryFigures figures_of(const std::vector<float>& k, const tools::Tensor& queries, std::int64_t kv_head) {
@@ -119,8 +119,8 @@ TEST_P(Kinds, KeysHaveLowRankHugeChannelsAndLocalTopics) {
     const double effective_rank = total * total / squares;
     EXPECT_GT(effective_rank, 2.5);
     EXPECT_LT(effective_rank, 90);
-    const double mean_norm = std::sqrt(std::inner_product(moments.mean.begin(), moments.mean.end(),
-                                                          moments.mean.begin(), 0.0));
+    const double mean_norm =
+        std::sqrt(std::inner_product(moments.mean.begin(), moments.mean.end(), moments.mean.begin(), 0.0));
     EXPECT_GT(mean_norm, 5);  // a large part of a key is what all keys share
     EXPECT_LT(mean_norm, 18);
     double next = 0;  // covariance of neighbours

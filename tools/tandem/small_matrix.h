@@ -5,8 +5,8 @@
 
 namespace tandem::cli {
 
-/// Solves A X = B for a symmetric positive definite A (n, n), row-major, by Cholesky; B (n, columns) is overwritten with
-/// X. Throws Error(invalid_argument) when A is not positive definite. No threads: the same bits everywhere.
+/// Solves A X = B for a symmetric positive definite A (n, n), row-major, by Cholesky; B (n, columns) is overwritten
+/// with X. Throws Error(invalid_argument) when A is not positive definite. No threads: the same bits everywhere.
 void solve_spd(std::vector<double> a, std::int64_t n, std::vector<double>& b, std::int64_t columns);
 
 /// Mean (dim) and covariance (dim, dim) of rows, row-major.
