@@ -37,8 +37,8 @@ struct Bench {
   const Options& options;
   const numa::Topology& topology;
   const MemoryReader& reader;
-  Cold cold;
   int cores;
+  Cold cold = Cold::wash;  ///< of the present context
 };
 
 std::int64_t available_bytes() {
@@ -56,21 +56,41 @@ std::int64_t kv_bytes(const tools::TraceMeta& meta, std::int64_t row_bytes) {
   return meta.tokens * meta.num_kv_heads * (meta.head_dim_k + meta.head_dim_v) * row_bytes;
 }
 
-/// Copies of the data that exceed the last-level cache.
-int layers_for(const Bench& bench, std::int64_t bytes) {
-  if (bench.cold != Cold::rotate) return 1;
+/// Copies of `bytes` of data that exceed the last-level cache.
+int copies_for(const Bench& bench, std::int64_t bytes) {
   const double wanted = kColdFactor * static_cast<double>(bench.topology.last_level_cache_bytes());
-  const double fitting = 0.4 * static_cast<double>(available_bytes());
-  return static_cast<int>(std::ceil(std::min(wanted, fitting) / static_cast<double>(bytes))) + 1;
+  return static_cast<int>(std::min(1e6, std::ceil(wanted / static_cast<double>(bytes)))) + 1;
+}
+
+/// As the command line says; "auto" rotates where every method reads all of its data and a few copies are enough.
+Cold cold_of(const Bench& bench, std::int64_t smallest_bytes) {
+  constexpr int kFewCopies = 32;
+  const auto& options = bench.options;
+  if (options.cold == "warm") return Cold::warm;
+  if (options.cold == "wash") return Cold::wash;
+  if (options.cold == "rotate") return Cold::rotate;
+  const auto& selectors = options.selectors;
+  const bool dense = options.baselines.empty() && std::all_of(selectors.begin(), selectors.end(), [](const Json& each) {
+                       return each.at("kind") == "all";
+                     });
+  const int copies = copies_for(bench, smallest_bytes);
+  const bool fits = copies * smallest_bytes < available_bytes() / 4;
+  return dense && copies <= kFewCopies && fits ? Cold::rotate : Cold::wash;
+}
+
+const char* to_string(Cold cold) {
+  static constexpr const char* kNames[] = {"wash", "rotate", "warm"};
+  return kNames[static_cast<int>(cold)];
 }
 
 std::vector<Planned> plan_of(const Bench& bench, const tools::TraceMeta& meta, const tools::TraceLayer& layer) {
   std::vector<Planned> plan;
   for (const int threads : bench.options.threads) {
     for (const auto& name : bench.options.baselines) {
-      plan.push_back({name, 2 * kv_bytes(meta, 2), meta.tokens, [&bench, &meta, &layer, name, threads](Progress& progress) {
-                        return make_baseline(name, threads, bench.options.tiers, meta, layer, progress);
-                      }});
+      plan.push_back(
+          {name, 2 * kv_bytes(meta, 2), meta.tokens, [&bench, &meta, &layer, name, threads](Progress& progress) {
+             return make_baseline(name, threads, bench.options.tiers, meta, layer, progress);
+           }});
     }
     for (const int batch : bench.options.batches) {
       for (const auto& dtype : bench.options.host_dtypes) {
@@ -80,7 +100,7 @@ std::vector<Planned> plan_of(const Bench& bench, const tools::TraceMeta& meta, c
           const RuntimeSettings settings{.selector = selector,
                                          .threads = threads,
                                          .batch = batch,
-                                         .layers = layers_for(bench, bytes),
+                                         .layers = bench.cold == Cold::rotate ? copies_for(bench, bytes) : 1,
                                          .host_dtype = dtype,
                                          .tiers = bench.options.tiers,
                                          .isa = bench.options.isa};
@@ -101,7 +121,8 @@ std::vector<Contender> build_some(const std::vector<Planned>& plan, std::size_t&
   std::vector<Contender> contenders;
   while (begin < plan.size()) {
     const auto& planned = plan[begin];
-    if (!contenders.empty() && kReserve * static_cast<double>(planned.kv_bytes) > static_cast<double>(available_bytes()))
+    if (!contenders.empty() &&
+        kReserve * static_cast<double>(planned.kv_bytes) > static_cast<double>(available_bytes()))
       break;
     Progress progress(fmt::format("building {}", planned.name), planned.work);
     contenders.push_back(planned.make(progress));
@@ -116,10 +137,9 @@ std::vector<Samples> measure(const Bench& bench, const tools::TraceMeta& meta, c
   const std::int64_t rounds = bench.options.steps + 1;
   std::vector<Samples> samples(contenders.size(), Samples(meta, exact, bench.options.exact_steps));
   Progress progress("decode steps", rounds * static_cast<std::int64_t>(contenders.size()));
-  const auto most_layers =
-      std::max_element(contenders.begin(), contenders.end(), [](const auto& a, const auto& b) {
-        return a.layers < b.layers;
-      })->layers;
+  const auto most_layers = std::max_element(contenders.begin(), contenders.end(), [](const auto& a, const auto& b) {
+                             return a.layers < b.layers;
+                           })->layers;
   for (std::int64_t step = 0; step < rounds; ++step) {
     for (int layer = 0; layer < most_layers; ++layer) {
       for (std::size_t i = 0; i < contenders.size(); ++i) {
@@ -141,13 +161,13 @@ Json bandwidths(const Bench& bench) {
 }
 
 void add_rows(const std::vector<Contender>& contenders, const std::vector<Samples>& samples, const Json& before,
-              const Json& after, int group, Json& rows) {
+              const Json& after, const Json& shared, Json& rows) {
   for (std::size_t i = 0; i < contenders.size(); ++i) {
     const auto threads = std::to_string(contenders[i].threads);
     const double fast = std::max(before.at(threads).get<double>(), after.at(threads).get<double>());
     Json row = contenders[i].settings;
     row["layers"] = contenders[i].layers;
-    row["group"] = group;
+    row.update(shared);
     row["bandwidth_gb_per_s"] = {{"before", before.at(threads)}, {"after", after.at(threads)}};
     row.update(samples[i].figures(fast));
     row["index_bytes_per_token"] = contenders[i].index.bytes_per_token;
@@ -157,7 +177,7 @@ void add_rows(const std::vector<Contender>& contenders, const std::vector<Sample
 }
 
 /// Everything about one prompt length.
-void run_context(const Bench& bench, std::int64_t tokens, int& group, Json& rows) {
+void run_context(Bench bench, std::int64_t tokens, int& group, Json& rows) {
   auto shape = bench.options.shape;
   shape.tokens = tokens;
   shape.steps = bench.options.steps + 1;
@@ -168,12 +188,16 @@ void run_context(const Bench& bench, std::int64_t tokens, int& group, Json& rows
     Progress progress("exact reference", cli::exact_work(trace.meta(), bench.options.exact_steps));
     exact = cli::exact_decode(trace.meta(), layer, bench.options.exact_steps, bench.cores, progress);
   }
+  std::int64_t row_bytes = 4;
+  for (const auto& dtype : bench.options.host_dtypes)
+    row_bytes = std::min(row_bytes, static_cast<std::int64_t>(bytes_of(parse_dtype("--host-dtypes", dtype))));
+  bench.cold = cold_of(bench, kv_bytes(trace.meta(), row_bytes));
   const auto plan = plan_of(bench, trace.meta(), layer);
   for (std::size_t next = 0; next < plan.size(); ++group) {
     const auto contenders = build_some(plan, next);
     const Json before = bandwidths(bench);
     const auto samples = measure(bench, trace.meta(), exact, contenders);
-    add_rows(contenders, samples, before, bandwidths(bench), group, rows);
+    add_rows(contenders, samples, before, bandwidths(bench), {{"cold", to_string(bench.cold)}, {"group", group}}, rows);
   }
 }
 
@@ -181,22 +205,12 @@ void run_context(const Bench& bench, std::int64_t tokens, int& group, Json& rows
 Json check_selectors(const Options& options) {
   Json described;
   for (const Json& selector : options.selectors) {
-    Json config = {{"num_layers", 1}, {"num_q_heads", 1},  {"num_kv_heads", 1}, {"head_dim_k", 64},
+    Json config = {{"num_layers", 1},  {"num_q_heads", 1},  {"num_kv_heads", 1},   {"head_dim_k", 64},
                    {"num_threads", 1}, {"local_tokens", 1}, {"selector", selector}};
     if (!options.isa.empty()) config["isa"] = options.isa;
     described = cli::describe(td::Runtime(config.dump()));
   }
   return described;
-}
-
-Cold cold_of(const Options& options) {
-  if (options.cold == "warm") return Cold::warm;
-  if (options.cold == "wash") return Cold::wash;
-  if (options.cold == "rotate") return Cold::rotate;
-  const bool dense = options.baselines.empty() &&
-                     std::all_of(options.selectors.begin(), options.selectors.end(),
-                                 [](const Json& selector) { return selector.at("kind") == "all"; });
-  return dense ? Cold::rotate : Cold::wash;
 }
 
 std::string utc_now() {
@@ -207,7 +221,6 @@ std::string utc_now() {
 }
 
 Json settings_json(const Bench& bench) {
-  static constexpr const char* kCold[] = {"wash", "rotate", "warm"};
   const auto& options = bench.options;
   const auto& shape = options.shape;
   return {{"num_kv_heads", shape.num_kv_heads},
@@ -220,8 +233,8 @@ Json settings_json(const Bench& bench) {
           {"local_tokens", options.tiers.local},
           {"steps", options.steps},
           {"error_steps", options.exact_steps},
-          {"cold", kCold[static_cast<int>(bench.cold)]},
-          {"wash_bytes", bench.cold == Cold::wash ? bench.reader.bytes() : 0}};
+          {"cold", options.cold},
+          {"wash_bytes", bench.reader.bytes()}};
 }
 
 void run(const Options& options) {
@@ -232,7 +245,7 @@ void run(const Options& options) {
   const auto bytes = options.wash_mib > 0 ? options.wash_mib << 20
                                           : static_cast<std::int64_t>(kColdFactor * static_cast<double>(cache));
   const MemoryReader reader(topology, bytes);
-  const Bench bench{options, topology, reader, cold_of(options), topology.num_cores()};
+  Bench bench{options, topology, reader, topology.num_cores()};
   Json report = {{"benchmark", "decode_step"},
                  {"version", td_version()},
                  {"date", utc_now()},
@@ -243,8 +256,7 @@ void run(const Options& options) {
                  {"rows", Json::array()}};
   int group = 0;
   for (const std::int64_t tokens : options.contexts) run_context(bench, tokens, group, report["rows"]);
-  cli::print(json, fmt::format("{}; cold: {}; {} heads\n\n{}", cli::isa_of(described),
-                               report["settings"]["cold"].get<std::string>(),
+  cli::print(json, fmt::format("{}; {} heads\n\n{}", cli::isa_of(described),
                                report["settings"]["kind"].get<std::string>(), table_of(report["rows"])));
   json.write(report);
   cli::finish_stdout();

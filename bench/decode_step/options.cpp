@@ -13,18 +13,25 @@ namespace tandem::bench {
 namespace {
 
 constexpr const char* kHelp =
-    "What is measured: wall clock of one decode step of one layer (append a token, attend) through the C interface, on\n"
-    "synthetic heads of six kinds. Configurations take turns (A B C A B C ..) in one process, so that a disturbance of\n"
+    "What is measured: wall clock of one decode step of one layer (append a token, attend) through the C interface, "
+    "on\n"
+    "synthetic heads of six kinds. Configurations take turns (A B C A B C ..) in one process, so that a disturbance "
+    "of\n"
     "the machine meets all of them. A step before the timed ones is not counted.\n"
-    "Cold: 'wash' reads a buffer of 1.25 x the last-level cache before every step, as a model's other layers and weights\n"
-    "would; 'rotate' visits copies of the data that exceed the cache together (right for methods that read everything:\n"
-    "a sparse step touches too little of a copy to push out the others); 'auto' rotates when every selector is 'all', and\n"
-    "washes otherwise.\n"
-    "floor: bytes that the step has to read (window, index, gathered rows) over the bandwidth of sequential reads with as\n"
+    "Cold: 'wash' reads a buffer of 1.25 x the last-level cache before every step, as a model's other layers and "
+    "weights\n"
+    "would; 'rotate' visits copies of the data that exceed the cache together (right for methods that read "
+    "everything:\n"
+    "a sparse step touches too little of a copy to push out the others); 'auto' rotates when every selector is 'all' "
+    "and 32\n"
+    "copies are enough, and washes otherwise.\n"
+    "floor: bytes that the step has to read (window, index, gathered rows) over the bandwidth of sequential reads with "
+    "as\n"
     "many threads, measured before and after in the same process; gap: median / floor.\n"
     "error: |out - dense| / |dense| per query head and step, dense in double precision.\n"
     "Selectors are given by kind and fields, as td_create_json knows them; --selector may be repeated:\n"
-    "  --selector all --selector topk:budget=0.02 --selector '{\"kind\": \"lsh\", \"lsh_bits\": 8, \"lsh_tables\": 75}'\n"
+    "  --selector all --selector topk:budget=0.02 --selector '{\"kind\": \"lsh\", \"lsh_bits\": 8, \"lsh_tables\": "
+    "75}'\n"
     "Example:\n"
     "  decode_step --contexts 4K,32K,128K --threads 1,2 --selector all --selector lsh --json result.json";
 
@@ -63,9 +70,9 @@ std::vector<std::string> known_baselines(const std::string& list) {
   auto names = split(list);
   for (const auto& name : names) {
     if (std::find(known.begin(), known.end(), name) == known.end())
-      throw cli::UsageError(fmt::format("--baselines: '{}' is not allowed; allowed: {}", name,
-                                        known.empty() ? "none, this build has no FAISS"
-                                                      : fmt::format("{}", fmt::join(known, ", "))));
+      throw cli::UsageError(
+          fmt::format("--baselines: '{}' is not allowed; allowed: {}", name,
+                      known.empty() ? "none, this build has no FAISS" : fmt::format("{}", fmt::join(known, ", "))));
   }
   return names;
 }
@@ -113,7 +120,8 @@ void add_options(CLI::App& app, Raw& raw, Options& options) {
   app.add_option("--local", options.tiers.local, "latest tokens that stay in the window [64]");
   app.add_option("--cold", options.cold, "auto, wash, rotate or warm [auto]")
       ->check(cli::one_of({"auto", "wash", "rotate", "warm"}));
-  app.add_flag_callback("--flush", [&options] { options.cold = "wash"; }, "the same as --cold wash");
+  app.add_flag_callback(
+      "--flush", [&options] { options.cold = "wash"; }, "the same as --cold wash");
   app.add_option("--wash-mib", options.wash_mib, "MiB to read for a wash; 0: 1.25 x the last-level cache [0]")
       ->check(number_in<std::int64_t>(0, 1 << 20, "MiB from 0 to 2^20"));
   app.add_option("--seed", options.shape.seed, "seed of the data [1]")

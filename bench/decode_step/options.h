@@ -26,10 +26,10 @@ struct Options {
   std::vector<int> batches = {1};
   std::vector<std::string> host_dtypes = {"bf16"};
   cli::TierOptions tiers;
-  std::int64_t steps = 32;        ///< timed ones; one more comes before them
-  std::int64_t exact_steps = 4;   ///< of them compared with the exact result
+  std::int64_t steps = 32;       ///< timed ones; one more comes before them
+  std::int64_t exact_steps = 4;  ///< of them compared with the exact result
   std::string cold = "auto";
-  std::int64_t wash_mib = 0;      ///< 0: 1.25 x the last-level cache
+  std::int64_t wash_mib = 0;  ///< 0: 1.25 x the last-level cache
   std::string isa, json;
   std::vector<std::string> command;  ///< argv
 };

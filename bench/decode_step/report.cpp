@@ -21,6 +21,7 @@ std::vector<std::string> table_row(const Json& row) {
           fmt::format("{}", row.at("threads").get<int>()),
           fmt::format("{}", row.at("batch").get<int>()),
           row.at("host_dtype").get<std::string>(),
+          row.at("cold").get<std::string>(),
           number("/us/min"),
           number("/us/median"),
           number("/us/p90"),
@@ -49,9 +50,9 @@ std::string processor_name() {
 }  // namespace
 
 std::string table_of(const Json& rows) {
-  cli::Table table({"method", "tokens", "thr", "batch", "rows", "min us", "median", "p90", "floor us", "gap", "window us",
-                    "select", "attend", "rows %", "read/step", "error", "p95", "lse error", "estimate", "index B",
-                    "build ns"});
+  cli::Table table({"method", "tokens",   "thr",       "batch",     "rows",    "cold",    "min us", "median",
+                    "p90",    "floor us", "gap",       "window us", "select",  "attend",  "rows %", "read/step",
+                    "error",  "p95",      "lse error", "estimate",  "index B", "build ns"});
   for (const Json& row : rows) table.add_row(table_row(row));
   return table.text();
 }

@@ -188,9 +188,12 @@ Contender make_runtime_contender(const RuntimeSettings& settings, const tools::T
   const auto session = std::make_shared<Session>(settings, meta, trace);
   session->read_prompt(progress);
   Contender contender;
-  contender.settings = {{"name", selector_name(settings.selector)}, {"selector", settings.selector},
-                        {"tokens", meta.tokens},                    {"threads", settings.threads},
-                        {"batch", settings.batch},                  {"host_dtype", settings.host_dtype}};
+  contender.settings = {{"name", selector_name(settings.selector)},
+                        {"selector", settings.selector},
+                        {"tokens", meta.tokens},
+                        {"threads", settings.threads},
+                        {"batch", settings.batch},
+                        {"host_dtype", settings.host_dtype}};
   contender.threads = settings.threads;
   contender.layers = settings.layers;
   contender.step = [session](std::int64_t step, int layer) { return session->step(step, layer); };

@@ -67,7 +67,8 @@ std::int64_t parse_tokens(const std::string& field, const std::string& text) {
   const std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
   const std::int64_t factor = unit.empty() ? 1 : unit == "K" ? 1 << 10 : unit == "M" ? 1 << 20 : 0;
   if (error != std::errc{} || factor == 0 || value < 1 || value > kMost / factor)
-    throw cli::UsageError(fmt::format("{}: '{}' is not allowed; allowed: 1 to 16M, with K or M for 2^10 or 2^20", field, text));
+    throw cli::UsageError(
+        fmt::format("{}: '{}' is not allowed; allowed: 1 to 16M, with K or M for 2^10 or 2^20", field, text));
   return value * factor;
 }
 
