@@ -55,7 +55,24 @@ def lines_of(rows):
     return lines
 
 
+def plain_scale(axis):
+    """Logarithmic, with numbers that read like numbers at 1, 2 and 5."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def tokens_text(tokens):
+    for unit, size in (("M", MIB), ("K", 1 << 10)):
+        if tokens % size == 0:
+            return f"{tokens // size}{unit}"
+    return str(tokens)
+
+
 def finish(axes, folder, name):
+    plain_scale(axes.yaxis)
     axes.grid(True, which="both", linewidth=0.3, alpha=0.5)
     axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
     axes.figure.savefig(folder / name, bbox_inches="tight", metadata={"Date": None})
@@ -73,6 +90,7 @@ def plot_error(plt, rows, tokens, folder):
             axes.plot([mib], [row["error"]["mean"]], marker="osD^vPX*"[index % 8], linestyle="", **style)
     axes.set(xscale="log", yscale="log", xlabel="MiB touched by a step of one layer", ylabel="error, mean",
              title=f"Error against bytes, {tokens:,} tokens (dotted: exact)")
+    plain_scale(axes.xaxis)
     finish(axes, folder, "error_bytes.svg")
     plt.close(figure)
 
@@ -90,6 +108,9 @@ def plot_time(plt, rows, folder):
             axes.plot(*zip(*floors), linestyle="--", linewidth=0.9, color=colour)
     axes.set(xscale="log", yscale="log", xlabel="tokens", ylabel="us per step of one layer, median",
              title="Step time against context (dashed: floor)")
+    contexts = sorted({row["tokens"] for row in rows})
+    axes.set_xticks(contexts, [tokens_text(tokens) for tokens in contexts])
+    axes.minorticks_off()
     finish(axes, folder, "time_context.svg")
     plt.close(figure)
 

@@ -28,7 +28,8 @@ struct IndexKind {
 };
 
 const IndexKind kKinds[] = {
-    {"faiss-flat", [](std::int32_t dim) -> std::unique_ptr<faiss::Index> { return std::make_unique<faiss::IndexFlatIP>(dim); },
+    {"faiss-flat",
+     [](std::int32_t dim) -> std::unique_ptr<faiss::Index> { return std::make_unique<faiss::IndexFlatIP>(dim); },
      [](std::int32_t dim) { return std::int64_t{4} * dim; }},
     {"faiss-lsh",
      [](std::int32_t dim) -> std::unique_ptr<faiss::Index> { return std::make_unique<faiss::IndexLSH>(dim, 128); },
@@ -123,7 +124,8 @@ class FaissHead {
     if (k > 0) index_->search(group_, q, k, distances_.data(), labels_.data());
     for (std::size_t i = 0; i < labels_.size(); ++i) {
       if (labels_[i] >= 0)
-        mask_[static_cast<std::size_t>(host_begin_ + labels_[i])] |= std::uint64_t{1} << (static_cast<std::int64_t>(i) / k);
+        mask_[static_cast<std::size_t>(host_begin_ + labels_[i])] |= std::uint64_t{1}
+                                                                     << (static_cast<std::int64_t>(i) / k);
     }
     selection_.clear();
     const std::uint64_t everyone = group_ == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << group_) - 1;
@@ -174,7 +176,8 @@ class FaissSession {
         topology_(numa::Topology::detect()),
         ledger_(topology_.memory_limit_bytes()),
         layout_(cpu::RowLayout::of(
-            resolved({1, meta.num_q_heads, meta.num_kv_heads, meta.head_dim_k, meta.head_dim_v, 0.f, 0.f}), DType::bf16)),
+            resolved({1, meta.num_q_heads, meta.num_kv_heads, meta.head_dim_k, meta.head_dim_v, 0.f, 0.f}),
+            DType::bf16)),
         pool_(topology_, 0, layout_.page_bytes(), ledger_),
         workers_(topology_, threads),
         node_of_(static_cast<std::size_t>(meta.num_kv_heads), 0) {
@@ -199,7 +202,8 @@ class FaissSession {
     const auto q_size = static_cast<std::int64_t>(meta_.num_q_heads) * meta_.head_dim_k;
     std::vector<float> q(static_cast<std::size_t>(q_size));
     for (std::int64_t h = 0; h < meta_.num_q_heads; ++h) {
-      const auto offset = (h * meta_.steps + step) * meta_.head_dim_k * static_cast<std::int64_t>(bytes_of(trace_.dec_q.dtype));
+      const auto offset =
+          (h * meta_.steps + step) * meta_.head_dim_k * static_cast<std::int64_t>(bytes_of(trace_.dec_q.dtype));
       load_f32(trace_.dec_q.dtype, trace_.dec_q.data + offset, q.data() + h * meta_.head_dim_k, meta_.head_dim_k);
     }
     result.out.resize(static_cast<std::size_t>(std::int64_t{meta_.num_q_heads} * meta_.head_dim_v));
@@ -210,8 +214,8 @@ class FaissSession {
     workers_.run(node_of_, [&](std::int64_t h) {
       Stopwatch task;
       head(h).append(trace_.dec_k, trace_.dec_v, h, step, 1);
-      head(h).attend(kernels_, q.data() + h * group * meta_.head_dim_k, result.out.data() + h * group * meta_.head_dim_v,
-                     result.lse.data() + h * group);
+      head(h).attend(kernels_, q.data() + h * group * meta_.head_dim_k,
+                     result.out.data() + h * group * meta_.head_dim_v, result.lse.data() + h * group);
       task_us[static_cast<std::size_t>(h)] = task.lap_us();
     });
     result.us = watch.lap_us();
@@ -265,9 +269,12 @@ Contender make_baseline(const std::string& name, int threads, const cli::TierOpt
   const auto session = std::make_shared<FaissSession>(kind_named(name), threads, tiers, meta, trace);
   session->build(progress);
   Contender contender;
-  contender.settings = {{"name", name},       {"selector", {{"kind", name}, {"budget", kBudget}, {"library", library_name()}}},
-                        {"tokens", meta.tokens}, {"threads", threads},
-                        {"batch", 1},            {"host_dtype", "bf16"}};
+  contender.settings = {{"name", name},
+                        {"selector", {{"kind", name}, {"budget", kBudget}, {"library", library_name()}}},
+                        {"tokens", meta.tokens},
+                        {"threads", threads},
+                        {"batch", 1},
+                        {"host_dtype", "bf16"}};
   contender.threads = threads;
   contender.step = [session](std::int64_t step, int) { return session->step(step); };
   contender.index = session->index();
