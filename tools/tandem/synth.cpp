@@ -101,7 +101,7 @@ void synth(const SynthOptions& options) {
   const SyntheticTrace trace(shape, threads);
   ExactResults exact;
   {
-    Progress progress("dense reference", shape.steps * shape.num_q_heads);
+    Progress progress("dense reference", exact_work(trace.meta(), shape.steps));
     exact = exact_decode(trace.meta(), trace.layer(), shape.steps, threads, progress);
   }
   write(trace, exact, shape.dtype, folder);
