@@ -14,6 +14,7 @@ const Kernels kernels{
     &softcap,
     &collision_log_weights,
     &sign_bits,
+    {&hadamard_bits, &sample_codes, &mark_equal_codes, &find_marked},
     &exp_all,
 };
 
