@@ -14,7 +14,7 @@ inline constexpr int kMinSharedBits = 128;
 inline constexpr int kMaxSharedBits = 2048;
 
 /// Where the sign bits of a SimHash come from.
-enum class HashPlanes {
+enum class HashPlanes : std::int32_t {
   hadamard,  ///< orthogonal blocks of signed Walsh-Hadamard transforms; every table samples its bits from these
   gaussian,  ///< one independent Gaussian direction per bit of every table
 };

@@ -118,6 +118,9 @@ void add_selector(CLI::App& app, SelectorOptions& options) {
   app.add_option("--min-collisions", options.min_collisions, "lsh: tables that must agree on a row, 1 or 2 [2]")
       ->check(number_in(1, 2, "1 or 2"))
       ->group(group);
+  app.add_option("--lsh-planes", options.lsh_planes, "lsh: hadamard or gaussian: where sign bits come from [hadamard]")
+      ->check(one_of({"hadamard", "gaussian"}))
+      ->group(group);
   app.add_option("--budget", options.budget,
                  fmt::format("topk: share of the host rows, in (0, 1] [{}]", options.budget))
       ->check(share())
@@ -154,6 +157,7 @@ td_selector to_selector(const SelectorOptions& options, std::uint64_t seed) {
   } else if (options.kind == "lsh") {
     selector.kind = TD_SELECT_LSH;
     selector.lsh_min_collisions = options.min_collisions;
+    selector.lsh_planes = options.lsh_planes == "gaussian" ? TD_PLANES_GAUSSIAN : TD_PLANES_HADAMARD;
     parse_lsh("--lsh", options.lsh, selector);
   }
   return selector;
@@ -166,14 +170,16 @@ Json to_json(const td_selector& selector) {
           {"lsh_bits", selector.lsh_bits},
           {"lsh_tables", selector.lsh_tables},
           {"lsh_min_collisions", selector.lsh_min_collisions},
+          {"lsh_planes", selector.lsh_planes == TD_PLANES_GAUSSIAN ? "gaussian" : "hadamard"},
           {"seed", selector.seed}};
 }
 
 std::string describe(const td_selector& selector) {
   if (selector.kind == TD_SELECT_TOP_K) return fmt::format("topk {}", selector.budget);
   if (selector.kind == TD_SELECT_ALL) return "all";
+  const char* planes = selector.lsh_planes == TD_PLANES_GAUSSIAN ? " gaussian" : "";
   const char* suffix = selector.lsh_min_collisions == 1 ? " (1 collision)" : "";
-  return fmt::format("lsh {},{}{}", selector.lsh_bits, selector.lsh_tables, suffix);
+  return fmt::format("lsh {},{}{}{}", selector.lsh_bits, selector.lsh_tables, planes, suffix);
 }
 
 void apply(const CommonOptions& options, td_config& config) {

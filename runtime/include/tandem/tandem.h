@@ -66,6 +66,13 @@ typedef enum {
   TD_SELECT_LSH = 2    /* SimHash tables as in MagicPIG (arXiv:2410.16179): sampled, weighted by 1 / probability */
 } td_selector_kind;
 
+/* Where the sign bits of LSH codes come from. */
+typedef enum {
+  TD_PLANES_HADAMARD =
+      0,                 /* signed Hadamard transforms; the tables sample their bits from shared ones. Cheap to build */
+  TD_PLANES_GAUSSIAN = 1 /* an independent Gaussian direction per bit and table, as in MagicPIG */
+} td_lsh_planes;
+
 typedef struct {
   uint32_t size;
   int32_t kind;               /* td_selector_kind */
@@ -73,8 +80,8 @@ typedef struct {
   int32_t lsh_bits;           /* LSH: K, sign bits per table, 1 to 12; 0: 10 */
   int32_t lsh_tables;         /* LSH: L, 1 to 300; 0: 150 */
   int32_t lsh_min_collisions; /* LSH: tables that must agree before a row is taken, 1 or 2; 0: 2 */
-  int32_t reserved;
-  uint64_t seed; /* LSH: the projections are a function of (seed, head_dim, K, L); 0: 1 */
+  int32_t lsh_planes;         /* LSH: td_lsh_planes */
+  uint64_t seed;              /* LSH: the projections are a function of (seed, head_dim, K, L, planes); 0: 1 */
 } td_selector;
 
 /* ---- runtime ------------------------------------------------------------------------------------------------------
