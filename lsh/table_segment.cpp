@@ -1,8 +1,8 @@
 #include "lsh/table_segment.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
-#include <vector>
 
 #include "cpu/codec/simhash.h"
 
@@ -13,12 +13,20 @@ using cpu::kCodeBlock;
 
 /// Calls use(code, row) for the `rows` rows of one table, in order.
 template <typename Use>
-void for_each_code(const std::uint16_t* codes, std::int64_t table, std::int64_t num_tables, int rows, Use use) {
+void for_each_code(const CodeBlocks& blocks, std::int64_t table, int rows, Use use) {
   for (int first = 0; first < rows; first += kCodeBlock) {
-    const std::uint16_t* block = codes + (first / kCodeBlock * num_tables + table) * kCodeBlock;
+    const std::uint16_t* codes =
+        blocks[static_cast<std::size_t>(first / kCodeBlock)]->codes.data() + table * kCodeBlock;
     const int count = std::min(kCodeBlock, rows - first);
-    for (int v = 0; v < count; ++v) use(block[v], first + v);
+    for (int v = 0; v < count; ++v) use(codes[v], first + v);
   }
+}
+
+// Buckets are short: copied in runs of this many ids, where what a run has too much is overwritten by the next bucket.
+constexpr int kRun = 16;
+
+void copy_runs(const std::uint16_t* from, int count, std::uint16_t* to) noexcept {
+  for (int i = 0; i < count; i += kRun) std::memcpy(to + i, from + i, kRun * sizeof(std::uint16_t));
 }
 
 struct IdRange {
@@ -34,6 +42,14 @@ void prefetch(const IdRange& ids) noexcept {
 
 }  // namespace
 
+CodeBlock::CodeBlock(const TableShape& shape, numa::MemoryLedger& ledger)
+    : reservation(ledger.reserve(bytes(shape), "SimHash codes")),
+      codes(static_cast<std::size_t>(shape.num_tables) * kCodeBlock) {}
+
+std::int64_t CodeBlock::bytes(const TableShape& shape) noexcept {
+  return std::int64_t{2} * shape.num_tables * kCodeBlock;
+}
+
 std::int64_t TableSegment::bytes(const TableShape& shape, int rows) noexcept {
   return std::int64_t{2} * shape.num_tables * (shape.buckets() + 1 + rows);
 }
@@ -44,10 +60,10 @@ TableSegment::TableSegment(const TableShape& shape, int rows, numa::MemoryLedger
       reservation_(ledger.reserve(bytes(shape, rows), "SimHash tables")),
       offsets_(std::make_unique_for_overwrite<std::uint16_t[]>(
           static_cast<std::size_t>(shape.num_tables * (shape.buckets() + 1)))),
-      ids_(std::make_unique_for_overwrite<std::uint16_t[]>(static_cast<std::size_t>(shape.num_tables) *
-                                                           static_cast<std::size_t>(rows))) {}
+      ids_(std::make_unique_for_overwrite<std::uint16_t[]>(
+          static_cast<std::size_t>(shape.num_tables) * static_cast<std::size_t>(rows) + kRun)) {}
 
-TableSegment::Ref TableSegment::merged(const TableShape& shape, const TableSegment* old, const std::uint16_t* codes,
+TableSegment::Ref TableSegment::merged(const TableShape& shape, const TableSegment* old, const CodeBlocks& blocks,
                                        int added, numa::MemoryLedger& ledger) {
   const int old_rows = old == nullptr ? 0 : old->rows_;
   const std::int64_t buckets = shape.buckets();
@@ -58,21 +74,22 @@ TableSegment::Ref TableSegment::merged(const TableShape& shape, const TableSegme
     std::uint16_t* offsets = result->offsets(t);
     std::uint16_t* ids = result->ids(t);
     std::fill_n(cursor, buckets, std::uint16_t{0});
-    for_each_code(codes, t, shape.num_tables, added, [cursor](std::uint16_t code, int) { ++cursor[code]; });
+    for_each_code(blocks, t, added, [cursor](std::uint16_t code, int) { ++cursor[code]; });
     int filled = 0;
     for (std::int64_t b = 0; b < buckets; ++b) {
       offsets[b] = static_cast<std::uint16_t>(filled);
       const int new_count = cursor[b];
       if (old != nullptr) {
         const std::uint16_t* old_offsets = old->offsets(t) + b;
-        std::copy(old->ids(t) + old_offsets[0], old->ids(t) + old_offsets[1], ids + filled);
-        filled += old_offsets[1] - old_offsets[0];
+        const int old_count = old_offsets[1] - old_offsets[0];
+        copy_runs(old->ids(t) + old_offsets[0], old_count, ids + filled);
+        filled += old_count;
       }
       cursor[b] = static_cast<std::uint16_t>(filled);
       filled += new_count;
     }
     offsets[buckets] = static_cast<std::uint16_t>(filled);
-    for_each_code(codes, t, shape.num_tables, added, [cursor, ids, old_rows](std::uint16_t code, int row) {
+    for_each_code(blocks, t, added, [cursor, ids, old_rows](std::uint16_t code, int row) {
       ids[cursor[code]++] = static_cast<std::uint16_t>(old_rows + row);
     });
   }

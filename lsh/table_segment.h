@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "lsh/collision_marks.h"
 #include "numa/memory_ledger.h"
@@ -15,6 +16,16 @@ struct TableShape {
   [[nodiscard]] std::int64_t buckets() const noexcept { return std::int64_t{1} << bits_per_table; }
 };
 
+/// Codes of up to cpu::kCodeBlock rows that wait to be sorted, (num_tables, kCodeBlock). Immutable once it is shared.
+struct CodeBlock {
+  CodeBlock(const TableShape& shape, numa::MemoryLedger& ledger);
+  [[nodiscard]] static std::int64_t bytes(const TableShape& shape) noexcept;
+
+  numa::Reservation reservation;
+  std::vector<std::uint16_t> codes;
+};
+using CodeBlocks = std::vector<std::shared_ptr<const CodeBlock>>;
+
 /// Up to kMaxRows consecutive rows, counting-sorted into the buckets of every table. Immutable, so forks share it, and
 /// safe to read from several threads. Rows are numbered from the segment's first one, so an id takes two bytes.
 class TableSegment {
@@ -22,9 +33,9 @@ class TableSegment {
   using Ref = std::shared_ptr<const TableSegment>;
   static constexpr int kMaxRows = 32768;  // an offset, at most kMaxRows, fits 16 bits; marks of a row fit the L1 cache
 
-  /// The rows of `old` (may be null) and `added` further ones, together at most kMaxRows. `codes` in blocks as
-  /// cpu::SimHash::encode() writes them. Throws Error(out_of_memory).
-  static Ref merged(const TableShape& shape, const TableSegment* old, const std::uint16_t* codes, int added,
+  /// The rows of `old` (may be null) and the `added` ones of `blocks`, together at most kMaxRows. Throws
+  /// Error(out_of_memory).
+  static Ref merged(const TableShape& shape, const TableSegment* old, const CodeBlocks& blocks, int added,
                     numa::MemoryLedger& ledger);
   /// The first `rows` rows. Throws Error(out_of_memory).
   [[nodiscard]] Ref cut(int rows, numa::MemoryLedger& ledger) const;

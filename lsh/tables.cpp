@@ -52,6 +52,10 @@ void centre(const cpu::KvStore& store, const std::vector<float>& mean, std::int6
   }
 }
 
+std::int64_t norm_bytes(std::size_t norms, std::size_t dim) noexcept {
+  return static_cast<std::int64_t>(norms + dim) * 4;
+}
+
 /// The segment that further rows go into, or null.
 const TableSegment* open_segment(const std::vector<TableSegment::Ref>& segments) noexcept {
   return segments.empty() || segments.back()->rows() == TableSegment::kMaxRows ? nullptr : segments.back().get();
@@ -87,33 +91,34 @@ cpu::SimHashParams hash_params(const LshParams& params) noexcept {
 LshTables::LshTables(const LshParams& params, std::shared_ptr<const cpu::SimHash> hash, numa::MemoryLedger& ledger)
     : params_(params), hash_(std::move(hash)), ledger_(&ledger) {}
 
-std::int64_t LshTables::small_bytes(std::size_t norms, std::int64_t tail_rows, std::size_t dim) const noexcept {
-  return static_cast<std::int64_t>(norms + dim) * 4 + hash_->codes_size(tail_rows) * 2;
-}
-
 void LshTables::hash_rows(const cpu::Kernels& kernels, const cpu::KvStore& store, std::int64_t first, int count,
                           TablesScratch& scratch, Extension& next) const {
   const int place = next.tail_rows % kCodeBlock;
+  auto block = std::make_shared<CodeBlock>(shape(), *ledger_);
   scratch.centred.resize(product(kCodeBlock, static_cast<std::int64_t>(next.mean.size())));
-  scratch.block_codes.resize(static_cast<std::size_t>(hash_->codes_size(1)));
+  scratch.block_codes.resize(block->codes.size());
   next.added_norms.resize(next.added_norms.size() + static_cast<std::size_t>(count));
   centre(store, next.mean, first, count, scratch.centred.data(),
          next.added_norms.data() + next.added_norms.size() - count);
   hash_->encode(kernels, scratch.centred.data(), count, scratch.block_codes.data(), scratch.hash);
-  next.tail_codes.resize(static_cast<std::size_t>(hash_->codes_size(next.tail_rows + count)));
-  for (int t = 0; t < params_.num_tables; ++t) {
-    std::copy_n(scratch.block_codes.data() + hash_->code_index(0, t), count,
-                next.tail_codes.data() + hash_->code_index(next.tail_rows - place, t) + place);
+  if (place > 0) {
+    block->codes = next.tail.back()->codes;
+    next.tail.pop_back();
   }
+  for (int t = 0; t < params_.num_tables; ++t) {
+    const std::size_t table = hash_->code_index(0, t);
+    std::copy_n(scratch.block_codes.data() + table, count, block->codes.data() + table + place);
+  }
+  next.tail.push_back(std::move(block));
   next.tail_rows += count;
 }
 
 void LshTables::merge_tail(Extension& next) const {
   const TableSegment* open = open_segment(next.segments);
-  auto segment = TableSegment::merged(shape(), open, next.tail_codes.data(), next.tail_rows, *ledger_);
+  auto segment = TableSegment::merged(shape(), open, next.tail, next.tail_rows, *ledger_);
   if (open != nullptr) next.segments.pop_back();
   next.segments.push_back(std::move(segment));
-  next.tail_codes.clear();
+  next.tail.clear();
   next.tail_rows = 0;
 }
 
@@ -124,13 +129,11 @@ LshTables::Extension LshTables::prepare(const cpu::Kernels& kernels, const cpu::
   const auto total = static_cast<std::size_t>(first + added);
   const bool grows = total > inverse_norms_.capacity();
   const std::size_t norms = grows ? total + total / kTailShare : inverse_norms_.capacity();
-  const auto most = std::min<std::int64_t>(tail_rows_ + added, TableSegment::kMaxRows);
   Extension next;
   next.mean = mean_.empty() && added > 0 ? mean_key(store) : mean_;
-  next.reservation = ledger_->reserve(small_bytes(norms, most, next.mean.size()), "SimHash codes and norms");
+  next.reservation = ledger_->reserve(norm_bytes(norms, next.mean.size()), "SimHash norms");
   next.segments = segments_;
-  next.tail_codes.reserve(static_cast<std::size_t>(hash_->codes_size(most)));
-  next.tail_codes = tail_codes_;
+  next.tail = tail_;
   next.tail_rows = tail_rows_;
   if (grows) {
     next.all_norms.reserve(norms);
@@ -146,17 +149,13 @@ LshTables::Extension LshTables::prepare(const cpu::Kernels& kernels, const cpu::
     done += count;
   }
   if (next.tail_rows >= std::max(kSmallestSort, open_rows(next.segments) / kTailShare)) merge_tail(next);
-  if (next.tail_rows < most) {  // rows have left the tail
-    next.tail_codes.shrink_to_fit();
-    next.reservation = ledger_->reserve(small_bytes(norms, next.tail_rows, next.mean.size()), "SimHash norms");
-  }
   return next;
 }
 
 void LshTables::commit(Extension&& next) noexcept {
   mean_ = std::move(next.mean);
   segments_ = std::move(next.segments);
-  tail_codes_ = std::move(next.tail_codes);
+  tail_ = std::move(next.tail);
   tail_rows_ = next.tail_rows;
   if (next.all_norms.capacity() > 0) inverse_norms_ = std::move(next.all_norms);
   inverse_norms_.insert(inverse_norms_.end(), next.added_norms.begin(), next.added_norms.end());  // there is room
@@ -175,9 +174,8 @@ LshTables LshTables::fork(std::int64_t size) const {
     left -= rows;
   }
   copy.tail_rows_ = static_cast<int>(left);
-  copy.reservation_ =
-      ledger_->reserve(small_bytes(static_cast<std::size_t>(size), left, mean_.size()), "SimHash codes and norms");
-  copy.tail_codes_.assign(tail_codes_.begin(), tail_codes_.begin() + hash_->codes_size(left));
+  copy.tail_.assign(tail_.begin(), tail_.begin() + cpu::SimHash::num_blocks(left));
+  copy.reservation_ = ledger_->reserve(norm_bytes(static_cast<std::size_t>(size), mean_.size()), "SimHash norms");
   copy.inverse_norms_.assign(inverse_norms_.begin(), inverse_norms_.begin() + size);
   return copy;
 }
@@ -212,11 +210,11 @@ std::int64_t LshTables::mark_tail(const cpu::Kernels& kernels, int heads, Tables
   for (int h = 0; h < heads; ++h) {
     const std::uint16_t* query_codes = scratch.query_codes.data() + product(h, params_.num_tables);
     for (int r = 0; r < tail_rows_; r += kCodeBlock) {
-      kernels.simhash.mark_equal_codes(tail_codes_.data() + hash_->code_index(r, 0), query_codes, params_.num_tables,
-                                       CollisionMarks::bits(h), scratch.marks.row_bytes(h) + r);
+      kernels.simhash.mark_equal_codes(tail_[static_cast<std::size_t>(r / kCodeBlock)]->codes.data(), query_codes,
+                                       params_.num_tables, CollisionMarks::bits(h), scratch.marks.row_bytes(h) + r);
     }
   }
-  return static_cast<std::int64_t>(tail_codes_.size()) * 2 * heads;
+  return static_cast<std::int64_t>(tail_.size()) * CodeBlock::bytes(shape()) * heads;
 }
 
 void LshTables::select(const SelectRequest& request, TablesScratch& scratch, cpu::Selection& selection) const {
@@ -242,8 +240,8 @@ void LshTables::select(const SelectRequest& request, TablesScratch& scratch, cpu
 }
 
 std::int64_t LshTables::bytes() const noexcept {
-  std::int64_t sum = static_cast<std::int64_t>(inverse_norms_.capacity() + mean_.size()) * 4 +
-                     static_cast<std::int64_t>(tail_codes_.capacity()) * 2;
+  std::int64_t sum = norm_bytes(inverse_norms_.capacity(), mean_.size()) +
+                     static_cast<std::int64_t>(tail_.size()) * CodeBlock::bytes(shape());
   for (const TableSegment::Ref& segment : segments_) sum += segment->bytes();
   return sum;
 }

@@ -53,7 +53,7 @@ class LshTables {
     friend class LshTables;
     std::vector<float> mean;
     std::vector<TableSegment::Ref> segments;
-    std::vector<std::uint16_t> tail_codes;
+    CodeBlocks tail;
     int tail_rows = 0;
     std::vector<float> all_norms;  // those of the rows before, with room for the added ones; unused if there is room
     std::vector<float> added_norms;
@@ -90,17 +90,16 @@ class LshTables {
   void hash_queries(const SelectRequest& request, TablesScratch& scratch) const;
   /// Marks rows of the tail like TableSegment::mark.
   std::int64_t mark_tail(const cpu::Kernels& kernels, int heads, TablesScratch& scratch) const;
-  [[nodiscard]] std::int64_t small_bytes(std::size_t norms, std::int64_t tail_rows, std::size_t dim) const noexcept;
 
   LshParams params_;
   std::shared_ptr<const cpu::SimHash> hash_;
   numa::MemoryLedger* ledger_;
   std::vector<float> mean_;                  // (padded_k), empty before the first rows
   std::vector<TableSegment::Ref> segments_;  // all but the last one are full
-  std::vector<std::uint16_t> tail_codes_;    // of the rows behind them, in blocks
+  CodeBlocks tail_;                          // codes of the rows behind them
   int tail_rows_ = 0;
   std::vector<float> inverse_norms_;  // 1 / |k - mean| of every row; 0 when k is the mean
-  numa::Reservation reservation_;     // of the three vectors of numbers
+  numa::Reservation reservation_;     // of the mean and the norms
 };
 
 }  // namespace tandem::lsh
