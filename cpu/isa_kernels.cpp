@@ -16,6 +16,7 @@ const Kernels kernels{
     &collision_log_weights,
     &inclusion_log_weights,
     &sign_bits,
+    {&hadamard_bits, &sample_codes, &mark_equal_codes, &find_marked},
     &exp_all,
     sketch_kernels,
 };

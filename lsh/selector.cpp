@@ -29,7 +29,7 @@ void validate(const SelectorParams& params) {
 Selector::Selector(const SelectorParams& params, int head_dim_k) : params_(params) {
   validate(params);
   if (const auto* lsh = std::get_if<LshParams>(&params)) {
-    hash_ = std::make_shared<const cpu::SimHash>(lsh->seed, head_dim_k, lsh->bits_per_table, lsh->num_tables);
+    hash_ = std::make_shared<const cpu::SimHash>(lsh->seed, head_dim_k, hash_params(*lsh));
   }
 }
 

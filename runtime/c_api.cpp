@@ -138,6 +138,7 @@ lsh::SelectorParams selector_of(const td_selector* given) {
       if (s.lsh_tables != 0) params.num_tables = s.lsh_tables;
       if (s.lsh_min_collisions != 0) params.min_collisions = s.lsh_min_collisions;
       if (s.seed != 0) params.seed = s.seed;
+      params.planes = static_cast<cpu::HashPlanes>(s.lsh_planes);  // validate() refuses what is none
       return params;
     }
     case TD_SELECT_SKETCH:

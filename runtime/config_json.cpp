@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <iterator>
 #include <set>
 
 #include <nlohmann/json.hpp>
@@ -78,6 +80,17 @@ class Fields {
   std::set<std::string> known_;
 };
 
+constexpr const char* kPlanes[] = {"hadamard", "gaussian"};  // by cpu::HashPlanes
+
+void read_planes(Fields& fields, cpu::HashPlanes& planes) {
+  std::string name = kPlanes[static_cast<int>(planes)];
+  fields.read("lsh_planes", name);
+  const auto* found = std::find(std::begin(kPlanes), std::end(kPlanes), name);
+  TANDEM_CHECK(found != std::end(kPlanes), invalid_argument, "selector.lsh_planes is '", name,
+               "'; allowed: hadamard, gaussian");
+  planes = static_cast<cpu::HashPlanes>(found - kPlanes);
+}
+
 lsh::SelectorParams selector_from(const json& object) {
   Fields fields(object, "selector");
   std::string kind = "all";
@@ -92,6 +105,7 @@ lsh::SelectorParams selector_from(const json& object) {
     fields.read_unless_zero("lsh_bits", lsh.bits_per_table);
     fields.read_unless_zero("lsh_tables", lsh.num_tables);
     fields.read_unless_zero("lsh_min_collisions", lsh.min_collisions);
+    read_planes(fields, lsh.planes);
     fields.read_unless_zero("seed", lsh.seed);
     params = lsh;
   } else if (kind == "sketch" || kind == "sketch_topk") {
@@ -127,6 +141,7 @@ struct SelectorJson {
             {"lsh_bits", p.bits_per_table},
             {"lsh_tables", p.num_tables},
             {"lsh_min_collisions", p.min_collisions},
+            {"lsh_planes", kPlanes[static_cast<int>(p.planes)]},
             {"seed", p.seed}};
   }
 };

@@ -97,7 +97,7 @@ class FaissHead {
     const std::int64_t position = store_.size() - 1;
     variance_.resize(static_cast<std::size_t>(group_));
     cpu::sparse_attention(kernels, store_, 0, selection_, {scaled.data(), &position, 1, group_}, {}, scratch_,
-                          {out, lse, group_, layout.dim_v}, variance_.data());
+                          {out, lse, group_, layout.dim_v}, {variance_.data()});
   }
 
   [[nodiscard]] std::int64_t host_rows() const noexcept { return host_end_ - host_begin_; }

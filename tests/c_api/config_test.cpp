@@ -111,6 +111,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadSelector{"lsh_tables (L) is -1; allowed: 1 to 300", [](td_selector& s) { s.lsh_tables = -1; }},
         BadSelector{"lsh_min_collisions is 3; allowed: 1 or 2", [](td_selector& s) { s.lsh_min_collisions = 3; }},
         BadSelector{"lsh_min_collisions is -1; allowed: 1 or 2", [](td_selector& s) { s.lsh_min_collisions = -1; }},
+        BadSelector{"lsh_planes is 2; allowed: 0 (hadamard), 1 (gaussian)", [](td_selector& s) { s.lsh_planes = 2; }},
+        BadSelector{"lsh_planes is -1; allowed", [](td_selector& s) { s.lsh_planes = -1; }},
         BadSelector{"lsh_min_collisions is 2; allowed: 1 or 2, not above lsh_tables (1)",
                     [](td_selector& s) { s.lsh_tables = 1; }},
         BadSelector{"budget is -0.1; allowed", [](td_selector& s) { sketch(s).budget = -0.1; }},
@@ -133,7 +135,8 @@ TEST(Selectors, ZeroMeansTheDefault) {
   char text[4096];
   std::size_t needed = 0;
   ASSERT_EQ(td_describe(rt, text, sizeof(text), &needed), TD_OK);
-  for (const char* part : {"\"lsh_bits\":10", "\"lsh_tables\":150", "\"lsh_min_collisions\":2", "\"seed\":7"}) {
+  for (const char* part : {"\"lsh_bits\":10", "\"lsh_tables\":150", "\"lsh_min_collisions\":2",
+                           "\"lsh_planes\":\"hadamard\"", "\"seed\":7"}) {
     EXPECT_THAT(text, testing::HasSubstr(part));
   }
 }
@@ -196,6 +199,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadJson{R"("selector": {"kind": "lsh", "lsh_bits": 13})", "lsh_bits (K) is 13; allowed: 1 to 12"},
         BadJson{R"("selector": {"kind": "lsh", "lsh_tables": -1})", "lsh_tables (L) is -1; allowed: 1 to 300"},
         BadJson{R"("selector": {"kind": "lsh", "lsh_min_collisions": 3})", "lsh_min_collisions is 3; allowed: 1 or 2"},
+        BadJson{R"("selector": {"kind": "lsh", "lsh_planes": "haar"})",
+                "selector.lsh_planes is 'haar'; allowed: hadamard, gaussian"},
+        BadJson{R"("selector": {"kind": "lsh", "lsh_planes": 1})", "selector.lsh_planes is 1; it must be a string"},
         BadJson{R"("selector": {"kind": "lsh", "seed": -1})", "selector.seed is -1; allowed: 0 to"}));
 
 TEST(JsonText, ThatIsNoObjectIsRefused) {
@@ -247,6 +253,7 @@ INSTANTIATE_TEST_SUITE_P(
     Good, RoundTrip,
     testing::Values("", R"("selector": {"kind": "topk", "budget": 0.1})", R"("selector": null, "isa": null)",
                     R"("selector": {"kind": "lsh", "lsh_bits": 5, "lsh_tables": 30, "seed": 18446744073709551615})",
+                    R"("selector": {"kind": "lsh", "lsh_bits": 5, "lsh_tables": 30, "lsh_planes": "gaussian"})",
                     R"("scale": 0.1, "softcap": 30.5, "window_dtype": "bf16", "host_dtype": "fp16", "sink_tokens": 0)",
                     R"("isa": "scalar", "max_tokens": 300, "host_memory_bytes": 1000000000)",
                     R"("topology": "node:2 core:2 pu:1")"));

@@ -117,6 +117,7 @@ class BadUsage(CommandLine):
             ("--lsh", "10,0", "1 to 300"),
             ("--lsh", "10,150,2", "K,L"),
             ("--lsh", "ten,150", "K,L"),
+            ("--lsh-planes", "haar", "hadamard, gaussian"),
             ("--min-collisions", "3", "1 or 2"),
             ("--isa", "sse9", "scalar, avx2, avx512"),
             ("--threads", "-1", "0 to 1024"),
@@ -147,7 +148,8 @@ class BadUsage(CommandLine):
         self.expect(BAD_USAGE, *model, "--needle", self.prompts + ":99", naming=["below 20"])
         self.expect(BAD_USAGE, *model, "--prompt", "a", "--record", self.path("r"), naming=["--record", "dense"])
         for attention in ("dense", "streaming"):
-            for option in (["--selector", "topk"], ["--lsh", "8,75"], ["--min-collisions", 2], ["--budget", 0.1]):
+            for option in (["--selector", "topk"], ["--lsh", "8,75"], ["--min-collisions", 2],
+                           ["--lsh-planes", "gaussian"], ["--budget", 0.1]):
                 self.expect(BAD_USAGE, *model, "--prompt", "a", "--attention", attention, *option,
                             naming=[option[0], attention, "tandem"])
 

@@ -118,6 +118,9 @@ void add_selector(CLI::App& app, SelectorOptions& options) {
   app.add_option("--min-collisions", options.min_collisions, "lsh: tables that must agree on a row, 1 or 2 [2]")
       ->check(number_in(1, 2, "1 or 2"))
       ->group(group);
+  app.add_option("--lsh-planes", options.lsh_planes, "lsh: hadamard or gaussian: where sign bits come from [hadamard]")
+      ->check(one_of({"hadamard", "gaussian"}))
+      ->group(group);
   app.add_option("--budget", options.budget,
                  fmt::format("topk, sketch: share of the host rows, in (0, 1] [{}]", options.budget))
       ->check(share())
@@ -163,6 +166,7 @@ td_selector to_selector(const SelectorOptions& options, std::uint64_t seed) {
   } else if (options.kind == "lsh") {
     selector.kind = TD_SELECT_LSH;
     selector.lsh_min_collisions = options.min_collisions;
+    selector.lsh_planes = options.lsh_planes == "gaussian" ? TD_PLANES_GAUSSIAN : TD_PLANES_HADAMARD;
     parse_lsh("--lsh", options.lsh, selector);
   } else if (options.kind == "sketch" || options.kind == "sketch-topk") {
     selector.kind = options.kind == "sketch" ? TD_SELECT_SKETCH : TD_SELECT_SKETCH_TOP_K;
@@ -190,6 +194,7 @@ Json to_json(const td_selector& selector) {
           {"lsh_bits", selector.lsh_bits},
           {"lsh_tables", selector.lsh_tables},
           {"lsh_min_collisions", selector.lsh_min_collisions},
+          {"lsh_planes", selector.lsh_planes == TD_PLANES_GAUSSIAN ? "gaussian" : "hadamard"},
           {"seed", selector.seed}};
 }
 
@@ -202,8 +207,9 @@ std::string describe(const td_selector& selector) {
     return fmt::format("sketch{} {}{}{}", selector.kind == TD_SELECT_SKETCH ? "" : " topk", goal, bits,
                        selector.unbiased != 0 ? ", unbiased" : "");
   }
+  const char* planes = selector.lsh_planes == TD_PLANES_GAUSSIAN ? " gaussian" : "";
   const char* suffix = selector.lsh_min_collisions == 1 ? " (1 collision)" : "";
-  return fmt::format("lsh {},{}{}", selector.lsh_bits, selector.lsh_tables, suffix);
+  return fmt::format("lsh {},{}{}{}", selector.lsh_bits, selector.lsh_tables, planes, suffix);
 }
 
 void apply(const CommonOptions& options, td_config& config) {

@@ -25,6 +25,7 @@ struct SelectorOptions {
   std::string kind = "lsh";
   std::string lsh = "10,150";
   std::int32_t min_collisions = 2;
+  std::string lsh_planes = "hadamard";
   double budget = 0.02;
   double error = 0;
   std::int32_t sketch_bits = 0;

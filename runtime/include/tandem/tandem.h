@@ -68,6 +68,13 @@ typedef enum {
   TD_SELECT_SKETCH_TOP_K = 4 /* the rows for which that scan estimates most; no random numbers, no error estimate */
 } td_selector_kind;
 
+/* Where the sign bits of LSH codes come from. */
+typedef enum {
+  TD_PLANES_HADAMARD =
+      0,                 /* signed Hadamard transforms; the tables sample their bits from shared ones. Cheap to build */
+  TD_PLANES_GAUSSIAN = 1 /* an independent Gaussian direction per bit and table, as in MagicPIG */
+} td_lsh_planes;
+
 typedef struct {
   uint32_t size;
   int32_t kind;               /* td_selector_kind */
@@ -75,8 +82,8 @@ typedef struct {
   int32_t lsh_bits;           /* LSH: K, sign bits per table, 1 to 12; 0: 10 */
   int32_t lsh_tables;         /* LSH: L, 1 to 300; 0: 150 */
   int32_t lsh_min_collisions; /* LSH: tables that must agree before a row is taken, 1 or 2; 0: 2 */
-  int32_t reserved;
-  uint64_t seed; /* LSH: the projections are a function of (seed, head_dim, K, L). SKETCH: of the draws; 0: 1 */
+  int32_t lsh_planes;         /* LSH: td_lsh_planes */
+  uint64_t seed; /* LSH: the projections are a function of (seed, head_dim, K, L, planes). SKETCH: of the draws; 0: 1 */
   double error;  /* SKETCH: wanted |out - dense| / |dense|, below 1: rows are gathered until the estimate meets it, and
                     heads whose error cannot be estimated run dense; 0: spend the budget */
   int32_t sketch_bits; /* SKETCH: bits per dimension of a key's code, 1 or 2; 0: 1 for heads where that certifies */
