@@ -6,6 +6,7 @@
 #include "cpu/attention_tiles.inl"
 #include "cpu/attention_kernels.inl"
 #include "cpu/simhash_kernels.inl"
+#include "cpu/sketch_kernels.inl"
 // clang-format on
 
 namespace tandem::cpu::TANDEM_ISA {
@@ -23,7 +24,9 @@ const Kernels kernels{
     &collision_log_weights,
     &inclusion_log_weights,
     &sign_bits,
+    {&hadamard_bits, &sample_codes, &mark_equal_codes, &find_marked},
     &exp_all,
+    sketch_kernels,
 };
 
 }  // namespace tandem::cpu::TANDEM_ISA

@@ -5,6 +5,8 @@
 
 #include "cpu/isa.h"
 #include "cpu/row_layout.h"
+#include "cpu/simhash_kernels.h"
+#include "cpu/sketch_kernels.h"
 
 namespace tandem::cpu {
 
@@ -87,8 +89,12 @@ struct Kernels {
   void (*sign_bits)(const float* vectors, std::int64_t num_vectors, int padded_dim, const float* planes, int num_planes,
                     std::uint64_t* bits);
 
+  SimHashKernels simhash;
+
   /// out[i] = e^x[i] for x <= 0: the exponential of the softmax, here for the test of its range.
   void (*exp)(const float* x, float* out, std::int64_t count);
+
+  SketchKernels sketch;
 };
 
 /// The table of an available ISA (see available_isas).

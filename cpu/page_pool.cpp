@@ -43,4 +43,10 @@ void PagePool::give_back(std::byte* page) noexcept {
   free_.push_back(page);  // never reallocates: add_slab reserved room for every page of the pool
 }
 
+PagePool& PagePools::of(int node, std::int64_t page_bytes) {
+  const std::lock_guard lock(mutex_);
+  const std::pair key(node, page_bytes);
+  return pools_.try_emplace(key, topology_, node, page_bytes, ledger_).first->second;
+}
+
 }  // namespace tandem::cpu

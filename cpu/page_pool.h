@@ -2,8 +2,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "numa/host_buffer.h"
@@ -39,6 +41,21 @@ class PagePool {
   std::vector<numa::HostBuffer> slabs_;
   std::vector<std::byte*> free_;
   std::int64_t total_pages_ = 0;
+};
+
+/// One pool for each node and page size that is asked for. Thread-safe.
+class PagePools {
+ public:
+  /// `topology` and `ledger` must outlive the pools.
+  PagePools(const numa::Topology& topology, numa::MemoryLedger& ledger) : topology_(topology), ledger_(ledger) {}
+
+  PagePool& of(int node, std::int64_t page_bytes);
+
+ private:
+  const numa::Topology& topology_;
+  numa::MemoryLedger& ledger_;
+  std::mutex mutex_;
+  std::map<std::pair<int, std::int64_t>, PagePool> pools_;
 };
 
 }  // namespace tandem::cpu

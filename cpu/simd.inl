@@ -1,6 +1,7 @@
 // The vector type of one instruction set and the few operations that kernels need; no include guard.
 // xsimd for AVX2 and AVX-512; a single float for `scalar`, which xsimd has no batch for. Raw intrinsics only where
 // xsimd 8.1 has no operation: half-precision loads and sign masks.
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -58,6 +59,20 @@ inline Vec load_f16(const std::byte* p) {
   return Vec(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
 }
 inline std::uint32_t positive_mask(Vec x) { return _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GT_OQ); }
+/// Codes of 16 bits, kCodeLanes side by side.
+using Codes = __m512i;
+constexpr int kCodeLanes = 32;
+inline Codes no_codes() { return _mm512_setzero_si512(); }
+/// Codes without bit i get it where lane l has bit l of `bits`.
+inline Codes with_bit(Codes codes, std::uint64_t bits, int i) {
+  return _mm512_mask_add_epi16(codes, static_cast<__mmask32>(bits), codes,
+                               _mm512_set1_epi16(static_cast<short>(1 << i)));
+}
+inline void store(std::uint16_t* p, Codes codes) { _mm512_storeu_si512(p, codes); }
+/// Bit i of the result: byte i of 64 at p has a bit of `wanted`.
+inline std::uint64_t any_bit_mask(const std::uint8_t* p, std::uint8_t wanted) {
+  return _mm512_test_epi8_mask(_mm512_loadu_si512(p), _mm512_set1_epi8(static_cast<char>(wanted)));
+}
 /// Sums of the lanes of eight vectors.
 inline __m256 sum_each_of_8(const Vec* x) {
   xsimd::batch<float, xsimd::avx2> folded[8];
@@ -81,6 +96,29 @@ inline Vec load_f16(const std::byte* p) {
 }
 inline std::uint32_t positive_mask(Vec x) {
   return static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_GT_OQ)));
+}
+/// Codes of 16 bits, kCodeLanes side by side.
+using Codes = __m256i;
+constexpr int kCodeLanes = 16;
+inline Codes no_codes() { return _mm256_setzero_si256(); }
+/// Codes without bit i get it where lane l has bit l of `bits`.
+inline Codes with_bit(Codes codes, std::uint64_t bits, int i) {
+  const __m256i lanes = _mm256_setr_epi16(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, -32768);
+  const __m256i chosen =
+      _mm256_cmpeq_epi16(_mm256_and_si256(_mm256_set1_epi16(static_cast<short>(bits)), lanes), lanes);
+  return _mm256_or_si256(codes, _mm256_and_si256(chosen, _mm256_set1_epi16(static_cast<short>(1 << i))));
+}
+inline void store(std::uint16_t* p, Codes codes) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), codes); }
+/// Bit i of the result: byte i of 64 at p has a bit of `wanted`.
+inline std::uint64_t any_bit_mask(const std::uint8_t* p, std::uint8_t wanted) {
+  const __m256i mask = _mm256_set1_epi8(static_cast<char>(wanted));
+  std::uint64_t bits = 0;
+  for (int half = 0; half < 2; ++half) {
+    const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32 * half));
+    const __m256i none = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, mask), _mm256_setzero_si256());
+    bits |= std::uint64_t{~static_cast<std::uint32_t>(_mm256_movemask_epi8(none))} << (32 * half);
+  }
+  return bits;
 }
 /// Lane r of the result is the sum over the lanes of x[r].
 inline Vec sum_each(const Vec* x) { return xsimd::haddp(x); }
@@ -120,6 +158,16 @@ inline std::uint16_t load_word(const std::byte* p) {
 inline Vec load_bf16(const std::byte* p) { return Vec(bf16_to_f32(load_word(p))); }
 inline Vec load_f16(const std::byte* p) { return Vec(f16_to_f32(load_word(p))); }
 inline std::uint32_t positive_mask(Vec x) { return x.value > 0.f ? 1u : 0u; }
+using Codes = std::uint16_t;
+constexpr int kCodeLanes = 1;
+inline Codes no_codes() { return 0; }
+inline Codes with_bit(Codes codes, std::uint64_t bits, int i) { return static_cast<Codes>(codes | (bits & 1) << i); }
+inline void store(std::uint16_t* p, Codes codes) { *p = codes; }
+inline std::uint64_t any_bit_mask(const std::uint8_t* p, std::uint8_t wanted) {
+  std::uint64_t bits = 0;
+  for (int i = 0; i < 64; ++i) bits |= std::uint64_t{(p[i] & wanted) != 0} << i;
+  return bits;
+}
 
 #endif
 

@@ -1,4 +1,5 @@
-// SimHash: sign bits of random projections and the probability of a collision; compiled per ISA; no include guard.
+// SimHash: sign bits of random projections, codes, and the probability of a collision; compiled per ISA; no include
+// guard.
 namespace tandem::cpu::TANDEM_ISA {
 namespace {
 
@@ -45,6 +46,89 @@ void sign_bits(const float* vectors, std::int64_t num_vectors, int padded_dim, c
       sign_tile<1, kTile>(vectors + k * padded_dim, padded_dim, planes, num_planes, plane, bits + k * words);
     }
   }
+}
+
+/// One pass of butterflies over kLanes vectors side by side, element i of all of them at x + i * kLanes.
+template <int kRadix>
+void butterflies(float* x, int size, int distance) {
+  const std::ptrdiff_t step = static_cast<std::ptrdiff_t>(distance) * kLanes;
+  for (int begin = 0; begin < size; begin += kRadix * distance) {
+    for (int i = begin; i < begin + distance; ++i) {
+      float* p = x + static_cast<std::ptrdiff_t>(i) * kLanes;
+      const Vec a = load(p), b = load(p + step);
+      if constexpr (kRadix == 2) {
+        store(p, a + b);
+        store(p + step, a - b);
+      } else {
+        const Vec c = load(p + 2 * step), d = load(p + 3 * step);
+        store(p, (a + b) + (c + d));
+        store(p + step, (a - b) + (c - d));
+        store(p + 2 * step, (a + b) - (c + d));
+        store(p + 3 * step, (a - b) - (c - d));
+      }
+    }
+  }
+}
+
+/// Walsh-Hadamard transform in place, unnormalised, of kLanes vectors side by side.
+void walsh_hadamard(float* x, int size) {
+  int distance = 1;
+  for (; 4 * distance <= size; distance *= 4) butterflies<4>(x, size, distance);
+  if (distance < size) butterflies<2>(x, size, distance);
+}
+
+void hadamard_bits(const float* vectors, int num_vectors, const HadamardRounds& rounds, float* work,
+                   std::uint64_t* bits) {
+  const int size = rounds.block;
+  float* mixed = work;
+  float* rotated = work + static_cast<std::ptrdiff_t>(size) * kLanes;
+  for (int i = 0; i < rounds.num_blocks * size; ++i) bits[i] = 0;
+  for (int first = 0; first < num_vectors; first += kLanes) {
+    for (int i = 0; i < size * kLanes; ++i) mixed[i] = 0.f;
+    for (int v = 0; v < kLanes && first + v < num_vectors; ++v) {
+      const float* vector = vectors + static_cast<std::ptrdiff_t>(first + v) * rounds.padded_dim;
+      for (int i = 0; i < rounds.padded_dim; ++i) mixed[i * kLanes + v] = vector[i] * rounds.signs[i];
+    }
+    walsh_hadamard(mixed, size);
+    for (int b = 0; b < rounds.num_blocks; ++b) {
+      const float* signs = rounds.signs + static_cast<std::ptrdiff_t>(b + 1) * size;
+      for (int i = 0; i < size; ++i) store(rotated + i * kLanes, load(mixed + i * kLanes) * Vec(signs[i]));
+      walsh_hadamard(rotated, size);
+      std::uint64_t* word = bits + static_cast<std::ptrdiff_t>(b) * size;
+      for (int i = 0; i < size; ++i) {
+        word[i] |= static_cast<std::uint64_t>(positive_mask(load(rotated + i * kLanes))) << first;
+      }
+    }
+  }
+}
+
+void sample_codes(const std::uint64_t* bits, int num_vectors, const std::uint16_t* sampled, int bits_per_table,
+                  int num_tables, std::uint16_t* codes) {
+  for (int t = 0; t < num_tables; ++t) {
+    const std::uint16_t* of_table = sampled + static_cast<std::ptrdiff_t>(t) * bits_per_table;
+    for (int first = 0; first < num_vectors; first += kCodeLanes) {
+      Codes lanes = no_codes();
+      for (int i = 0; i < bits_per_table; ++i) lanes = with_bit(lanes, bits[of_table[i]] >> first, i);
+      store(codes + static_cast<std::ptrdiff_t>(t) * kCodeBlock + first, lanes);
+    }
+  }
+}
+
+void mark_equal_codes(const std::uint16_t* codes, const std::uint16_t* query_codes, int num_tables, CollisionMark mark,
+                      std::uint8_t* marks) {
+  std::uint16_t count[kCodeBlock] = {};  // a plain loop, which compilers turn into vectors of any instruction set
+  for (int t = 0; t < num_tables; ++t) {
+    const std::uint16_t* row = codes + static_cast<std::ptrdiff_t>(t) * kCodeBlock;
+    const std::uint16_t query = query_codes[t];
+    for (int v = 0; v < kCodeBlock; ++v) count[v] = static_cast<std::uint16_t>(count[v] + (row[v] == query ? 1 : 0));
+  }
+  for (int v = 0; v < kCodeBlock; ++v) {
+    marks[v] |= static_cast<std::uint8_t>((count[v] >= 1 ? mark.once : 0) | (count[v] >= 2 ? mark.twice : 0));
+  }
+}
+
+void find_marked(const std::uint8_t* marks, std::int64_t num_rows, std::uint8_t wanted, std::uint64_t* found) {
+  for (std::int64_t r = 0; r < num_rows; r += kCodeBlock) found[r / kCodeBlock] |= any_bit_mask(marks + r, wanted);
 }
 
 inline Vec collision_probability(const CollisionWeight& weight, Vec cosine) {

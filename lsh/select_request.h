@@ -5,8 +5,16 @@
 #include "cpu/kernels.h"
 #include "cpu/kv_store.h"
 #include "cpu/logit_rule.h"
+#include "cpu/page_pool.h"
 
 namespace tandem::lsh {
+
+/// Where the indexes of one head keep what they hold. Both must outlive them.
+struct IndexMemory {
+  numa::MemoryLedger* ledger;
+  cpu::PagePools* pools;
+  int node = 0;
+};
 
 /// One query token of one GQA group, and the rows of the store that it may see.
 struct SelectRequest {
@@ -17,6 +25,7 @@ struct SelectRequest {
   std::int64_t first_position;  ///< position of the token in row 0
   std::int64_t begin;           ///< visible rows [begin, end)
   std::int64_t end;
+  std::int64_t budget = 0;  ///< rows that a policy which draws them should take; 0: what its parameters say
 };
 
 }  // namespace tandem::lsh

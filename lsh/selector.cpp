@@ -1,55 +1,126 @@
 #include "lsh/selector.h"
 
+#include <type_traits>
 #include <utility>
 
 namespace tandem::lsh {
+namespace {
+
+template <typename T, typename Alternative>
+constexpr bool kIs = std::is_same_v<std::remove_cvref_t<T>, Alternative>;
+
+/// States that grow with the store.
+template <typename T>
+constexpr bool kHoldsRows = kIs<T, LshTables> || kIs<T, SketchIndex>;
+
+TablesScratch& scratch_for(const LshTables&, SelectScratch& scratch) noexcept { return scratch.tables; }
+SketchScratch& scratch_for(const SketchIndex&, SelectScratch& scratch) noexcept { return scratch.sketch; }
+
+}  // namespace
 
 void validate(const SelectorParams& params) {
-  if (const auto* top_k = std::get_if<TopKParams>(&params)) validate(*top_k);
-  if (const auto* lsh = std::get_if<LshParams>(&params)) validate(*lsh);
+  std::visit(
+      [](const auto& p) {
+        if constexpr (!kIs<decltype(p), SelectAllParams>) validate(p);
+      },
+      params);
 }
 
 Selector::Selector(const SelectorParams& params, int head_dim_k) : params_(params) {
   validate(params);
   if (const auto* lsh = std::get_if<LshParams>(&params)) {
-    hash_ = std::make_shared<const cpu::SimHash>(lsh->seed, head_dim_k, lsh->bits_per_table, lsh->num_tables);
+    hash_ = std::make_shared<const cpu::SimHash>(lsh->seed, head_dim_k, hash_params(*lsh));
   }
 }
 
-HeadIndex::HeadIndex(const Selector& selector, numa::MemoryLedger& ledger) {
-  if (const auto* top_k = std::get_if<TopKParams>(&selector.params())) state_ = *top_k;
-  if (const auto* lsh = std::get_if<LshParams>(&selector.params())) state_ = LshTables(*lsh, selector.hash(), ledger);
+bool Selector::estimates_error() const noexcept {
+  if (const auto* sketch = std::get_if<SketchParams>(&params_)) return !sketch->top_k;
+  return !std::holds_alternative<TopKParams>(params_);
 }
 
-bool HeadIndex::lacks_rows_of(const cpu::KvStore& store) const noexcept {
+double Selector::wanted_error() const noexcept {
+  const auto* sketch = std::get_if<SketchParams>(&params_);
+  return sketch == nullptr ? 0.0 : sketch->error;
+}
+
+HeadIndex::HeadIndex(const Selector& selector, const IndexMemory& memory, std::uint64_t stream)
+    : state_(std::visit(
+          [&](const auto& params) -> State {
+            using Params = decltype(params);
+            if constexpr (kIs<Params, LshParams>) {
+              return LshTables(params, selector.hash(), *memory.ledger);
+            } else if constexpr (kIs<Params, SketchParams>) {
+              return SketchIndex(params, memory, stream);
+            } else {
+              return params;
+            }
+          },
+          selector.params())) {}
+
+bool HeadIndex::lacks_rows_of(const cpu::KvStore& store, const QueryLog& queries) const noexcept {
+  if (const auto* sketch = std::get_if<SketchIndex>(&state_)) return sketch->lacks_rows_of(store, queries);
   const auto* tables = std::get_if<LshTables>(&state_);
   return tables != nullptr && tables->size() < store.size();
 }
 
-HeadIndex::Extension HeadIndex::prepare(const cpu::Kernels& kernels, const cpu::KvStore& store,
+HeadIndex::Extension HeadIndex::prepare(const cpu::Kernels& kernels, const cpu::KvStore& store, const QueryLog& queries,
                                         SelectScratch& scratch) const {
-  const auto* tables = std::get_if<LshTables>(&state_);
-  return tables == nullptr ? Extension() : tables->prepare(kernels, store, scratch.tables);
+  return std::visit(
+      [&](const auto& state) -> Extension {
+        if constexpr (kIs<decltype(state), SketchIndex>) {
+          return state.prepare(kernels, store, queries, scratch.sketch);
+        } else if constexpr (kIs<decltype(state), LshTables>) {
+          return state.prepare(kernels, store, scratch.tables);
+        } else {
+          return {};
+        }
+      },
+      state_);
 }
 
 void HeadIndex::commit(Extension&& extension) noexcept {
-  if (auto* tables = std::get_if<LshTables>(&state_)) tables->commit(std::move(extension));
+  if (auto* tables = std::get_if<LshTables>(&state_)) {
+    tables->commit(std::move(*std::get_if<LshTables::Extension>(&extension)));
+  }
+  if (auto* sketch = std::get_if<SketchIndex>(&state_)) {
+    sketch->commit(std::move(*std::get_if<SketchIndex::Extension>(&extension)));
+  }
 }
 
 HeadIndex HeadIndex::fork(std::int64_t size) const {
-  if (const auto* tables = std::get_if<LshTables>(&state_)) return HeadIndex(State(tables->fork(size)));
-  if (const auto* top_k = std::get_if<TopKParams>(&state_)) return HeadIndex(State(*top_k));
-  return HeadIndex(State(SelectAllParams{}));
+  return HeadIndex(std::visit(
+      [&](const auto& state) -> State {
+        if constexpr (kHoldsRows<decltype(state)>) {
+          return state.fork(size);
+        } else {
+          return state;
+        }
+      },
+      state_));
 }
 
 std::int64_t HeadIndex::bytes() const noexcept {
-  const auto* tables = std::get_if<LshTables>(&state_);
-  return tables == nullptr ? 0 : tables->bytes();
+  return std::visit(
+      [](const auto& state) -> std::int64_t {
+        if constexpr (kHoldsRows<decltype(state)>) {
+          return state.bytes();
+        } else {
+          return 0;
+        }
+      },
+      state_);
 }
 
 void HeadIndex::select(const SelectRequest& request, SelectScratch& scratch, cpu::Selection& selection) const {
-  if (const auto* top_k = std::get_if<TopKParams>(&state_)) select_top_k(*top_k, request, scratch.top_k, selection);
-  if (const auto* tables = std::get_if<LshTables>(&state_)) tables->select(request, scratch.tables, selection);
+  std::visit(
+      [&](const auto& state) {
+        if constexpr (kIs<decltype(state), TopKParams>) {
+          select_top_k(state, request, scratch.top_k, selection);
+        } else if constexpr (kHoldsRows<decltype(state)>) {
+          state.select(request, scratch_for(state, scratch), selection);
+        }
+      },
+      state_);
 }
 
 }  // namespace tandem::lsh

@@ -8,6 +8,7 @@
 #include "cpu/codec/simhash.h"
 #include "cpu/kv_store.h"
 #include "cpu/selection.h"
+#include "lsh/sketch_index.h"
 #include "lsh/tables.h"
 #include "lsh/top_k.h"
 #include "numa/memory_ledger.h"
@@ -20,7 +21,7 @@ struct SelectAllParams {
 };
 
 /// Which rows of the host tier a decode step attends to.
-using SelectorParams = std::variant<SelectAllParams, TopKParams, LshParams>;
+using SelectorParams = std::variant<SelectAllParams, TopKParams, LshParams, SketchParams>;
 
 /// Throws Error(invalid_argument) naming the field, the value and what is allowed.
 void validate(const SelectorParams& params);
@@ -33,8 +34,10 @@ class Selector {
 
   [[nodiscard]] const SelectorParams& params() const noexcept { return params_; }
   [[nodiscard]] bool selects_all() const noexcept { return std::holds_alternative<SelectAllParams>(params_); }
-  /// False for a policy whose weights allow no estimate of its error (TopK).
-  [[nodiscard]] bool estimates_error() const noexcept { return !std::holds_alternative<TopKParams>(params_); }
+  /// False for a policy whose weights allow no estimate of its error (top-k of either kind).
+  [[nodiscard]] bool estimates_error() const noexcept;
+  /// The relative error of out that a step should meet, or 0.
+  [[nodiscard]] double wanted_error() const noexcept;
   [[nodiscard]] const std::shared_ptr<const cpu::SimHash>& hash() const noexcept { return hash_; }
 
  private:
@@ -44,6 +47,7 @@ class Selector {
 
 /// Memory that the selections of one worker share.
 struct SelectScratch {
+  SketchScratch sketch;
   TablesScratch tables;
   TopKScratch top_k;
 };
@@ -51,18 +55,20 @@ struct SelectScratch {
 /// What a policy keeps about the rows of one (sequence, layer, kv_head).
 class HeadIndex {
  public:
-  HeadIndex(const Selector& selector, numa::MemoryLedger& ledger);
+  /// `stream` tells this head's random numbers from those of other heads.
+  HeadIndex(const Selector& selector, const IndexMemory& memory, std::uint64_t stream);
 
   /// True when `store` has rows that extend() would index.
-  [[nodiscard]] bool lacks_rows_of(const cpu::KvStore& store) const noexcept;
-  using Extension = LshTables::Extension;  // no other state ever lacks rows
-  /// Indexes the rows that `store` has beyond those indexed; nothing changes before commit(). Throws
-  /// Error(out_of_memory).
-  [[nodiscard]] Extension prepare(const cpu::Kernels& kernels, const cpu::KvStore& store, SelectScratch& scratch) const;
+  [[nodiscard]] bool lacks_rows_of(const cpu::KvStore& store, const QueryLog& queries) const noexcept;
+  using Extension = std::variant<std::monostate, LshTables::Extension, SketchIndex::Extension>;
+  /// Indexes the rows that `store` has beyond those indexed, calibrating on `queries` where the policy needs that;
+  /// nothing changes before commit(). Throws Error(out_of_memory).
+  [[nodiscard]] Extension prepare(const cpu::Kernels& kernels, const cpu::KvStore& store, const QueryLog& queries,
+                                  SelectScratch& scratch) const;
   void commit(Extension&& extension) noexcept;
   /// Both at once. Throws Error(out_of_memory), and then nothing changed.
-  void extend(const cpu::Kernels& kernels, const cpu::KvStore& store, SelectScratch& scratch) {
-    commit(prepare(kernels, store, scratch));
+  void extend(const cpu::Kernels& kernels, const cpu::KvStore& store, const QueryLog& queries, SelectScratch& scratch) {
+    commit(prepare(kernels, store, queries, scratch));
   }
   /// An index of (at most) the first `size` rows, sharing what is immutable.
   [[nodiscard]] HeadIndex fork(std::int64_t size) const;
@@ -73,7 +79,7 @@ class HeadIndex {
   void select(const SelectRequest& request, SelectScratch& scratch, cpu::Selection& selection) const;
 
  private:
-  using State = std::variant<SelectAllParams, TopKParams, LshTables>;  // only tables keep anything per row
+  using State = std::variant<SelectAllParams, TopKParams, LshTables, SketchIndex>;  // the last two keep state per row
   explicit HeadIndex(State state) : state_(std::move(state)) {}
   State state_;
 };

@@ -9,11 +9,12 @@
 namespace tandem::lsh {
 namespace {
 
-constexpr std::int64_t kChunkRows = 256;  // rows that are decoded, centred and hashed together
-// Unsorted rows cost a query a comparison per table each, sorting costs a pass over all ids: sort when the tail exceeds
-// both a fixed size and a share of the base, so that the work per row stays constant as the store grows.
-constexpr std::int64_t kSmallestSort = 256;
-constexpr std::int64_t kTailShare = 32;
+using cpu::kCodeBlock;
+
+// Unsorted rows cost a query a comparison per table each, sorting costs a pass over all ids of a segment: sort when the
+// tail exceeds both a fixed size and a share of the segment, so that the work per row stays constant.
+constexpr int kSmallestSort = 256;
+constexpr int kTailShare = 32;
 
 std::size_t product(std::int64_t a, std::int64_t b) noexcept { return static_cast<std::size_t>(a * b); }
 
@@ -31,19 +32,37 @@ std::vector<float> mean_key(const cpu::KvStore& store) {
 }
 
 /// Decodes and centres rows [begin, begin + count); writes 1 / norm of each.
-void centre(const cpu::KvStore& store, const std::vector<float>& mean, std::int64_t begin, std::int64_t count,
-            float* centred, float* inverse_norms) {
+void centre(const cpu::KvStore& store, const std::vector<float>& mean, std::int64_t begin, int count, float* centred,
+            float* inverse_norms) {
+  constexpr int kSums = 8;  // side by side, for the compiler's vectors; divides a padded dimension
   const auto dim = static_cast<std::int64_t>(mean.size());
-  for (std::int64_t r = 0; r < count; ++r) {
+  for (int r = 0; r < count; ++r) {
     float* key = centred + r * dim;
     cpu::load_key(store.layout(), store.row(begin + r), key);
-    double square = 0;
-    for (std::int64_t d = 0; d < dim; ++d) {
-      key[d] -= mean[static_cast<std::size_t>(d)];
-      square += static_cast<double>(key[d]) * key[d];
+    double squares[kSums] = {};
+    for (std::int64_t d = 0; d < dim; d += kSums) {
+      for (int i = 0; i < kSums; ++i) {
+        key[d + i] -= mean[static_cast<std::size_t>(d + i)];
+        squares[i] += static_cast<double>(key[d + i]) * key[d + i];
+      }
     }
+    double square = 0;
+    for (const double s : squares) square += s;
     inverse_norms[r] = square > 0 ? static_cast<float>(1.0 / std::sqrt(square)) : 0.f;
   }
+}
+
+std::int64_t norm_bytes(std::size_t norms, std::size_t dim) noexcept {
+  return static_cast<std::int64_t>(norms + dim) * 4;
+}
+
+/// The segment that further rows go into, or null.
+const TableSegment* open_segment(const std::vector<TableSegment::Ref>& segments) noexcept {
+  return segments.empty() || segments.back()->rows() == TableSegment::kMaxRows ? nullptr : segments.back().get();
+}
+int open_rows(const std::vector<TableSegment::Ref>& segments) noexcept {
+  const TableSegment* open = open_segment(segments);
+  return open == nullptr ? 0 : open->rows();
 }
 
 }  // namespace
@@ -56,106 +75,91 @@ void validate(const LshParams& params) {
   TANDEM_CHECK(params.min_collisions >= 1 && params.min_collisions <= 2 && params.min_collisions <= params.num_tables,
                invalid_argument, "lsh_min_collisions is ", params.min_collisions,
                "; allowed: 1 or 2, not above lsh_tables (", params.num_tables, ")");
+  TANDEM_CHECK(params.planes == cpu::HashPlanes::hadamard || params.planes == cpu::HashPlanes::gaussian,
+               invalid_argument, "lsh_planes is ", static_cast<int>(params.planes),
+               "; allowed: 0 (hadamard), 1 (gaussian)");
+  TANDEM_CHECK(params.shared_bits >= cpu::kMinSharedBits && params.shared_bits <= cpu::kMaxSharedBits &&
+                   params.shared_bits % 64 == 0,
+               invalid_argument, "lsh_shared_bits is ", params.shared_bits, "; allowed: multiples of 64 from ",
+               cpu::kMinSharedBits, " to ", cpu::kMaxSharedBits);
+}
+
+cpu::SimHashParams hash_params(const LshParams& params) noexcept {
+  return {params.bits_per_table, params.num_tables, params.planes, params.shared_bits};
 }
 
 LshTables::LshTables(const LshParams& params, std::shared_ptr<const cpu::SimHash> hash, numa::MemoryLedger& ledger)
     : params_(params), hash_(std::move(hash)), ledger_(&ledger) {}
 
-std::shared_ptr<LshTables::Buckets> LshTables::allocate(std::int64_t rows) const {
-  auto buckets = std::make_shared<Buckets>();
-  const std::int64_t offsets = std::int64_t{params_.num_tables} * ((1 << params_.bits_per_table) + 1);
-  const std::int64_t ids = rows * params_.num_tables;
-  buckets->reservation = ledger_->reserve((offsets + ids) * 4, "SimHash tables");
-  buckets->rows = rows;
-  buckets->offsets.assign(static_cast<std::size_t>(offsets), 0);
-  buckets->ids.resize(static_cast<std::size_t>(ids));
-  return buckets;
-}
-
-std::shared_ptr<const LshTables::Buckets> LshTables::sorted(const std::vector<std::uint16_t>& tail_codes) const {
-  const std::int64_t tables = params_.num_tables;
-  const std::int64_t buckets = std::int64_t{1} << params_.bits_per_table;
-  const std::int64_t old_rows = base_rows();
-  const std::int64_t tail = static_cast<std::int64_t>(tail_codes.size()) / tables;
-  auto result = allocate(old_rows + tail);
-  std::vector<std::uint32_t> cursor(static_cast<std::size_t>(buckets));
-  for (std::int64_t t = 0; t < tables; ++t) {
-    std::uint32_t* offsets = result->offsets.data() + t * (buckets + 1);
-    std::uint32_t* ids = result->ids.data() + t * result->rows;
-    const std::uint32_t* old_offsets = base_ ? base_->offsets.data() + t * (buckets + 1) : nullptr;
-    for (std::int64_t r = 0; r < tail; ++r) ++offsets[tail_codes[product(r, tables) + static_cast<std::size_t>(t)] + 1];
-    for (std::int64_t b = 0; b < buckets; ++b) {
-      const std::uint32_t old_count = old_offsets == nullptr ? 0 : old_offsets[b + 1] - old_offsets[b];
-      if (old_count > 0) std::copy_n(base_->ids.data() + t * old_rows + old_offsets[b], old_count, ids + offsets[b]);
-      cursor[static_cast<std::size_t>(b)] = offsets[b] + old_count;
-      offsets[b + 1] += offsets[b] + old_count;
-    }
-    for (std::int64_t r = 0; r < tail; ++r) {
-      ids[cursor[tail_codes[product(r, tables) + static_cast<std::size_t>(t)]]++] =
-          static_cast<std::uint32_t>(old_rows + r);
-    }
+void LshTables::hash_rows(const cpu::Kernels& kernels, const cpu::KvStore& store, std::int64_t first, int count,
+                          TablesScratch& scratch, Extension& next) const {
+  const int place = next.tail_rows % kCodeBlock;
+  auto block = std::make_shared<CodeBlock>(shape(), *ledger_);
+  scratch.centred.resize(product(kCodeBlock, static_cast<std::int64_t>(next.mean.size())));
+  scratch.block_codes.resize(block->codes.size());
+  next.added_norms.resize(next.added_norms.size() + static_cast<std::size_t>(count));
+  centre(store, next.mean, first, count, scratch.centred.data(),
+         next.added_norms.data() + next.added_norms.size() - count);
+  hash_->encode(kernels, scratch.centred.data(), count, scratch.block_codes.data(), scratch.hash);
+  if (place > 0) {
+    block->codes = next.tail.back()->codes;
+    next.tail.pop_back();
   }
-  return result;
-}
-
-std::shared_ptr<const LshTables::Buckets> LshTables::cut(std::int64_t rows) const {
-  const std::int64_t buckets = std::int64_t{1} << params_.bits_per_table;
-  auto result = allocate(rows);
-  for (std::int64_t t = 0; t < params_.num_tables; ++t) {
-    const std::uint32_t* old_offsets = base_->offsets.data() + t * (buckets + 1);
-    const std::uint32_t* old_ids = base_->ids.data() + t * base_->rows;
-    std::uint32_t* offsets = result->offsets.data() + t * (buckets + 1);
-    std::uint32_t* ids = result->ids.data() + t * rows;
-    for (std::int64_t b = 0; b < buckets; ++b) {
-      const auto end =
-          std::lower_bound(old_ids + old_offsets[b], old_ids + old_offsets[b + 1], static_cast<std::uint32_t>(rows));
-      offsets[b + 1] = static_cast<std::uint32_t>(std::copy(old_ids + old_offsets[b], end, ids + offsets[b]) - ids);
-    }
+  for (int t = 0; t < params_.num_tables; ++t) {
+    const std::size_t table = hash_->code_index(0, t);
+    std::copy_n(scratch.block_codes.data() + table, count, block->codes.data() + table + place);
   }
-  return result;
+  next.tail.push_back(std::move(block));
+  next.tail_rows += count;
 }
 
-std::int64_t LshTables::small_bytes(std::int64_t rows, std::int64_t tail_rows, std::size_t dim) const noexcept {
-  return rows * 4 + tail_rows * params_.num_tables * 2 + static_cast<std::int64_t>(dim) * 4;
+void LshTables::merge_tail(Extension& next) const {
+  const TableSegment* open = open_segment(next.segments);
+  auto segment = TableSegment::merged(shape(), open, next.tail, next.tail_rows, *ledger_);
+  if (open != nullptr) next.segments.pop_back();
+  next.segments.push_back(std::move(segment));
+  next.tail.clear();
+  next.tail_rows = 0;
 }
 
 LshTables::Extension LshTables::prepare(const cpu::Kernels& kernels, const cpu::KvStore& store,
                                         TablesScratch& scratch) const {
   const std::int64_t first = size();
   const std::int64_t added = std::max<std::int64_t>(0, store.size() - first);
-  const std::int64_t tables = params_.num_tables;
-  const std::int64_t tail = first - base_rows() + added;
-  const bool sort = tail >= std::max(kSmallestSort, base_rows() / kTailShare);
+  const auto total = static_cast<std::size_t>(first + added);
+  const bool grows = total > inverse_norms_.capacity();
+  const std::size_t norms = grows ? total + total / kTailShare : inverse_norms_.capacity();
   Extension next;
   next.mean = mean_.empty() && added > 0 ? mean_key(store) : mean_;
-  next.reservation = ledger_->reserve(small_bytes(first + added, tail, next.mean.size()), "SimHash codes and norms");
-  next.inverse_norms.reserve(static_cast<std::size_t>(first + added));
-  next.inverse_norms = inverse_norms_;
-  next.inverse_norms.resize(static_cast<std::size_t>(first + added));
-  next.tail_codes.reserve(product(tail, tables));
-  next.tail_codes = tail_codes_;
-  next.tail_codes.resize(product(tail, tables));
-  scratch.centred.resize(product(std::min(added, kChunkRows), static_cast<std::int64_t>(next.mean.size())));
-  for (std::int64_t done = 0; done < added; done += kChunkRows) {
-    const std::int64_t count = std::min(kChunkRows, added - done);
-    centre(store, next.mean, first + done, count, scratch.centred.data(), next.inverse_norms.data() + first + done);
-    hash_->encode(kernels, scratch.centred.data(), count,
-                  next.tail_codes.data() + tail_codes_.size() + product(done, tables), scratch.bits);
+  next.reservation = ledger_->reserve(norm_bytes(norms, next.mean.size()), "SimHash norms");
+  next.segments = segments_;
+  next.tail = tail_;
+  next.tail_rows = tail_rows_;
+  if (grows) {
+    next.all_norms.reserve(norms);
+    next.all_norms = inverse_norms_;
   }
-  next.base = sort ? sorted(next.tail_codes) : base_;
-  if (sort) {  // the codes are in the buckets now
-    next.tail_codes = {};
-    next.reservation = ledger_->reserve(small_bytes(first + added, 0, next.mean.size()), "SimHash norms");
+  next.added_norms.reserve(static_cast<std::size_t>(added));
+  for (std::int64_t done = 0; done < added;) {
+    const int room = TableSegment::kMaxRows - open_rows(next.segments) - next.tail_rows;
+    const std::int64_t of_block = kCodeBlock - next.tail_rows % kCodeBlock;
+    const auto count = static_cast<int>(std::min({of_block, std::int64_t{room}, added - done}));
+    hash_rows(kernels, store, first + done, count, scratch, next);
+    if (count == room) merge_tail(next);  // the segment is full
+    done += count;
   }
+  if (next.tail_rows >= std::max(kSmallestSort, open_rows(next.segments) / kTailShare)) merge_tail(next);
   return next;
 }
 
-void LshTables::commit(Extension&& extension) noexcept {
-  mean_ = std::move(extension.mean);
-  base_ = std::move(extension.base);
-  tail_codes_ = std::move(extension.tail_codes);
-  inverse_norms_ = std::move(extension.inverse_norms);
-  reservation_ = std::move(extension.reservation);
+void LshTables::commit(Extension&& next) noexcept {
+  mean_ = std::move(next.mean);
+  segments_ = std::move(next.segments);
+  tail_ = std::move(next.tail);
+  tail_rows_ = next.tail_rows;
+  if (next.all_norms.capacity() > 0) inverse_norms_ = std::move(next.all_norms);
+  inverse_norms_.insert(inverse_norms_.end(), next.added_norms.begin(), next.added_norms.end());  // there is room
+  reservation_ = std::move(next.reservation);
 }
 
 LshTables LshTables::fork(std::int64_t size) const {
@@ -163,53 +167,32 @@ LshTables LshTables::fork(std::int64_t size) const {
   size = std::min(size, this->size());
   if (size == 0) return copy;  // the next rows are a first build again, with a mean of their own
   copy.mean_ = mean_;
-  const std::int64_t base = std::min(size, base_rows());
-  copy.reservation_ = ledger_->reserve(small_bytes(size, size - base, mean_.size()), "SimHash codes and norms");
-  copy.base_ = base == base_rows() ? base_ : cut(base);
-  copy.tail_codes_.assign(tail_codes_.begin(),
-                          tail_codes_.begin() + static_cast<std::ptrdiff_t>(product(size - base, params_.num_tables)));
+  std::int64_t left = size;
+  for (const TableSegment::Ref& segment : segments_) {
+    const auto rows = static_cast<int>(std::min<std::int64_t>(left, segment->rows()));
+    if (rows > 0) copy.segments_.push_back(rows == segment->rows() ? segment : segment->cut(rows, *ledger_));
+    left -= rows;
+  }
+  copy.tail_rows_ = static_cast<int>(left);
+  copy.tail_.assign(tail_.begin(), tail_.begin() + cpu::SimHash::num_blocks(left));
+  copy.reservation_ = ledger_->reserve(norm_bytes(static_cast<std::size_t>(size), mean_.size()), "SimHash norms");
   copy.inverse_norms_.assign(inverse_norms_.begin(), inverse_norms_.begin() + size);
   return copy;
 }
 
-std::int64_t LshTables::count_collisions(const std::uint16_t* query_codes, std::uint64_t head_bit,
-                                         TablesScratch& scratch) const {
-  std::int64_t ids_read = 0;
-  const std::int64_t buckets = std::int64_t{1} << params_.bits_per_table;
-  const auto needed = static_cast<std::uint8_t>(params_.min_collisions);
-  std::fill(scratch.collisions.begin(), scratch.collisions.begin() + base_rows(), std::uint8_t{0});
-  for (std::int64_t t = 0; base_ && t < params_.num_tables; ++t) {
-    const std::uint32_t* offsets = base_->offsets.data() + t * (buckets + 1) + query_codes[t];
-    const std::uint32_t* ids = base_->ids.data() + t * base_->rows;
-    ids_read += offsets[1] - offsets[0];
-    for (std::uint32_t i = offsets[0]; i < offsets[1]; ++i) {
-      std::uint8_t& count = scratch.collisions[ids[i]];
-      if (count >= needed) continue;  // stops counting there, so 300 tables cannot overflow a byte
-      if (++count == needed) scratch.masks[ids[i]] |= head_bit;
-    }
-  }
-  const std::int64_t tail = size() - base_rows();
-  for (std::int64_t r = 0; r < tail; ++r) {
-    const std::uint16_t* codes = tail_codes_.data() + r * params_.num_tables;
-    int count = 0;
-    for (int t = 0; t < params_.num_tables; ++t) count += codes[t] == query_codes[t] ? 1 : 0;
-    if (count >= needed) scratch.masks[static_cast<std::size_t>(base_rows() + r)] |= head_bit;
-  }
-  return ids_read * 4 + static_cast<std::int64_t>(tail_codes_.size()) * 2;
-}
-
-void LshTables::select(const SelectRequest& request, TablesScratch& scratch, cpu::Selection& selection) const {
-  selection.clear();
-  if (request.end <= request.begin) return;
+void LshTables::hash_queries(const SelectRequest& request, TablesScratch& scratch) const {
   const int group = request.queries.group_size;
   const auto dim = static_cast<std::int64_t>(mean_.size());
-  scratch.codes.resize(product(group, params_.num_tables));
-  hash_->encode(request.kernels, request.queries.q, group, scratch.codes.data(), scratch.bits);
-  scratch.collisions.resize(static_cast<std::size_t>(base_rows()));
-  scratch.masks.assign(static_cast<std::size_t>(size()), 0);
+  scratch.block_codes.resize(static_cast<std::size_t>(hash_->codes_size(group)));
+  hash_->encode(request.kernels, request.queries.q, group, scratch.block_codes.data(), scratch.hash);
+  scratch.query_codes.resize(product(group, params_.num_tables));
   scratch.query_offsets.resize(static_cast<std::size_t>(group));
   scratch.inverse_query_norms.resize(static_cast<std::size_t>(group));
   for (int h = 0; h < group; ++h) {
+    for (int t = 0; t < params_.num_tables; ++t) {
+      scratch.query_codes[static_cast<std::size_t>(h * params_.num_tables + t)] =
+          scratch.block_codes[hash_->code_index(h, t)];
+    }
     const float* q = request.queries.q + h * dim;
     double square = 0;
     double offset = 0;
@@ -220,14 +203,36 @@ void LshTables::select(const SelectRequest& request, TablesScratch& scratch, cpu
     scratch.query_offsets[static_cast<std::size_t>(h)] = static_cast<float>(offset);
     scratch.inverse_query_norms[static_cast<std::size_t>(h)] =
         square > 0 ? static_cast<float>(1.0 / std::sqrt(square)) : 0.f;
-    selection.bytes_read +=
-        count_collisions(scratch.codes.data() + std::ptrdiff_t{h} * params_.num_tables, std::uint64_t{1} << h, scratch);
   }
-  for (std::int64_t r = request.begin; r < request.end; ++r) {
-    const std::uint64_t mask = scratch.masks[static_cast<std::size_t>(r)];
-    if (mask == 0) continue;
-    selection.rows.push_back(static_cast<std::uint32_t>(r));
-    selection.head_mask.push_back(mask);
+}
+
+std::int64_t LshTables::mark_tail(const cpu::Kernels& kernels, int heads, TablesScratch& scratch) const {
+  for (int h = 0; h < heads; ++h) {
+    const std::uint16_t* query_codes = scratch.query_codes.data() + product(h, params_.num_tables);
+    for (int r = 0; r < tail_rows_; r += kCodeBlock) {
+      kernels.simhash.mark_equal_codes(tail_[static_cast<std::size_t>(r / kCodeBlock)]->codes.data(), query_codes,
+                                       params_.num_tables, CollisionMarks::bits(h), scratch.marks.row_bytes(h) + r);
+    }
+  }
+  return static_cast<std::int64_t>(tail_.size()) * CodeBlock::bytes(shape()) * heads;
+}
+
+void LshTables::select(const SelectRequest& request, TablesScratch& scratch, cpu::Selection& selection) const {
+  selection.clear();
+  if (request.end <= request.begin) return;
+  const int group = request.queries.group_size;
+  hash_queries(request, scratch);
+  std::int64_t first = 0;
+  for (std::size_t s = 0; s <= segments_.size(); ++s) {  // the tail comes last
+    const TableSegment* segment = s < segments_.size() ? segments_[s].get() : nullptr;
+    const std::int64_t rows = segment != nullptr ? segment->rows() : tail_rows_;
+    if (first + rows > request.begin && first < request.end) {
+      scratch.marks.reset(group, rows);
+      selection.bytes_read += segment != nullptr ? segment->mark(scratch.query_codes.data(), group, scratch.marks)
+                                                 : mark_tail(request.kernels, group, scratch);
+      scratch.marks.append_found(request.kernels, params_.min_collisions, first, request.begin, request.end, selection);
+    }
+    first += rows;
   }
   selection.weights =
       cpu::CollisionRule{cpu::collision_weight(params_.bits_per_table, params_.num_tables, params_.min_collisions),
@@ -235,9 +240,10 @@ void LshTables::select(const SelectRequest& request, TablesScratch& scratch, cpu
 }
 
 std::int64_t LshTables::bytes() const noexcept {
-  const auto base = base_ ? static_cast<std::int64_t>(base_->offsets.size() + base_->ids.size()) * 4 : 0;
-  return base + static_cast<std::int64_t>(tail_codes_.size()) * 2 +
-         static_cast<std::int64_t>(inverse_norms_.size() + mean_.size()) * 4;
+  std::int64_t sum = norm_bytes(inverse_norms_.capacity(), mean_.size()) +
+                     static_cast<std::int64_t>(tail_.size()) * CodeBlock::bytes(shape());
+  for (const TableSegment::Ref& segment : segments_) sum += segment->bytes();
+  return sum;
 }
 
 }  // namespace tandem::lsh

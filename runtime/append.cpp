@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "runtime/base/error.h"
+#include "runtime/observe_queries.h"
 #include "runtime/request_check.h"
 #include "runtime/runtime.h"
 
@@ -77,6 +78,9 @@ StepStats Runtime::append(const AppendRequest& request) {
     const std::int64_t n = request.num_tokens[i];
     append_tokens(sequences[i].layer(request.layer), {request.kv.k.slice(first, n), request.kv.v.slice(first, n)},
                   *device_, *scratch, stats.trace);
+    if (request.q) {
+      observe_queries(*request.q, first, n, config_.shape, sequences[i].layer(request.layer), *buffers);
+    }
     first += n;
   }
   stats.total_us = watch.lap_us();

@@ -144,10 +144,23 @@ lsh::SelectorParams selector_of(const td_selector* given) {
       if (s.lsh_tables != 0) params.num_tables = s.lsh_tables;
       if (s.lsh_min_collisions != 0) params.min_collisions = s.lsh_min_collisions;
       if (s.seed != 0) params.seed = s.seed;
+      params.planes = static_cast<cpu::HashPlanes>(s.lsh_planes);  // validate() refuses what is none
+      return params;
+    }
+    case TD_SELECT_SKETCH:
+    case TD_SELECT_SKETCH_TOP_K: {
+      lsh::SketchParams params;
+      if (s.budget != 0) params.budget = s.budget;
+      params.error = s.error;
+      params.bits_per_dim = s.sketch_bits;
+      params.top_k = s.kind == TD_SELECT_SKETCH_TOP_K;
+      params.unbiased = s.unbiased != 0;
+      if (s.seed != 0) params.seed = s.seed;
       return params;
     }
     default:
-      fail(ErrorCode::invalid_argument, "selector.kind is ", s.kind, "; allowed: 0 (all), 1 (top-k), 2 (lsh)");
+      fail(ErrorCode::invalid_argument, "selector.kind is ", s.kind,
+           "; allowed: 0 (all), 1 (top-k), 2 (lsh), 3 (sketch), 4 (sketch top-k)");
   }
 }
 
@@ -193,6 +206,8 @@ void write_stats(const StepStats& stats, int workers, td_stats* target) {
   s.keys_attended = stats.keys_attended;
   s.keys_visible = stats.keys_visible;
   s.lse_error = stats.lse_error;
+  s.out_error = stats.out_error;
+  s.uncertified = stats.uncertified;
   write_struct(s, target);
 }
 
@@ -210,6 +225,8 @@ AttendRequest attend_request_of(const td_attend_args& a) {
   request.q = const_view_of("q", a.q);
   request.out = view_of("out", a.out);
   request.lse = a.lse;
+  request.error = a.error;
+  request.certified = a.certified;
   request.sinks = a.sinks;
   request.alibi = a.alibi;
   request.sliding_window = a.sliding_window;

@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <iterator>
 #include <set>
 
 #include <nlohmann/json.hpp>
@@ -29,13 +31,15 @@ class Fields {
     const json* field = find(name);
     if (field == nullptr) return;
     const bool fits = std::is_same_v<T, std::string> ? field->is_string()
+                      : std::is_same_v<T, bool>      ? field->is_boolean()
                       : std::is_integral_v<T>        ? field->is_number_integer()
                                                      : field->is_number();
     TANDEM_CHECK(fits, invalid_argument, path_, ".", name, " is ", field->dump(), "; it must be ",
                  std::is_same_v<T, std::string> ? "a string"
+                 : std::is_same_v<T, bool>      ? "true or false"
                  : std::is_integral_v<T>        ? "an integer"
                                                 : "a number");
-    if constexpr (std::is_integral_v<T>) check_range<T>(name, *field);
+    if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) check_range<T>(name, *field);
     value = field->get<T>();
   }
   void read(const char* name, DType& value) {
@@ -81,6 +85,17 @@ class Fields {
   std::set<std::string> known_;
 };
 
+constexpr const char* kPlanes[] = {"hadamard", "gaussian"};  // by cpu::HashPlanes
+
+void read_planes(Fields& fields, cpu::HashPlanes& planes) {
+  std::string name = kPlanes[static_cast<int>(planes)];
+  fields.read("lsh_planes", name);
+  const auto* found = std::find(std::begin(kPlanes), std::end(kPlanes), name);
+  TANDEM_CHECK(found != std::end(kPlanes), invalid_argument, "selector.lsh_planes is '", name,
+               "'; allowed: hadamard, gaussian");
+  planes = static_cast<cpu::HashPlanes>(found - kPlanes);
+}
+
 lsh::SelectorParams selector_from(const json& object) {
   Fields fields(object, "selector");
   std::string kind = "all";
@@ -95,10 +110,23 @@ lsh::SelectorParams selector_from(const json& object) {
     fields.read_unless_zero("lsh_bits", lsh.bits_per_table);
     fields.read_unless_zero("lsh_tables", lsh.num_tables);
     fields.read_unless_zero("lsh_min_collisions", lsh.min_collisions);
+    read_planes(fields, lsh.planes);
     fields.read_unless_zero("seed", lsh.seed);
     params = lsh;
+  } else if (kind == "sketch" || kind == "sketch_topk") {
+    lsh::SketchParams sketch;
+    sketch.top_k = kind == "sketch_topk";
+    fields.read_unless_zero("budget", sketch.budget);
+    fields.read("sketch_bits", sketch.bits_per_dim);
+    if (!sketch.top_k) {
+      fields.read("error", sketch.error);
+      fields.read("unbiased", sketch.unbiased);
+      fields.read_unless_zero("seed", sketch.seed);
+    }
+    params = sketch;
   } else {
-    TANDEM_CHECK(kind == "all", invalid_argument, "selector.kind is '", kind, "'; allowed: all, topk, lsh");
+    TANDEM_CHECK(kind == "all", invalid_argument, "selector.kind is '", kind,
+                 "'; allowed: all, topk, lsh, sketch, sketch_topk");
     params = lsh::SelectAllParams{};
   }
   fields.reject_others();
@@ -106,6 +134,11 @@ lsh::SelectorParams selector_from(const json& object) {
 }
 
 struct SelectorJson {
+  json operator()(const lsh::SketchParams& p) const {
+    if (p.top_k) return {{"kind", "sketch_topk"}, {"budget", p.budget}, {"sketch_bits", p.bits_per_dim}};
+    return {{"kind", "sketch"},       {"budget", p.budget}, {"error", p.error}, {"sketch_bits", p.bits_per_dim},
+            {"unbiased", p.unbiased}, {"seed", p.seed}};
+  }
   json operator()(const lsh::SelectAllParams&) const { return {{"kind", "all"}}; }
   json operator()(const lsh::TopKParams& p) const { return {{"kind", "topk"}, {"budget", p.budget}}; }
   json operator()(const lsh::LshParams& p) const {
@@ -113,6 +146,7 @@ struct SelectorJson {
             {"lsh_bits", p.bits_per_table},
             {"lsh_tables", p.num_tables},
             {"lsh_min_collisions", p.min_collisions},
+            {"lsh_planes", kPlanes[static_cast<int>(p.planes)]},
             {"seed", p.seed}};
   }
 };

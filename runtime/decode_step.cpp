@@ -1,28 +1,23 @@
 // One attention step of one layer: stages 3 to 7 of runtime/README.md, in order.
 #include <algorithm>
 #include <atomic>
-#include <bit>
 #include <cmath>
 #include <limits>
 #include <numeric>
 
-#include "cpu/sparse_attention.h"
+#include "lsh/estimate.h"
 #include "runtime/base/error.h"
 #include "runtime/exact_attention.h"
+#include "runtime/observe_queries.h"
 #include "runtime/request_check.h"
 #include "runtime/runtime.h"
+#include "runtime/selected_attention.h"
+#include "runtime/step_context.h"
 
 namespace tandem {
 namespace {
 
 constexpr gpu::Stream kStream{};
-/// What all tasks of one call share.
-struct StepContext {
-  const AttendRequest& request;
-  const Config& config;
-  const cpu::Kernels& kernels;
-  gpu::Device& device;
-};
 
 void check(const AttendRequest& request, const AttentionShape& shape) {
   const std::int64_t queries = check_counts("num_queries", request.sequences, request.num_queries);
@@ -93,23 +88,6 @@ void attend_window(const StepContext& step, const Task& task, const cpu::QueryBl
   stats.trace[Stage::window].bytes += most * window.layout.kv_bytes;
 }
 
-const cpu::KvStore& host_store(const Task& task) {
-  return task.layer->heads[static_cast<std::size_t>(task.head)].store;
-}
-
-/// Rows of the store that a query at `position` may see.
-struct VisibleRows {
-  std::int64_t begin;
-  std::int64_t end;
-  [[nodiscard]] std::int64_t count() const noexcept { return positions_between(begin, end); }
-};
-
-VisibleRows visible_rows(const cpu::KvStore& store, std::int64_t sinks, const cpu::LogitRule& logits,
-                         std::int64_t position) {
-  return {std::max<std::int64_t>(0, logits.first_visible(position) - sinks),
-          std::min(store.size(), position + 1 - sinks)};
-}
-
 /// Stage 5 and 6 without a selection: every visible row of one piece, all queries in one pass.
 void attend_host_exactly(const StepContext& step, const Task& task, const Piece& piece, const cpu::QueryBlock& queries,
                          const cpu::LogitRule& logits, WorkerScratch& scratch, PartialAttention result,
@@ -117,63 +95,54 @@ void attend_host_exactly(const StepContext& step, const Task& task, const Piece&
   Stopwatch watch;
   const std::int64_t rows = attend_ranges(step.kernels, task, piece, queries, logits, scratch, result);
   stats.trace[Stage::attend].us += watch.lap_us();
-  stats.trace[Stage::attend].bytes += rows * host_store(task).layout().kv_bytes;
+  stats.trace[Stage::attend].bytes +=
+      rows * task.layer->heads[static_cast<std::size_t>(task.head)].store.layout().kv_bytes;
 }
 
 void count_exact_rows(const Task& task, const cpu::QueryBlock& queries, const cpu::LogitRule& logits,
                       StepStats& stats) {
+  const cpu::KvStore& store = task.layer->heads[static_cast<std::size_t>(task.head)].store;
   for (int i = 0; i < queries.num_queries; ++i) {
-    const std::int64_t visible =
-        visible_rows(host_store(task), task.layer->window.sinks(), logits, queries.positions[i]).count();
+    const std::int64_t visible = visible_rows(store, task.layer->window.sinks(), logits, queries.positions[i]).count();
     stats.rows_host += visible;
     stats.rows_gathered += visible;
     stats.keys_attended += visible * queries.group_size;
   }
 }
 
-/// Stage 5 and 6, one query token at a time: select rows for the group, then gather them once for all its heads.
-void attend_host_selected(const StepContext& step, const Task& task, const cpu::QueryBlock& queries,
-                          const cpu::LogitRule& logits, WorkerScratch& scratch, PartialAttention result,
-                          StepStats& stats) {
-  const HeadState& head = task.layer->heads[static_cast<std::size_t>(task.head)];
-  const std::int64_t sinks = task.layer->window.sinks();
-  const std::int64_t padded_k = cpu::padded(step.config.shape.head_dim_k);
-  const std::int64_t group = queries.group_size;
-  for (int i = 0; i < queries.num_queries; ++i) {
-    Stopwatch watch;
-    const cpu::QueryBlock query{queries.q + i * group * padded_k, queries.positions + i, 1, queries.group_size};
-    const VisibleRows visible = visible_rows(head.store, sinks, logits, queries.positions[i]);
-    head.index.select({step.kernels, head.store, query, logits, sinks, visible.begin, visible.end}, scratch.select,
-                      scratch.selection);
-    stats.trace[Stage::select].us += watch.lap_us();
-    const PartialAttention rows{result.out + i * group * result.dim, result.lse + i * group, group, result.dim};
-    cpu::sparse_attention(step.kernels, head.store, sinks, scratch.selection, query, logits, scratch.attention, rows,
-                          {scratch.spread_weight.data() + i * group});
-    const auto gathered = static_cast<std::int64_t>(scratch.selection.rows.size());
-    stats.rows_host += visible.count();
-    stats.rows_gathered += gathered;
-    if (scratch.selection.head_mask.empty()) stats.keys_attended += gathered * group;
-    for (const std::uint64_t mask : scratch.selection.head_mask) stats.keys_attended += std::popcount(mask);
-    stats.trace[Stage::select].bytes += scratch.selection.bytes_read;
-    stats.trace[Stage::attend].bytes += gathered * head.store.layout().kv_bytes;
-    stats.trace[Stage::attend].us += watch.lap_us();
-  }
-}
-
-/// Sum over vectors of the standard error of the merged lse: the host part's own, times its share of the mass. Infinite
-/// when a head sampled none of the rows that it could see: nothing is known about what it missed.
-double sum_of_lse_errors(const Task& task, const cpu::QueryBlock& queries, const cpu::LogitRule& logits,
-                         ConstPartialAttention host, ConstPartialAttention merged, const std::vector<float>& variance) {
-  const cpu::KvStore& store = host_store(task);
-  double sum = 0;
+/// Adds up what the spread of the host tier's estimate tells about every merged vector, and hands it to the caller.
+/// Infinite sums when a head sampled none of the rows that it could see: nothing is known about what it missed.
+void estimate_errors(const StepContext& step, const Task& task, const cpu::QueryBlock& queries,
+                     const cpu::LogitRule& logits, ConstPartialAttention host, ConstPartialAttention merged,
+                     const WorkerScratch& scratch, StepStats& stats) {
+  const cpu::KvStore& store = task.layer->heads[static_cast<std::size_t>(task.head)].store;
+  const bool whole = step.request.use_window && step.request.use_host;
   for (std::int64_t v = 0; v < host.rows; ++v) {
-    const std::int64_t position = queries.positions[v / queries.group_size];
-    if (visible_rows(store, task.layer->window.sinks(), logits, position).count() == 0) continue;
-    if (std::isinf(host.lse[v])) return std::numeric_limits<double>::infinity();
-    const double share = std::exp(static_cast<double>(host.lse[v]) - merged.lse[v]);
-    sum += share * std::sqrt(static_cast<double>(variance[static_cast<std::size_t>(v)]));
+    const std::int64_t query = v / queries.group_size;
+    const auto i = static_cast<std::size_t>(v);
+    bool known = whole && (step.request.exact || task.selector->estimates_error());
+    bool certified = known && scratch.certified[static_cast<std::size_t>(query)] != 0;
+    double lse_error = 0;
+    double relative = 0;
+    if (visible_rows(store, task.layer->window.sinks(), logits, queries.positions[query]).count() > 0) {
+      known = known && !std::isinf(host.lse[v]);
+      const double share = std::exp(static_cast<double>(host.lse[v]) - merged.lse[v]);
+      const float* out = merged.out + v * merged.dim;
+      const double norm = std::sqrt(std::inner_product(out, out + merged.dim, out, 0.0));
+      const double error = lsh::out_error(scratch.spread_weight[i], scratch.spread_value.data() + v * merged.dim,
+                                          scratch.spread_square[i], share, out, merged.dim);
+      lse_error = share * std::sqrt(static_cast<double>(scratch.spread_weight[i]));
+      relative = error > 0 ? (norm > 0 ? std::min(1.0, error / norm) : 1.0) : 0.0;
+      certified = certified && known;
+    }
+    stats.lse_error += known ? lse_error : std::numeric_limits<double>::infinity();
+    stats.out_error += known ? relative : std::numeric_limits<double>::infinity();
+    stats.uncertified += certified ? 0 : 1;
+    const std::int64_t at = (task.first_row + query) * step.config.shape.num_q_heads + task.head * queries.group_size +
+                            v % queries.group_size;
+    if (step.request.error != nullptr) step.request.error[at] = known ? static_cast<float>(relative) : -1.f;
+    if (step.request.certified != nullptr) step.request.certified[at] = certified ? 1 : 0;
   }
-  return sum;
 }
 
 /// The caller's out and lse from the merged partial.
@@ -191,77 +160,62 @@ void write_results(const StepContext& step, const Task& task, std::int64_t group
   }
 }
 
-cpu::LogitRule logits_of(const StepContext& step, const Task& task) {
-  return {step.config.shape.softcap,
-          step.request.alibi == nullptr ? nullptr : step.request.alibi + task.head * step.config.shape.group_size(),
-          step.request.sliding_window};
-}
-
-/// Stage 3 and 7: the window's partial, merged with the host tier's, to the caller.
-StepStats finish_task(const StepContext& step, const Task& task, const cpu::QueryBlock& queries,
-                      const cpu::LogitRule& logits, WorkerScratch& scratch, ConstPartialAttention host) {
-  StepStats stats;
+/// Stage 7: the window's partial, merged with the host tier's, to the caller.
+void finish_task(const StepContext& step, const Task& task, const cpu::QueryBlock& queries,
+                 const cpu::LogitRule& logits, const WorkerScratch& scratch, ConstPartialAttention host,
+                 PartialAttention merged, StepStats& stats) {
   const std::int64_t group = queries.group_size;
-  const std::int64_t vectors = queries.num_vectors();
-  const std::int64_t dim_v = step.config.shape.head_dim_v;
-  const PartialAttention merged = partial_in(scratch.out, scratch.lse, vectors, dim_v);
-  set_empty(merged);
-  if (step.request.use_window) attend_window(step, task, queries, logits, merged, stats);
   Stopwatch watch;
   step.device.merge_state(merged, host, kStream);
   if (step.request.sinks != nullptr) {
     for (int i = 0; i < task.num_queries; ++i) {
-      merge_sinks({merged.out + i * group * dim_v, merged.lse + i * group, group, dim_v},
+      merge_sinks({merged.out + i * group * merged.dim, merged.lse + i * group, group, merged.dim},
                   step.request.sinks + task.head * group);
     }
   }
-  if (step.request.use_host) {
-    stats.lse_error = sum_of_lse_errors(task, queries, logits, host, as_const(merged), scratch.spread_weight);
-  }
+  estimate_errors(step, task, queries, logits, host, as_const(merged), scratch, stats);
   write_results(step, task, group, as_const(merged));
   stats.trace[Stage::merge].us += watch.lap_us();
-  stats.trace[Stage::merge].bytes += vectors * (dim_v + 1) * 4;
+  stats.trace[Stage::merge].bytes += merged.rows * (merged.dim + 1) * 4;
   for (int i = 0; i < task.num_queries; ++i) {
     const std::int64_t position = queries.positions[i];
     stats.keys_visible += (position + 1 - logits.first_visible(position)) * group;
   }
-  return stats;
 }
 
-/// A piece of a task; the last one to be done finishes the task.
+/// A piece of a task; the last one to be done attends the window and finishes the task.
 void run_piece(const StepContext& step, std::int64_t index, StepBuffers& buffers, WorkerScratch& scratch) {
   const Piece& piece = buffers.pieces[static_cast<std::size_t>(index)];
   Task& task = buffers.tasks[static_cast<std::size_t>(piece.task)];
-  StepStats& stats = buffers.parts[static_cast<std::size_t>(index)];
-  const cpu::QueryBlock queries = load_queries(step, task, scratch);
-  const cpu::LogitRule logits = logits_of(step, task);
-  const std::int64_t vectors = queries.num_vectors();
+  const std::int64_t group = step.config.shape.group_size();
   const std::int64_t dim_v = step.config.shape.head_dim_v;
-  const bool whole = task.num_pieces == 1;
-  PartialAttention host = whole ? partial_in(scratch.host_out, scratch.host_lse, vectors, dim_v)
-                                : partial_of(piece, vectors, dim_v, buffers);
+  const cpu::QueryBlock queries = load_queries(step, task, scratch);
+  const std::int64_t vectors = queries.num_vectors();
+  const cpu::LogitRule logits{step.config.shape.softcap,
+                              step.request.alibi == nullptr ? nullptr : step.request.alibi + task.head * group,
+                              step.request.sliding_window};
   scratch.spread_weight.assign(static_cast<std::size_t>(vectors), 0.f);
+  scratch.spread_value.assign(static_cast<std::size_t>(vectors * dim_v), 0.f);
+  scratch.spread_square.assign(static_cast<std::size_t>(vectors), 0.f);
+  scratch.certified.assign(static_cast<std::size_t>(task.num_queries), 1);
+  PartialAttention host = task.num_pieces == 1 ? partial_in(scratch.host_out, scratch.host_lse, vectors, dim_v)
+                                               : partial_of(piece, vectors, dim_v, buffers);
   set_empty(host);
-  if (step.request.use_host) {
-    if (task.exact) {
-      attend_host_exactly(step, task, piece, queries, logits, scratch, host, stats);
-    } else {
-      attend_host_selected(step, task, queries, logits, scratch, host, stats);
-    }
+  if (task.exact) {
+    attend_host_exactly(step, task, piece, queries, logits, scratch, host,
+                        buffers.parts[static_cast<std::size_t>(index)]);
   }
   // Release what this piece wrote, and see what the others did.
   if (std::atomic_ref(task.unfinished).fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-  if (!whole) host = merge_pieces(task, vectors, dim_v, buffers);
-  StepStats& finished = buffers.finished[static_cast<std::size_t>(piece.task)];
-  finished = finish_task(step, task, queries, logits, scratch, as_const(host));
-  if (task.exact) count_exact_rows(task, queries, logits, finished);
-}
-
-/// True when a merged lse of this call is an estimate whose error nothing bounds.
-bool lacks_error_estimate(const AttendRequest& request, const std::vector<Task>& tasks) {
-  if (!request.use_window || !request.use_host) return true;
-  return !request.exact &&
-         std::any_of(tasks.begin(), tasks.end(), [](const Task& t) { return !t.selector->estimates_error(); });
+  StepStats& stats = buffers.finished[static_cast<std::size_t>(piece.task)];
+  if (task.num_pieces > 1) host = merge_pieces(task, vectors, dim_v, buffers);
+  if (task.exact) count_exact_rows(task, queries, logits, stats);
+  const PartialAttention merged = partial_in(scratch.out, scratch.lse, vectors, dim_v);
+  set_empty(merged);
+  if (step.request.use_window) attend_window(step, task, queries, logits, merged, stats);
+  if (step.request.use_host && !task.exact)
+    attend_selected(step, task, queries, logits, as_const(merged), scratch, host, stats);
+  finish_task(step, task, queries, logits, scratch, as_const(host), merged, stats);
 }
 
 }  // namespace
@@ -272,7 +226,7 @@ double Runtime::extend_indexes(const SequenceLock& sequences, std::int32_t layer
   for (std::size_t s = 0; s < sequences.size(); ++s) {
     LayerState& state = sequences[s].layer(layer);
     for (std::size_t head = 0; head < state.heads.size(); ++head) {
-      if (!state.heads[head].index.lacks_rows_of(state.heads[head].store)) continue;
+      if (!state.heads[head].index.lacks_rows_of(state.heads[head].store, state.heads[head].queries)) continue;
       buffers.unindexed.push_back(&state.heads[head]);
       buffers.nodes.push_back(state.window.node_of(static_cast<std::int64_t>(head)));
     }
@@ -284,7 +238,7 @@ double Runtime::extend_indexes(const SequenceLock& sequences, std::int32_t layer
     const LeasePool<WorkerScratch>::Lease scratch(scratch_);
     const HeadState& head = *buffers.unindexed[static_cast<std::size_t>(i)];
     Stopwatch watch;
-    extensions[static_cast<std::size_t>(i)] = head.index.prepare(kernels_, head.store, scratch->select);
+    extensions[static_cast<std::size_t>(i)] = head.index.prepare(kernels_, head.store, head.queries, scratch->select);
     us[static_cast<std::size_t>(i)] = watch.lap_us();
   });
   for (std::size_t i = 0; i < us.size(); ++i) {  // all heads or none: whatever can be refused has been by now
@@ -304,6 +258,12 @@ StepStats Runtime::attend(const AttendRequest& request) {
   plan_tasks(request, sequences, config_.shape, buffers->tasks);
   plan_pieces(config_.shape, workers_.num_workers(), *buffers);
   StepStats total;
+  std::int64_t first_row = 0;
+  for (std::size_t s = 0; s < sequences.size(); ++s) {
+    observe_queries(request.q, first_row, request.num_queries[s], config_.shape, sequences[s].layer(request.layer),
+                    *buffers);
+    first_row += request.num_queries[s];
+  }
   if (request.use_host && !request.exact) {
     total.trace[Stage::index].us = extend_indexes(sequences, request.layer, *buffers);
   }
@@ -325,8 +285,9 @@ StepStats Runtime::attend(const AttendRequest& request) {
   for (const StepStats& part : run.buffers.parts) total += part;  // in the order of the plan: sums keep their bits
   for (const StepStats& part : run.buffers.finished) total += part;
   const auto vectors = static_cast<double>(request.q.tokens * config_.shape.num_q_heads);
-  const bool known = std::isfinite(total.lse_error) && !lacks_error_estimate(request, run.buffers.tasks);
+  const bool known = std::isfinite(total.lse_error);
   total.lse_error = known ? total.lse_error / std::max(1.0, vectors) : -1.0;
+  total.out_error = known ? total.out_error / std::max(1.0, vectors) : -1.0;
   total.total_us = watch.lap_us();
   return total;
 }

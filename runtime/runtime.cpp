@@ -35,10 +35,13 @@ Runtime::Runtime(const Config& config)
       device_(std::make_unique<gpu::HostDevice>(kernels_, topology_, ledger_)),
       window_layout_(cpu::RowLayout::of(config_.shape, config_.window.dtype)),
       host_layout_(cpu::RowLayout::of(config_.shape, config_.host_dtype)),
-      selector_(std::make_shared<const lsh::Selector>(config_.selector, config_.shape.head_dim_k)) {
-  for (int node = 0; node < topology_.num_nodes(); ++node) {
-    page_pools_.push_back(std::make_unique<cpu::PagePool>(topology_, node, host_layout_.page_bytes(), ledger_));
-  }
+      page_pools_(topology_, ledger_),
+      selector_(std::make_shared<const lsh::Selector>(config_.selector, config_.shape.head_dim_k)) {}
+
+lsh::HeadIndex Runtime::empty_index(const lsh::Selector& selector, std::int32_t layer, std::int32_t head, int node) {
+  const auto stream = static_cast<std::uint64_t>(layer) * static_cast<std::uint64_t>(config_.shape.num_kv_heads) +
+                      static_cast<std::uint64_t>(head);
+  return {selector, {&ledger_, &page_pools_, node}, stream};
 }
 
 std::vector<LayerState> Runtime::empty_layers(std::uint64_t id, const lsh::Selector& selector) {
@@ -48,8 +51,9 @@ std::vector<LayerState> Runtime::empty_layers(std::uint64_t id, const lsh::Selec
     std::vector<HeadState> heads;
     for (std::int32_t head = 0; head < config_.shape.num_kv_heads; ++head) {
       nodes.push_back(placement_.node_of(l, static_cast<std::int64_t>(id), head));
-      heads.push_back({cpu::KvStore(host_layout_, *page_pools_[static_cast<std::size_t>(nodes.back())]),
-                       lsh::HeadIndex(selector, ledger_)});
+      heads.push_back({cpu::KvStore(host_layout_, page_pools_.of(nodes.back(), host_layout_.page_bytes())),
+                       empty_index(selector, l, head, nodes.back()),
+                       lsh::QueryLog(config_.shape.group_size(), host_layout_.padded_k, ledger_)});
     }
     layers.push_back({gpu::WindowCache(*device_, window_layout_, config_.window, nodes), std::move(heads)});
   }
@@ -110,7 +114,11 @@ std::uint64_t Runtime::fork_sequence(std::uint64_t id, std::int64_t length,
                shortest, " (the tokens that every layer of sequence ", id, " holds), or -1 for all");
   auto chosen =
       selector ? std::make_shared<const lsh::Selector>(*selector, config_.shape.head_dim_k) : source.shared_selector();
-  auto layers = source.fork_layers(length, *chosen, ledger_);
+  Sequence::EmptyIndex fresh;
+  if (selector) {
+    fresh = [&](std::int32_t layer, std::int32_t head, int node) { return empty_index(*chosen, layer, head, node); };
+  }
+  auto layers = source.fork_layers(length, fresh);
   std::uint64_t copy = 0;
   {
     const std::lock_guard guard(mutex_);

@@ -52,6 +52,8 @@ class Runtime {
   /// The sequences of `ids`, into `found`. Throws Error(invalid_state) naming one that does not exist.
   void find(std::span<const std::uint64_t> ids, std::vector<std::shared_ptr<Sequence>>& found);
   std::uint64_t insert(std::shared_ptr<const lsh::Selector> selector, std::uint64_t id, std::vector<LayerState> layers);
+  [[nodiscard]] lsh::HeadIndex empty_index(const lsh::Selector& selector, std::int32_t layer, std::int32_t head,
+                                           int node);
   std::vector<LayerState> empty_layers(std::uint64_t id, const lsh::Selector& selector);
   void check_layer(std::int32_t layer) const;
   /// Indexes the rows that reached the host tier since the last step; returns worker microseconds.
@@ -67,7 +69,7 @@ class Runtime {
   std::unique_ptr<gpu::Device> device_;
   const cpu::RowLayout window_layout_;
   const cpu::RowLayout host_layout_;
-  std::vector<std::unique_ptr<cpu::PagePool>> page_pools_;  // by node
+  cpu::PagePools page_pools_;
   const std::shared_ptr<const lsh::Selector> selector_;
   LeasePool<WorkerScratch> scratch_;
   LeasePool<StepBuffers> step_buffers_;

@@ -20,9 +20,7 @@ const cpu::RowLayout& host_layout_of(const LayerState& layer) { return layer.hea
 
 }  // namespace
 
-std::vector<LayerState> Sequence::fork_layers(std::int64_t length, const lsh::Selector& selector,
-                                              numa::MemoryLedger& ledger) {
-  const bool same_selector = &selector == selector_.get();
+std::vector<LayerState> Sequence::fork_layers(std::int64_t length, const EmptyIndex& empty_index) {
   std::vector<LayerState> copies;
   copies.reserve(layers_.size());
   for (const LayerState& layer : layers_) {
@@ -30,9 +28,11 @@ std::vector<LayerState> Sequence::fork_layers(std::int64_t length, const lsh::Se
     const std::int64_t rows = copy.window.evicted();
     copy.heads.reserve(layer.heads.size());
     for (const HeadState& head : layer.heads) {
+      const auto h = static_cast<std::int32_t>(copy.heads.size());
+      const auto l = static_cast<std::int32_t>(copies.size());
       copy.heads.push_back({head.store.fork(rows),
-                            same_selector ? head.index.fork(rows) : lsh::HeadIndex(selector, ledger),
-                            same_selector ? head.index_us : 0.0});
+                            empty_index ? empty_index(l, h, layer.window.node_of(h)) : head.index.fork(rows),
+                            head.queries.fork(), empty_index ? 0.0 : head.index_us});
     }
     copies.push_back(std::move(copy));
   }

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -15,7 +16,8 @@ namespace tandem {
 struct HeadState {
   cpu::KvStore store;
   lsh::HeadIndex index;
-  double index_us = 0;  ///< worker time that the index has taken
+  lsh::QueryLog queries;  ///< that the index may be calibrated on
+  double index_us = 0;    ///< worker time that the index has taken
 };
 
 /// One layer of a sequence. Every token is either in the window or, in every head, in the store.
@@ -38,10 +40,11 @@ class Sequence {
   [[nodiscard]] LayerState& layer(std::int32_t i) noexcept { return layers_[static_cast<std::size_t>(i)]; }
   [[nodiscard]] std::int32_t num_layers() const noexcept { return static_cast<std::int32_t>(layers_.size()); }
 
-  /// The state of a fork at `length` tokens. Index states are shared when `selector` is this sequence's own, and empty
-  /// otherwise. Throws Error(out_of_memory).
-  [[nodiscard]] std::vector<LayerState> fork_layers(std::int64_t length, const lsh::Selector& selector,
-                                                    numa::MemoryLedger& ledger);
+  /// The index of a head that starts without rows.
+  using EmptyIndex = std::function<lsh::HeadIndex(std::int32_t layer, std::int32_t head, int node)>;
+  /// The state of a fork at `length` tokens, with this sequence's indexes (whole pages and tables are shared) or, if
+  /// given, with empty ones. Throws Error(out_of_memory).
+  [[nodiscard]] std::vector<LayerState> fork_layers(std::int64_t length, const EmptyIndex& empty_index);
   /// Forgets the tokens from `length` on in every layer. Throws Error(out_of_memory), and then nothing changed.
   void truncate(std::int64_t length);
 

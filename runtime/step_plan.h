@@ -48,6 +48,7 @@ struct StepBuffers {
   std::vector<int> nodes;           ///< of the heads or pieces that run
   std::vector<StepStats> parts;     ///< by piece
   std::vector<StepStats> finished;  ///< by task
+  std::vector<float> observed;      ///< queries of one head on their way to its log
 };
 
 /// Fills `tasks`: sequences in order, at most 64 query vectors each, KV heads innermost. Throws Error(invalid_argument)

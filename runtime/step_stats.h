@@ -16,6 +16,8 @@ struct StepStats {
   std::int64_t keys_attended = 0;
   std::int64_t keys_visible = 0;
   double lse_error = 0;  ///< -1: the selector gives no estimate
+  double out_error = 0;  ///< likewise
+  std::int64_t uncertified = 0;
 
   StepStats& operator+=(const StepStats& other) noexcept {
     trace += other.trace;
@@ -26,6 +28,8 @@ struct StepStats {
     keys_attended += other.keys_attended;
     keys_visible += other.keys_visible;
     lse_error += other.lse_error;
+    out_error += other.out_error;
+    uncertified += other.uncertified;
     return *this;
   }
 };

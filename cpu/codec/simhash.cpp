@@ -1,11 +1,18 @@
 #include "cpu/codec/simhash.h"
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
+#include <numeric>
 
 #include "runtime/base/random.h"
 
 namespace tandem::cpu {
 namespace {
+
+// Streams of CounterRandom, far from those of Gaussian planes, which are the planes' numbers.
+constexpr std::uint64_t kSignStream = std::uint64_t{1} << 32;
+constexpr std::uint64_t kSampleStream = std::uint64_t{2} << 32;
 
 /// `count` <= 16 bits of a bit string that starts at bit `first`.
 std::uint16_t extract_bits(const std::uint64_t* words, int first, int count) noexcept {
@@ -13,6 +20,39 @@ std::uint16_t extract_bits(const std::uint64_t* words, int first, int count) noe
   std::uint64_t value = words[first / 64] >> shift;
   if (shift + count > 64) value |= words[first / 64 + 1] << (64 - shift);
   return static_cast<std::uint16_t>(value & ((1u << count) - 1u));
+}
+
+/// Independent directions, (padded dim, num_bits); those beyond `used` are zero.
+AlignedVector<float> gaussian_planes(std::uint64_t seed, int dim, int used, int num_bits) {
+  AlignedVector<float> planes(static_cast<std::size_t>(padded(dim)) * static_cast<std::size_t>(num_bits), 0.f);
+  for (int plane = 0; plane < used; ++plane) {
+    CounterRandom random(seed, static_cast<std::uint64_t>(plane));
+    for (int d = 0; d < dim; ++d)
+      planes[static_cast<std::size_t>(d * num_bits + plane)] = static_cast<float>(random.normal());
+  }
+  return planes;
+}
+
+AlignedVector<float> random_signs(std::uint64_t seed, int count) {
+  AlignedVector<float> signs(static_cast<std::size_t>(count));
+  CounterRandom random(seed, kSignStream);
+  for (float& sign : signs) sign = (random.next() >> 63) == 0 ? 1.f : -1.f;
+  return signs;
+}
+
+/// For every table, `per_table` of `num_bits` bits without replacement: the head of a shuffle.
+std::vector<std::uint16_t> sample_bits(std::uint64_t seed, int num_bits, int per_table, int num_tables) {
+  std::vector<std::uint16_t> order(static_cast<std::size_t>(num_bits)), sampled;
+  for (int t = 0; t < num_tables; ++t) {
+    CounterRandom random(seed, kSampleStream + static_cast<std::uint64_t>(t));
+    std::iota(order.begin(), order.end(), std::uint16_t{0});
+    for (int i = 0; i < per_table; ++i) {
+      std::swap(order[static_cast<std::size_t>(i)],
+                order[static_cast<std::size_t>(i) + random.below(static_cast<std::uint64_t>(num_bits - i))]);
+    }
+    sampled.insert(sampled.end(), order.begin(), order.begin() + per_table);
+  }
+  return sampled;
 }
 
 double binomial(int n, int k) {
@@ -23,28 +63,48 @@ double binomial(int n, int k) {
 
 }  // namespace
 
-SimHash::SimHash(std::uint64_t seed, int dim, int bits_per_table, int num_tables)
-    : padded_dim_(padded(dim)),
-      bits_per_table_(bits_per_table),
-      num_tables_(num_tables),
-      num_planes_((bits_per_table * num_tables + 63) / 64 * 64),
-      planes_(static_cast<std::size_t>(padded_dim_) * static_cast<std::size_t>(num_planes_), 0.f) {
-  const int used = bits_per_table * num_tables;
-  for (int plane = 0; plane < used; ++plane) {
-    CounterRandom random(seed, static_cast<std::uint64_t>(plane));
-    for (int d = 0; d < dim; ++d)
-      planes_[static_cast<std::size_t>(d * num_planes_ + plane)] = static_cast<float>(random.normal());
+SimHash::SimHash(std::uint64_t seed, int dim, const SimHashParams& params) : params_(params), padded_dim_(padded(dim)) {
+  const int used = params.bits_per_table * params.num_tables;
+  if (params.planes == HashPlanes::gaussian) {
+    num_bits_ = (used + 63) / 64 * 64;
+    planes_ = gaussian_planes(seed, dim, used, num_bits_);
+    sampled_.resize(static_cast<std::size_t>(used));
+    std::iota(sampled_.begin(), sampled_.end(), std::uint16_t{0});
+  } else {
+    block_ = static_cast<int>(std::bit_ceil(static_cast<unsigned>(padded_dim_)));
+    const int num_blocks = (params.shared_bits + block_ - 1) / block_;
+    num_bits_ = num_blocks * block_;
+    planes_ = random_signs(seed, (1 + num_blocks) * block_);
+    sampled_ = sample_bits(seed, num_bits_, params.bits_per_table, params.num_tables);
   }
 }
 
 void SimHash::encode(const Kernels& kernels, const float* vectors, std::int64_t num_vectors, std::uint16_t* codes,
-                     AlignedVector<std::uint64_t>& bits) const {
-  const int words = num_planes_ / 64;
-  bits.resize(static_cast<std::size_t>(num_vectors) * static_cast<std::size_t>(words));
-  kernels.sign_bits(vectors, num_vectors, padded_dim_, planes_.data(), num_planes_, bits.data());
-  for (std::int64_t v = 0; v < num_vectors; ++v) {
-    for (int t = 0; t < num_tables_; ++t) {
-      codes[v * num_tables_ + t] = extract_bits(bits.data() + v * words, t * bits_per_table_, bits_per_table_);
+                     HashScratch& scratch) const {
+  for (std::int64_t first = 0; first < num_vectors; first += kCodeBlock) {
+    const auto count = static_cast<int>(std::min<std::int64_t>(kCodeBlock, num_vectors - first));
+    encode_block(kernels, vectors + first * padded_dim_, count, codes + code_index(first, 0), scratch);
+  }
+}
+
+void SimHash::encode_block(const Kernels& kernels, const float* vectors, int count, std::uint16_t* codes,
+                           HashScratch& scratch) const {
+  if (params_.planes == HashPlanes::hadamard) {
+    scratch.bits.resize(static_cast<std::size_t>(num_bits_));
+    scratch.work.resize(static_cast<std::size_t>(block_) * 32);
+    kernels.simhash.hadamard_bits(vectors, count, {planes_.data(), padded_dim_, block_, num_bits_ / block_},
+                                  scratch.work.data(), scratch.bits.data());
+    kernels.simhash.sample_codes(scratch.bits.data(), count, sampled_.data(), params_.bits_per_table,
+                                 params_.num_tables, codes);
+    return;
+  }
+  const int words = num_bits_ / 64;
+  scratch.bits.resize(static_cast<std::size_t>(count) * static_cast<std::size_t>(words));
+  kernels.sign_bits(vectors, count, padded_dim_, planes_.data(), num_bits_, scratch.bits.data());
+  for (int v = 0; v < count; ++v) {
+    for (int t = 0; t < params_.num_tables; ++t) {
+      codes[code_index(v, t)] =
+          extract_bits(scratch.bits.data() + v * words, t * params_.bits_per_table, params_.bits_per_table);
     }
   }
 }

@@ -85,6 +85,11 @@ TEST_P(Selector, IsRefusedByCreateAndByFork) {
   EXPECT_EQ(Snapshot(rt, {seq}), before);
 }
 
+td_selector& sketch(td_selector& s) {
+  s.kind = TD_SELECT_SKETCH;
+  return s;
+}
+
 void top_k(td_selector& s, double budget) {
   s.kind = TD_SELECT_TOP_K;
   s.budget = budget;
@@ -93,7 +98,8 @@ void top_k(td_selector& s, double budget) {
 INSTANTIATE_TEST_SUITE_P(
     Bad, Selector,
     testing::Values(
-        BadSelector{"selector.kind is 3; allowed: 0 (all), 1 (top-k), 2 (lsh)", [](td_selector& s) { s.kind = 3; }},
+        BadSelector{"selector.kind is 5; allowed: 0 (all), 1 (top-k), 2 (lsh), 3 (sketch), 4 (sketch top-k)",
+                    [](td_selector& s) { s.kind = 5; }},
         BadSelector{"selector.kind is -1; allowed", [](td_selector& s) { s.kind = -1; }},
         BadSelector{"budget is 0; allowed: above 0, up to 1", [](td_selector& s) { top_k(s, 0.0); }},
         BadSelector{"budget is -1; allowed", [](td_selector& s) { top_k(s, -1.0); }},
@@ -106,8 +112,21 @@ INSTANTIATE_TEST_SUITE_P(
         BadSelector{"lsh_tables (L) is -1; allowed: 1 to 300", [](td_selector& s) { s.lsh_tables = -1; }},
         BadSelector{"lsh_min_collisions is 3; allowed: 1 or 2", [](td_selector& s) { s.lsh_min_collisions = 3; }},
         BadSelector{"lsh_min_collisions is -1; allowed: 1 or 2", [](td_selector& s) { s.lsh_min_collisions = -1; }},
+        BadSelector{"lsh_planes is 2; allowed: 0 (hadamard), 1 (gaussian)", [](td_selector& s) { s.lsh_planes = 2; }},
+        BadSelector{"lsh_planes is -1; allowed", [](td_selector& s) { s.lsh_planes = -1; }},
         BadSelector{"lsh_min_collisions is 2; allowed: 1 or 2, not above lsh_tables (1)",
-                    [](td_selector& s) { s.lsh_tables = 1; }}));
+                    [](td_selector& s) { s.lsh_tables = 1; }},
+        BadSelector{"budget is -0.1; allowed", [](td_selector& s) { sketch(s).budget = -0.1; }},
+        BadSelector{"budget is nan; allowed", [](td_selector& s) { sketch(s).budget = kNaN; }},
+        BadSelector{"error is -0.1; allowed: 0", [](td_selector& s) { sketch(s).error = -0.1; }},
+        BadSelector{"error is 1; allowed: 0", [](td_selector& s) { sketch(s).error = 1; }},
+        BadSelector{"error is nan; allowed: 0", [](td_selector& s) { sketch(s).error = kNaN; }},
+        BadSelector{"sketch_bits is 3; allowed: 1, 2, or 0", [](td_selector& s) { sketch(s).sketch_bits = 3; }},
+        BadSelector{"sketch_bits is -1; allowed: 1, 2, or 0", [](td_selector& s) { sketch(s).sketch_bits = -1; }},
+        BadSelector{"error and unbiased need a random draw", [](td_selector& s) {
+                      sketch(s).error = 0.1;
+                      s.kind = TD_SELECT_SKETCH_TOP_K;
+                    }}));
 
 TEST(Selectors, ZeroMeansTheDefault) {
   td_selector s = lsh_selector(0, 0);
@@ -117,7 +136,8 @@ TEST(Selectors, ZeroMeansTheDefault) {
   char text[4096];
   std::size_t needed = 0;
   ASSERT_EQ(td_describe(rt, text, sizeof(text), &needed), TD_OK);
-  for (const char* part : {"\"lsh_bits\":10", "\"lsh_tables\":150", "\"lsh_min_collisions\":2", "\"seed\":7"}) {
+  for (const char* part : {"\"lsh_bits\":10", "\"lsh_tables\":150", "\"lsh_min_collisions\":2",
+                           "\"lsh_planes\":\"hadamard\"", "\"seed\":7"}) {
     EXPECT_THAT(text, testing::HasSubstr(part));
   }
 }
@@ -168,7 +188,12 @@ INSTANTIATE_TEST_SUITE_P(
         BadJson{R"("topology": "nonsense")", "nonsense"},
         BadJson{R"("num_threads": 5000)", "num_threads is 5000; allowed: 1 to 1024"},
         BadJson{R"("selector": "lsh")", "selector is string; it must be an object"},
-        BadJson{R"("selector": {"kind": "random"})", "selector.kind is 'random'; allowed: all, topk, lsh"},
+        BadJson{R"("selector": {"kind": "random"})",
+                "selector.kind is 'random'; allowed: all, topk, lsh, sketch, sketch_topk"},
+        BadJson{R"("selector": {"kind": "sketch", "unbiased": 1})", "selector.unbiased is 1; it must be true or false"},
+        BadJson{R"("selector": {"kind": "sketch", "error": "small"})", "it must be a number"},
+        BadJson{R"("selector": {"kind": "sketch", "budget": 2})", "budget is 2; allowed"},
+        BadJson{R"("selector": {"kind": "sketch_topk", "error": 0.1})", "selector.error is not a field; allowed"},
         BadJson{R"("selector": {"kind": 2})", "selector.kind is 2; it must be a string"},
         BadJson{R"("selector": {"kind": "topk", "budget": 0})", "budget is 0; allowed: above 0"},
         BadJson{R"("selector": {"kind": "topk", "budget": 1.01})", "budget is 1.01; allowed: above 0"},
@@ -177,6 +202,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadJson{R"("selector": {"kind": "lsh", "lsh_bits": 13})", "lsh_bits (K) is 13; allowed: 1 to 12"},
         BadJson{R"("selector": {"kind": "lsh", "lsh_tables": -1})", "lsh_tables (L) is -1; allowed: 1 to 300"},
         BadJson{R"("selector": {"kind": "lsh", "lsh_min_collisions": 3})", "lsh_min_collisions is 3; allowed: 1 or 2"},
+        BadJson{R"("selector": {"kind": "lsh", "lsh_planes": "haar"})",
+                "selector.lsh_planes is 'haar'; allowed: hadamard, gaussian"},
+        BadJson{R"("selector": {"kind": "lsh", "lsh_planes": 1})", "selector.lsh_planes is 1; it must be a string"},
         BadJson{R"("selector": {"kind": "lsh", "seed": -1})", "selector.seed is -1; allowed: 0 to"}));
 
 TEST(JsonText, ThatIsNoObjectIsRefused) {
@@ -228,6 +256,7 @@ INSTANTIATE_TEST_SUITE_P(
     Good, RoundTrip,
     testing::Values("", R"("selector": {"kind": "topk", "budget": 0.1})", R"("selector": null, "isa": null)",
                     R"("selector": {"kind": "lsh", "lsh_bits": 5, "lsh_tables": 30, "seed": 18446744073709551615})",
+                    R"("selector": {"kind": "lsh", "lsh_bits": 5, "lsh_tables": 30, "lsh_planes": "gaussian"})",
                     R"("scale": 0.1, "softcap": 30.5, "window_dtype": "bf16", "host_dtype": "fp16", "sink_tokens": 0)",
                     R"("isa": "scalar", "max_tokens": 300, "host_memory_bytes": 1000000000)",
                     R"("topology": "node:2 core:2 pu:1")"));

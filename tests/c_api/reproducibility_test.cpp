@@ -4,7 +4,7 @@
 namespace c_api {
 namespace {
 
-const std::vector<std::int64_t> kPrompts{700, 90, 333};
+const std::vector<std::int64_t> kPrompts{1500, 90, 333};
 const std::vector<std::vector<std::int64_t>> kSteps{{1, 1, 1}, {40, 3, 0}, {5, 0, 100}, {1, 2, 1}};
 
 std::string json(const std::string& selector, int threads, const std::string& topology = "") {
@@ -79,7 +79,8 @@ class Bits : public testing::TestWithParam<const char*> {
 
 INSTANTIATE_TEST_SUITE_P(Reproducibility, Bits,
                          testing::Values(R"({"kind": "all"})", R"({"kind": "topk", "budget": 0.1})",
-                                         R"({"kind": "lsh", "lsh_bits": 4, "lsh_tables": 20})"));
+                                         R"({"kind": "lsh", "lsh_bits": 4, "lsh_tables": 20})",
+                                         R"({"kind": "sketch", "budget": 0.1})"));
 
 TEST_P(Bits, DoNotDependOnThreadsOrTheBatch) {
   const auto alone = expected();

@@ -21,7 +21,8 @@ std::pair<std::vector<float>, std::vector<float>> round_trip(const RowLayout& la
                                                              const std::vector<float>& v) {
   AlignedVector<std::byte> row(static_cast<std::size_t>(layout.row_bytes), std::byte{0xff});
   write_row(layout, DType::f32, bytes(k), bytes(v), row.data());
-  std::vector<float> key(static_cast<std::size_t>(layout.padded_k), 7.f), value(static_cast<std::size_t>(layout.padded_v), 7.f);
+  std::vector<float> key(static_cast<std::size_t>(layout.padded_k), 7.f),
+      value(static_cast<std::size_t>(layout.padded_v), 7.f);
   load_key(layout, row.data(), key.data());
   load_value(layout, row.data(), value.data());
   for (auto i = static_cast<std::size_t>(layout.dim_k); i < key.size(); ++i) EXPECT_EQ(key[i], 0.f);
@@ -181,8 +182,7 @@ TEST_P(QuantizedAttention, LosesLittleOfNormalHeads) {
   dense_attention(kernels_for(isa), head.fixture.store, 0, {head.scaled.data(), &position, 1, 4}, {}, scratch,
                   {out.data(), lse.data(), 4, dims.second});
   double error = 0;
-  for (int h = 0; h < 4; ++h)
-    error += relative_error(out.data() + h * dims.second, head.expected(h, {}).out) / 4;
+  for (int h = 0; h < 4; ++h) error += relative_error(out.data() + h * dims.second, head.expected(h, {}).out) / 4;
   RecordProperty("error", std::to_string(error));
   EXPECT_LT(error, format == DType::int8 ? 0.015 : 0.15);
 }

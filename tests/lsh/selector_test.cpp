@@ -35,6 +35,13 @@ INSTANTIATE_TEST_SUITE_P(
         BadParams{LshParams{10, 301, 2, 1}, "lsh_tables (L) is 301; allowed: 1 to 300"},
         BadParams{LshParams{10, 150, 3, 1}, "lsh_min_collisions is 3; allowed: 1 or 2, not above lsh_tables (150)"},
         BadParams{LshParams{10, 1, 2, 1}, "lsh_min_collisions is 2; allowed: 1 or 2, not above lsh_tables (1)"},
+        BadParams{LshParams{10, 150, 2, 1, static_cast<cpu::HashPlanes>(2)},
+                  "lsh_planes is 2; allowed: 0 (hadamard), 1 (gaussian)"},
+        BadParams{LshParams{10, 150, 2, 1, {}, 64}, "lsh_shared_bits is 64; allowed: multiples of 64 from 128 to 2048"},
+        BadParams{LshParams{10, 150, 2, 1, {}, 500},
+                  "lsh_shared_bits is 500; allowed: multiples of 64 from 128 to 2048"},
+        BadParams{LshParams{10, 150, 2, 1, {}, 2112},
+                  "lsh_shared_bits is 2112; allowed: multiples of 64 from 128 to 2048"},
         BadParams{TopKParams{0.0}, "budget is 0; allowed: above 0, up to 1 (share of the host rows)"},
         BadParams{TopKParams{-0.5}, "budget is -0.5; allowed: above 0, up to 1 (share of the host rows)"},
         BadParams{TopKParams{1.01}, "budget is 1.01; allowed: above 0, up to 1 (share of the host rows)"}));

@@ -42,7 +42,9 @@ class SteadyStep : public ::testing::TestWithParam<std::tuple<lsh::SelectorParam
 INSTANTIATE_TEST_SUITE_P(Selectors, SteadyStep,
                          ::testing::Combine(::testing::Values(lsh::SelectorParams(lsh::SelectAllParams{}),
                                                               lsh::SelectorParams(lsh::TopKParams{0.1}),
-                                                              lsh::SelectorParams(lsh::LshParams{6, 40, 2, 9})),
+                                                              lsh::SelectorParams(lsh::LshParams{6, 40, 2, 9}),
+                                                              lsh::SelectorParams(lsh::SketchParams{}),
+                                                              lsh::SelectorParams(lsh::SketchParams{.error = 0.05})),
                                             ::testing::Values(1, 2)));
 
 TEST_P(SteadyStep, AllocatesNothing) {
@@ -55,7 +57,7 @@ TEST_P(SteadyStep, AllocatesNothing) {
   TokenSource source(runtime.config().shape, 31);
   const std::uint64_t sequence = runtime.create_sequence();
   // The window has just handed over a page, so the next tokens fit into it.
-  const auto prompt = source.tokens(4 + 256 + 64 + 640 + 1);
+  const auto prompt = source.tokens(4 + 256 + 64 + 1280 + 1);
   append(runtime, sequence, prompt.k, prompt.v);
   auto token = source.tokens(1);
   auto q = source.queries(1);
@@ -72,7 +74,7 @@ TEST_P(SteadyStep, AllocatesNothing) {
   attended.q = dense_view(std::as_const(q).data(), DType::f32, 1, 4, 64);
   attended.out = dense_view(out.data(), DType::f32, 1, 4, 64);
   attended.lse = lse.data();
-  constexpr int kWarmUp = 20, kSteps = 56;  // the window's free slots
+  constexpr int kWarmUp = 40, kSteps = 56;  // calibrated after 32 steps; the window's free slots
   int allocating_steps = 0;
   for (int step = 0; step < kSteps; ++step) {
     // Other queries select other numbers of rows: buffers reach their size over the first steps.

@@ -36,14 +36,17 @@ class IndexFixture {
     index.select({kernels, rows.store, query, logits, 0, begin, end.value_or(rows.store.size())}, scratch, selection);
     return selection;
   }
+  lsh::HeadIndex empty(const lsh::Selector& selector) { return {selector, {&rows.ledger, &pools, 0}, 7}; }
   lsh::HeadIndex indexed(const lsh::Selector& selector) {
-    lsh::HeadIndex index(selector, rows.ledger);
-    index.extend(kernels, rows.store, scratch);
+    lsh::HeadIndex index = empty(selector);
+    index.extend(kernels, rows.store, observed, scratch);
     return index;
   }
 
   AttentionShape shape;
   StoreFixture rows;
+  cpu::PagePools pools{rows.topology, rows.ledger};
+  lsh::QueryLog observed{shape.num_q_heads, rows.layout.padded_k, rows.ledger};
   CounterRandom random;
   const cpu::Kernels& kernels = cpu::kernels_for(cpu::choose_isa(std::nullopt));
   std::vector<float> keys;

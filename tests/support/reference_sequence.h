@@ -82,6 +82,13 @@ class ReferenceSequence {
   std::vector<float> k_, v_;
 };
 
+/// ||a - b||.
+inline double distance(const float* a, const std::vector<double>& b) {
+  double square = 0;
+  for (std::size_t i = 0; i < b.size(); ++i) square += (a[i] - b[i]) * (a[i] - b[i]);
+  return std::sqrt(square);
+}
+
 /// ||a - b|| / ||b||, or ||a - b|| when b is zero.
 inline double relative_error(const float* a, const std::vector<double>& b) {
   double difference = 0;

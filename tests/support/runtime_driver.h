@@ -21,7 +21,7 @@ struct AttendOptions {
   bool use_window = true;
   bool use_host = true;
   bool exact = false;
-  ReferenceRule rule;
+  ReferenceRule rule = {};
 };
 
 /// Appends fp32 tokens of one layer to one sequence.

@@ -24,6 +24,13 @@ def tandem(*arguments, **options):
     return subprocess.run([BINARY, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options)
 
 
+def tensors_of(path):
+    """The header of a safetensors file."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        return json.loads(file.read(length))
+
+
 class CommandLine(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -110,6 +117,7 @@ class BadUsage(CommandLine):
             ("--lsh", "10,0", "1 to 300"),
             ("--lsh", "10,150,2", "K,L"),
             ("--lsh", "ten,150", "K,L"),
+            ("--lsh-planes", "haar", "hadamard, gaussian"),
             ("--min-collisions", "3", "1 or 2"),
             ("--isa", "sse9", "scalar, avx2, avx512"),
             ("--threads", "-1", "0 to 1024"),
@@ -140,7 +148,8 @@ class BadUsage(CommandLine):
         self.expect(BAD_USAGE, *model, "--needle", self.prompts + ":99", naming=["below 20"])
         self.expect(BAD_USAGE, *model, "--prompt", "a", "--record", self.path("r"), naming=["--record", "dense"])
         for attention in ("dense", "streaming"):
-            for option in (["--selector", "topk"], ["--lsh", "8,75"], ["--min-collisions", 2], ["--budget", 0.1]):
+            for option in (["--selector", "topk"], ["--lsh", "8,75"], ["--min-collisions", 2],
+                           ["--lsh-planes", "gaussian"], ["--budget", 0.1]):
                 self.expect(BAD_USAGE, *model, "--prompt", "a", "--attention", attention, *option,
                             naming=[option[0], attention, "tandem"])
 
@@ -158,6 +167,8 @@ class BadUsage(CommandLine):
         self.expect(BAD_USAGE, *out, "--q-heads", "12", "--kv-heads", "8", naming=["--q-heads", "12"])
         self.expect(BAD_USAGE, *out, "--head-dim", "63", naming=["--head-dim", "63", "even"])
         self.expect(BAD_USAGE, *out, "--tokens", "0", naming=["--tokens"])
+        self.expect(BAD_USAGE, *out, "--kind", "round", naming=["--kind", "round", "mixed, diffuse", "positional"])
+        self.expect(BAD_USAGE, *out, "--query-tail", "1025", naming=["--query-tail", "1025", "from 0 to 1024"])
         self.assertFalse(os.path.exists(self.path("never")))
 
 
@@ -257,6 +268,19 @@ class Info(CommandLine):
         self.assertEqual(json.loads(self.expect(OK, "info", "--isa", "scalar", "--json", "-").stdout)["isa"], "scalar")
 
 
+class Synth(CommandLine):
+    def test_query_tail(self):
+        for tail, tokens, shape in ((0, 300, None), (48, 300, [2, 48, 64]), (64, 20, [2, 20, 64])):
+            with self.subTest(tail=tail, tokens=tokens):
+                trace = self.path(f"tail-{tail}-{tokens}")
+                report = json.loads(self.expect(OK, "synth", "--out", trace, "--tokens", tokens, "--kv-heads", 1, "--q-heads",
+                                                2, "--head-dim", 64, "--steps", 2, "--query-tail", tail, "--kind", "peaked",
+                                                "--json", "-").stdout)
+                self.assertEqual((report["kind"], report["query_tail"]), ("peaked", shape[1] if shape else 0))
+                tensors = tensors_of(os.path.join(trace, "layer0.safetensors"))
+                self.assertEqual(tensors["q_tail"]["shape"] if shape else tensors.get("q_tail"), shape)
+
+
 class Run(CommandLine):
     def report(self, *arguments):
         file = self.path("result.json")
@@ -340,6 +364,8 @@ class Model(CommandLine):
         result = self.expect(OK, "run", "--trace", trace, "--selector", "all", "--warm", "--json", "-")
         report = json.loads(result.stdout)
         self.assertEqual((report["steps"], len(report["layers"])), (8, 4))
+        shape = tensors_of(os.path.join(trace, "layer3.safetensors"))["q_tail"]["shape"]
+        self.assertEqual(shape, [4, min(report["trace"]["tokens"], 1024), 64])
         self.assertLess(report["mean"]["recorded_out_max_diff"], 1e-4)
 
     def test_eval(self):

@@ -39,6 +39,11 @@ void add_prompt(TraceRecorder& recorder, std::int32_t layer, std::int64_t first,
   recorder.add_prompt(layer, tokens, rows(layer, first, tokens, 2, 4).data(), rows(layer, first, tokens, 2, 2).data());
 }
 
+void add_prompt_with_queries(TraceRecorder& recorder, std::int32_t layer, std::int64_t first, std::int64_t tokens) {
+  recorder.add_prompt(layer, tokens, rows(layer, first, tokens, 2, 4).data(), rows(layer, first, tokens, 2, 2).data(),
+                      rows(layer, first, tokens, 4, 4).data());
+}
+
 void add_step(TraceRecorder& recorder, std::int32_t layer, std::int64_t step) {
   recorder.add_step(layer, rows(layer, step, 1, 4, 4).data(), rows(layer, step, 1, 2, 4).data(),
                     rows(layer, step, 1, 2, 2).data(), rows(layer, step, 1, 4, 2).data(),
@@ -157,6 +162,40 @@ TEST(Trace, ExactResultsAreOptional) {
   EXPECT_NE(trace.layers[1].dec_out.data, nullptr);
 }
 
+TEST(Trace, KeepsTheQueriesOfTheLastPromptTokens) {
+  TemporaryFolder folder;
+  constexpr std::int64_t kTokens = kMaxQueryTail + 6;
+  TraceRecorder recorder(small_meta(), DType::f32);
+  for (const std::int32_t layer : {1, 5}) {
+    add_prompt(recorder, layer, 0, 1);
+    if (layer == 5) {
+      add_prompt_with_queries(recorder, layer, 1, 7);
+      add_prompt_with_queries(recorder, layer, 8, kTokens - 8);
+      expect_error(ErrorCode::invalid_state, {"layer 5", "q is missing"}, [&] { add_prompt(recorder, 5, 9, 1); });
+    } else {
+      add_prompt(recorder, layer, 1, kTokens - 1);
+    }
+    add_step(recorder, layer, 0);
+  }
+  recorder.write(folder / "t");
+  const Trace trace = load_trace(folder / "t");
+  EXPECT_EQ(trace.layers[0].q_tail.data, nullptr);
+  const Tensor& tail = trace.layers[1].q_tail;
+  ASSERT_EQ(tail.shape, (std::vector<std::int64_t>{4, kMaxQueryTail, 4}));
+  const auto values = tail.to_f32();
+  for (const std::int64_t token : {std::int64_t{0}, kMaxQueryTail - 1}) {
+    const std::int64_t row = 2 * kMaxQueryTail + token;  // of head 2
+    for (std::int64_t i = 0; i < 4; ++i)
+      EXPECT_EQ(values[static_cast<std::size_t>(row * 4 + i)], value_at(5, token + 6, 2, i));
+  }
+}
+
+TEST(Trace, GoldenTraceHasQueriesOfThePrompt) {
+  const Trace trace = load_trace(std::string(TANDEM_DATA_DIR) + "/golden_trace");
+  const Tensor& tail = trace.layers.at(0).q_tail;
+  ASSERT_EQ(tail.shape, (std::vector<std::int64_t>{4, 128, 64}));
+}
+
 TEST(Trace, RejectsImpossibleMeta) {
   TemporaryFolder folder;
   write_small_trace(folder / "t");
@@ -217,6 +256,9 @@ TEST(Trace, RejectsMissingMisshapenAndNonFiniteTensors) {
   }
   expect_rejected("k", {DType::f32, {3, 2, 4}, data}, {"[3, 2, 4]", "[2, 3, 4]"});
   expect_rejected("dec_out", {DType::f32, {4, 2, 4}, data}, {"[4, 2, 4]", "[4, 2, 2]"});
+  expect_rejected("q_tail", {DType::f32, {4, 4, 4}, data}, {"4 tokens", "1 to 3"});
+  expect_rejected("q_tail", {DType::f32, {4, 16}, data}, {"three dimensions"});
+  expect_rejected("q_tail", {DType::f32, {2, 3, 4}, data}, {"[2, 3, 4]", "[4, 3, 4]"});
   expect_rejected("dec_lse", {DType::f32, {4, 2, 1}, data}, {"[4, 2, 1]", "[4, 2]"});
   expect_rejected("dec_lse", {DType::f16, {4, 2}, data}, {"f16", "allowed: f32"});
   for (const float bad : {kInfinity, -kInfinity, std::nanf("")}) {

@@ -44,6 +44,7 @@ class LayerReader {
     result.file = file_;
     result.k = finite("k", {kv_heads, meta_.tokens, meta_.head_dim_k});
     result.v = finite("v", {kv_heads, meta_.tokens, meta_.head_dim_v});
+    result.q_tail = query_tail();
     result.dec_q = finite("dec_q", {q_heads, meta_.steps, meta_.head_dim_k});
     result.dec_k = finite("dec_k", {kv_heads, meta_.steps, meta_.head_dim_k});
     result.dec_v = finite("dec_v", {kv_heads, meta_.steps, meta_.head_dim_v});
@@ -58,6 +59,17 @@ class LayerReader {
     TANDEM_CHECK(all_finite(tensor.dtype, tensor.data, tensor.elements()), io, path_.string(), ": tensor '", name,
                  "' holds NaN or infinity; allowed: finite values");
     return tensor;
+  }
+
+  /// Optional: as many tokens as the file has, of the prompt's.
+  Tensor query_tail() const {
+    if (!file_->contains("q_tail")) return {};
+    const auto& shape = file_->at("q_tail").shape;
+    const std::int64_t tokens = shape.size() == 3 ? shape[1] : 0;
+    TANDEM_CHECK(shape.size() == 3 && tokens >= 1 && tokens <= meta_.tokens, io, path_.string(),
+                 ": tensor 'q_tail' has ", tokens, " tokens; allowed: three dimensions, 1 to ", meta_.tokens,
+                 " tokens");
+    return finite("q_tail", {meta_.num_q_heads, tokens, meta_.head_dim_k});
   }
 
   /// Optional; what a runtime's results are compared with is kept in full precision.

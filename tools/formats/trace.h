@@ -28,6 +28,7 @@ struct TraceLayer {
   std::int32_t layer = 0;
   std::shared_ptr<const SafetensorsFile> file;  ///< keeps the tensors alive
   Tensor k, v, dec_q, dec_k, dec_v;
+  Tensor q_tail;            ///< queries of the last q_tail.shape[1] prompt tokens; data is nullptr when there are none
   Tensor dec_out, dec_lse;  ///< exact results as recorded, f32; data is nullptr when the trace has none
 };
 
@@ -35,6 +36,9 @@ struct Trace {
   TraceMeta meta;
   std::vector<TraceLayer> layers;
 };
+
+/// Prompt tokens whose queries a recording keeps.
+inline constexpr std::int64_t kMaxQueryTail = 1024;
 
 /// Loads a trace folder. Throws Error(io) or Error(invalid_argument) naming file, tensor and what is wrong (missing or
 /// misshapen tensors, impossible meta values, NaN or infinity).
@@ -48,8 +52,10 @@ class TraceRecorder {
   TraceRecorder(const TraceMeta& meta, DType dtype);
 
   /// Rows (tokens, heads, head_dim) fp32 of prompt tokens; consecutive calls for one layer append. May be called with
-  /// any number of tokens, but not after add_step: Error(invalid_state).
-  void add_prompt(std::int32_t layer, std::int64_t tokens, const float* k, const float* v);
+  /// any number of tokens, but not after add_step: Error(invalid_state). `q` (tokens, num_q_heads, head_dim_k) is
+  /// optional; the queries of the last kMaxQueryTail tokens are kept, and later calls must have theirs as well:
+  /// Error(invalid_state).
+  void add_prompt(std::int32_t layer, std::int64_t tokens, const float* k, const float* v, const float* q = nullptr);
   /// One decode step: q (num_q_heads, head_dim_k), k, v (num_kv_heads, ..), out (num_q_heads, head_dim_v), lse.
   void add_step(std::int32_t layer, const float* q, const float* k, const float* v, const float* out, const float* lse);
   /// Writes meta.json and layer{i}.safetensors; creates the folder; Error(io) when it exists and is not empty,

@@ -23,6 +23,14 @@ class Rows {
     tokens_ += tokens;
   }
 
+  /// Forgets all but the last `tokens` tokens.
+  void keep_last(std::int64_t tokens) {
+    if (tokens_ <= tokens) return;
+    const std::int64_t row = heads_ * dim_ * static_cast<std::int64_t>(bytes_of(dtype_));
+    bytes_.erase(bytes_.begin(), bytes_.begin() + (tokens_ - tokens) * row);
+    tokens_ = tokens;
+  }
+
   [[nodiscard]] std::int64_t tokens() const noexcept { return tokens_; }
   [[nodiscard]] bool finite() const noexcept { return all_finite(dtype_, bytes_.data(), tokens_ * heads_ * dim_); }
 
@@ -87,12 +95,13 @@ void write_meta(const std::filesystem::path& path, const TraceMeta& meta) {
 
 struct TraceRecorder::Layer {
   std::int32_t layer;
-  Rows k, v, dec_q, dec_k, dec_v, dec_out, dec_lse;
+  Rows k, v, q_tail, dec_q, dec_k, dec_v, dec_out, dec_lse;
 
   Layer(std::int32_t number, const TraceMeta& meta, DType dtype)
       : layer(number),
         k(dtype, meta.num_kv_heads, meta.head_dim_k),
         v(dtype, meta.num_kv_heads, meta.head_dim_v),
+        q_tail(dtype, meta.num_q_heads, meta.head_dim_k),
         dec_q(dtype, meta.num_q_heads, meta.head_dim_k),
         dec_k(dtype, meta.num_kv_heads, meta.head_dim_k),
         dec_v(dtype, meta.num_kv_heads, meta.head_dim_v),
@@ -100,13 +109,15 @@ struct TraceRecorder::Layer {
         dec_lse(DType::f32, meta.num_q_heads, 1) {}
 
   [[nodiscard]] std::map<std::string, const Rows*> named() const {
-    return {{"k", &k},
-            {"v", &v},
-            {"dec_q", &dec_q},
-            {"dec_k", &dec_k},
-            {"dec_v", &dec_v},
-            {"dec_out", &dec_out},
-            {"dec_lse", &dec_lse}};
+    std::map<std::string, const Rows*> rows = {{"k", &k},
+                                               {"v", &v},
+                                               {"dec_q", &dec_q},
+                                               {"dec_k", &dec_k},
+                                               {"dec_v", &dec_v},
+                                               {"dec_out", &dec_out},
+                                               {"dec_lse", &dec_lse}};
+    if (q_tail.tokens() > 0) rows["q_tail"] = &q_tail;
+    return rows;
   }
 
   void check_finite() const {
@@ -142,10 +153,17 @@ TraceRecorder::Layer& TraceRecorder::layer_at(std::int32_t layer) const {
   fail(ErrorCode::invalid_argument, "layer ", layer, " is not among the layers of the trace");
 }
 
-void TraceRecorder::add_prompt(std::int32_t layer, std::int64_t tokens, const float* k, const float* v) {
+void TraceRecorder::add_prompt(std::int32_t layer, std::int64_t tokens, const float* k, const float* v,
+                               const float* q) {
   Layer& rows = layer_at(layer);
   TANDEM_CHECK(tokens >= 0, invalid_argument, "tokens is ", tokens, "; it must not be negative");
   TANDEM_CHECK(rows.dec_q.tokens() == 0, invalid_state, "layer ", layer, ": a prompt cannot follow decode steps");
+  TANDEM_CHECK(q != nullptr || rows.q_tail.tokens() == 0, invalid_state, "layer ", layer,
+               ": q is missing; queries of earlier prompt tokens were given");
+  if (q != nullptr) {
+    rows.q_tail.add(tokens, q);
+    rows.q_tail.keep_last(kMaxQueryTail);
+  }
   rows.k.add(tokens, k);
   rows.v.add(tokens, v);
 }

@@ -60,6 +60,7 @@ Method parse_method(const std::string& field, const std::string& name, const td_
   } else if (kind == "lsh") {
     selector.kind = TD_SELECT_LSH;
     selector.lsh_min_collisions = tandem.lsh_min_collisions;
+    selector.lsh_planes = tandem.lsh_planes;
     parse_lsh(field, knob, selector);
   } else {
     throw UsageError(fmt::format(

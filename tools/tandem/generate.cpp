@@ -83,13 +83,13 @@ Method method_of(const GenerateOptions& options) {
   return method;
 }
 
-/// Writes down what every forward pass saw: the prompt without queries, then the decode steps.
+/// Writes down what every forward pass saw: the prompt with the queries of its end, then the decode steps.
 class Recording {
  public:
   Recording(const llama::LlamaConfig& model, std::int64_t tokens, std::int64_t steps, const std::string& folder)
       : folder_(folder), recorder_(meta_of(model, tokens, steps), DType::f16) {}
 
-  void prompt(const llama::AttentionRecord& r) { recorder_.add_prompt(r.layer, r.tokens, r.k, r.v); }
+  void prompt(const llama::AttentionRecord& r) { recorder_.add_prompt(r.layer, r.tokens, r.k, r.v, r.q); }
   void step(const llama::AttentionRecord& r) { recorder_.add_step(r.layer, r.q, r.k, r.v, r.out, r.lse); }
   void finish() {
     recorder_.write(folder_.staging());

@@ -105,8 +105,8 @@ void add_common(CLI::App& app, CommonOptions& options, unsigned which) {
 
 void add_selector(CLI::App& app, SelectorOptions& options) {
   const std::string group = kSelectorGroup;
-  app.add_option("--selector", options.kind, fmt::format("all, topk or lsh [{}]", options.kind))
-      ->check(one_of({"all", "topk", "lsh"}))
+  app.add_option("--selector", options.kind, fmt::format("all, topk, lsh, sketch or sketch-topk [{}]", options.kind))
+      ->check(one_of({"all", "topk", "lsh", "sketch", "sketch-topk"}))
       ->group(group);
   app.add_option("--lsh", options.lsh, "lsh: K,L, sign bits per table and number of tables [10,150]")
       ->type_name("K,L")
@@ -118,10 +118,22 @@ void add_selector(CLI::App& app, SelectorOptions& options) {
   app.add_option("--min-collisions", options.min_collisions, "lsh: tables that must agree on a row, 1 or 2 [2]")
       ->check(number_in(1, 2, "1 or 2"))
       ->group(group);
+  app.add_option("--lsh-planes", options.lsh_planes, "lsh: hadamard or gaussian: where sign bits come from [hadamard]")
+      ->check(one_of({"hadamard", "gaussian"}))
+      ->group(group);
   app.add_option("--budget", options.budget,
-                 fmt::format("topk: share of the host rows, in (0, 1] [{}]", options.budget))
+                 fmt::format("topk, sketch: share of the host rows, in (0, 1] [{}]", options.budget))
       ->check(share())
       ->group(group);
+  app.add_option("--error", options.error,
+                 "sketch: wanted relative error of the output, below 1, in place of a budget; 0: none [0]")
+      ->check(number_in(0.0, 0.999, "a relative error from 0 to 0.999"))
+      ->group(group);
+  app.add_option("--sketch-bits", options.sketch_bits,
+                 "sketch: bits per dimension of a key's code, 1 or 2; 0: 1 where that is enough [0]")
+      ->check(number_in(0, 2, "0, 1 or 2"))
+      ->group(group);
+  app.add_flag("--unbiased", options.unbiased, "sketch: plain Horvitz-Thompson estimate")->group(group);
 }
 
 std::string given_selector_option(const CLI::App& app) {
@@ -154,7 +166,14 @@ td_selector to_selector(const SelectorOptions& options, std::uint64_t seed) {
   } else if (options.kind == "lsh") {
     selector.kind = TD_SELECT_LSH;
     selector.lsh_min_collisions = options.min_collisions;
+    selector.lsh_planes = options.lsh_planes == "gaussian" ? TD_PLANES_GAUSSIAN : TD_PLANES_HADAMARD;
     parse_lsh("--lsh", options.lsh, selector);
+  } else if (options.kind == "sketch" || options.kind == "sketch-topk") {
+    selector.kind = options.kind == "sketch" ? TD_SELECT_SKETCH : TD_SELECT_SKETCH_TOP_K;
+    selector.budget = options.budget;
+    selector.error = options.error;
+    selector.sketch_bits = options.sketch_bits;
+    selector.unbiased = options.unbiased ? 1 : 0;
   }
   return selector;
 }
@@ -162,18 +181,35 @@ td_selector to_selector(const SelectorOptions& options, std::uint64_t seed) {
 Json to_json(const td_selector& selector) {
   if (selector.kind == TD_SELECT_TOP_K) return {{"kind", "topk"}, {"budget", selector.budget}};
   if (selector.kind == TD_SELECT_ALL) return {{"kind", "all"}};
+  if (selector.kind == TD_SELECT_SKETCH_TOP_K)
+    return {{"kind", "sketch_topk"}, {"budget", selector.budget}, {"sketch_bits", selector.sketch_bits}};
+  if (selector.kind == TD_SELECT_SKETCH)
+    return {{"kind", "sketch"},
+            {"budget", selector.budget},
+            {"error", selector.error},
+            {"sketch_bits", selector.sketch_bits},
+            {"unbiased", selector.unbiased != 0},
+            {"seed", selector.seed}};
   return {{"kind", "lsh"},
           {"lsh_bits", selector.lsh_bits},
           {"lsh_tables", selector.lsh_tables},
           {"lsh_min_collisions", selector.lsh_min_collisions},
+          {"lsh_planes", selector.lsh_planes == TD_PLANES_GAUSSIAN ? "gaussian" : "hadamard"},
           {"seed", selector.seed}};
 }
 
 std::string describe(const td_selector& selector) {
   if (selector.kind == TD_SELECT_TOP_K) return fmt::format("topk {}", selector.budget);
   if (selector.kind == TD_SELECT_ALL) return "all";
+  if (selector.kind == TD_SELECT_SKETCH || selector.kind == TD_SELECT_SKETCH_TOP_K) {
+    const auto bits = selector.sketch_bits == 0 ? std::string() : fmt::format(", {} bit", selector.sketch_bits);
+    const auto goal = selector.error > 0 ? fmt::format("error {}", selector.error) : fmt::format("{}", selector.budget);
+    return fmt::format("sketch{} {}{}{}", selector.kind == TD_SELECT_SKETCH ? "" : " topk", goal, bits,
+                       selector.unbiased != 0 ? ", unbiased" : "");
+  }
+  const char* planes = selector.lsh_planes == TD_PLANES_GAUSSIAN ? " gaussian" : "";
   const char* suffix = selector.lsh_min_collisions == 1 ? " (1 collision)" : "";
-  return fmt::format("lsh {},{}{}", selector.lsh_bits, selector.lsh_tables, suffix);
+  return fmt::format("lsh {},{}{}{}", selector.lsh_bits, selector.lsh_tables, planes, suffix);
 }
 
 void apply(const CommonOptions& options, td_config& config) {

@@ -25,7 +25,11 @@ struct SelectorOptions {
   std::string kind = "lsh";
   std::string lsh = "10,150";
   std::int32_t min_collisions = 2;
+  std::string lsh_planes = "hadamard";
   double budget = 0.02;
+  double error = 0;
+  std::int32_t sketch_bits = 0;
+  bool unbiased = false;
 };
 
 /// The tiers: what stays in the window and how rows are stored. An empty dtype means the subcommand's own default.

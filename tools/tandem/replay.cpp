@@ -19,7 +19,7 @@ td_tensor tokens_of(const tools::Tensor& tensor, std::int64_t first, std::int64_
 }  // namespace
 
 td_stats Replay::append(const td::Sequence& sequence, std::size_t layer, const tools::Tensor& k, const tools::Tensor& v,
-                        std::int64_t first, std::int64_t tokens) const {
+                        std::int64_t first, std::int64_t tokens, const td_tensor& q) const {
   const td_seq id = sequence.id();
   auto stats = td::make<td_stats>();
   auto args = td::make<td_append_args>();
@@ -29,6 +29,7 @@ td_stats Replay::append(const td::Sequence& sequence, std::size_t layer, const t
   args.num_tokens = &tokens;
   args.k = tokens_of(k, first, tokens);
   args.v = tokens_of(v, first, tokens);
+  args.q = q;
   args.stats = &stats;
   runtime_.append(args);
   return stats;
@@ -39,10 +40,15 @@ void Replay::add_copy(Progress& progress) {
   Copy copy{td::Sequence(runtime_)};
   for (std::size_t layer = 0; layer < trace_.layers.size(); ++layer) {
     const auto& tensors = trace_.layers[layer];
-    for (std::int64_t first = 0; first < trace_.meta.tokens; first += kChunk) {
-      const auto tokens = std::min(kChunk, trace_.meta.tokens - first);
-      append(copy.sequence, layer, tensors.k, tensors.v, first, tokens);
+    const auto& q = tensors.q_tail;
+    const std::int64_t first_query = trace_.meta.tokens - (q.data == nullptr ? 0 : q.shape[1]);
+    for (std::int64_t first = 0; first < trace_.meta.tokens;) {
+      const bool has_q = first >= first_query;
+      const auto tokens = std::min(kChunk, (has_q ? trace_.meta.tokens : first_query) - first);
+      append(copy.sequence, layer, tensors.k, tensors.v, first, tokens,
+             has_q ? tokens_of(q, first - first_query, tokens) : td_tensor{});
       progress.advance(tokens);
+      first += tokens;
     }
     LayerStep ignored;
     attend(copy.sequence, layer, 0, ignored);  // the first query makes the runtime index the prompt

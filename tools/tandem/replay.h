@@ -26,8 +26,8 @@ class Replay {
   Replay(const td::Runtime& runtime, const tools::Trace& trace, DType window_dtype)
       : runtime_(runtime), trace_(trace), window_dtype_(window_dtype) {}
 
-  /// Appends the prompt to a fresh sequence (a fork would share its pages) and has the runtime index it. `progress`
-  /// advances by tokens * layers.
+  /// Appends the prompt to a fresh sequence (a fork would share its pages), its last tokens with the queries of the
+  /// trace, and has the runtime index it. `progress` advances by tokens * layers.
   void add_copy(Progress& progress);
   void drop_copy() { copies_.pop_back(); }
   [[nodiscard]] int num_copies() const noexcept { return static_cast<int>(copies_.size()); }
@@ -47,7 +47,7 @@ class Replay {
   };
   td_stats attend(const td::Sequence& sequence, std::size_t layer, std::int64_t step, LayerStep& result) const;
   td_stats append(const td::Sequence& sequence, std::size_t layer, const tools::Tensor& k, const tools::Tensor& v,
-                  std::int64_t first, std::int64_t tokens) const;
+                  std::int64_t first, std::int64_t tokens, const td_tensor& q = {}) const;
 
   const td::Runtime& runtime_;
   const tools::Trace& trace_;

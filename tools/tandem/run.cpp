@@ -81,7 +81,7 @@ td_config config_of(const RunOptions& options, const tools::Trace& trace, const 
 
 std::vector<ExactResults> exact_results(const tools::Trace& trace, std::int64_t steps, int threads) {
   const auto layers = static_cast<std::int64_t>(trace.layers.size());
-  Progress progress("dense reference", layers * steps * trace.meta.num_q_heads);
+  Progress progress("dense reference", layers * exact_work(trace.meta, steps));
   std::vector<ExactResults> results;
   for (const auto& layer : trace.layers) results.push_back(exact_decode(trace.meta, layer, steps, threads, progress));
   return results;

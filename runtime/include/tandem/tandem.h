@@ -64,20 +64,33 @@ typedef struct {
 /* ---- which rows of the host tier a step attends to ----------------------------------------------------------------
  */
 typedef enum {
-  TD_SELECT_ALL = 0,   /* every row: exact */
-  TD_SELECT_TOP_K = 1, /* the budget * rows rows with the highest true logits, per query head */
-  TD_SELECT_LSH = 2    /* SimHash tables as in MagicPIG (arXiv:2410.16179): sampled, weighted by 1 / probability */
+  TD_SELECT_ALL = 0,    /* every row: exact */
+  TD_SELECT_TOP_K = 1,  /* the budget * rows rows with the highest true logits, per query head */
+  TD_SELECT_LSH = 2,    /* SimHash tables as in MagicPIG (arXiv:2410.16179): sampled, weighted by 1 / probability */
+  TD_SELECT_SKETCH = 3, /* rows sampled in proportion to the attention that a scan of short codes estimates */
+  TD_SELECT_SKETCH_TOP_K = 4 /* the rows for which that scan estimates most; no random numbers, no error estimate */
 } td_selector_kind;
+
+/* Where the sign bits of LSH codes come from. */
+typedef enum {
+  TD_PLANES_HADAMARD =
+      0,                 /* signed Hadamard transforms; the tables sample their bits from shared ones. Cheap to build */
+  TD_PLANES_GAUSSIAN = 1 /* an independent Gaussian direction per bit and table, as in MagicPIG */
+} td_lsh_planes;
 
 typedef struct {
   uint32_t size;
   int32_t kind;               /* td_selector_kind */
-  double budget;              /* TOP_K: share of the host rows, in (0, 1] */
+  double budget;              /* TOP_K, SKETCH: share of the host rows, in (0, 1]; 0 with SKETCH: 0.02 */
   int32_t lsh_bits;           /* LSH: K, sign bits per table, 1 to 12; 0: 10 */
   int32_t lsh_tables;         /* LSH: L, 1 to 300; 0: 150 */
   int32_t lsh_min_collisions; /* LSH: tables that must agree before a row is taken, 1 or 2; 0: 2 */
-  int32_t reserved;
-  uint64_t seed; /* LSH: the projections are a function of (seed, head_dim, K, L); 0: 1 */
+  int32_t lsh_planes;         /* LSH: td_lsh_planes */
+  uint64_t seed; /* LSH: the projections are a function of (seed, head_dim, K, L, planes). SKETCH: of the draws; 0: 1 */
+  double error;  /* SKETCH: wanted |out - dense| / |dense|, below 1: rows are gathered until the estimate meets it, and
+                    heads whose error cannot be estimated run dense; 0: spend the budget */
+  int32_t sketch_bits; /* SKETCH: bits per dimension of a key's code, 1 or 2; 0: 1 for heads where that certifies */
+  int32_t unbiased;    /* SKETCH: not 0: plain Horvitz-Thompson, without what trades a bias for less error */
 } td_selector;
 
 /* ---- runtime ------------------------------------------------------------------------------------------------------
@@ -162,6 +175,8 @@ typedef struct {
   double lse_error;           /* estimated standard error of the merged lse, mean over queries and query heads: 0 for
                                  exact attention, -1 where there is no estimate (TOP_K, parts < ALL, or a query
                                  head that sampled none of the rows it could see) */
+  double out_error;           /* estimated |out - dense| / |dense|, mean over queries and query heads; likewise */
+  int64_t uncertified;        /* queries x query heads whose estimates are no more than an indication */
 } td_stats;
 
 typedef struct {
@@ -201,6 +216,8 @@ typedef struct {
   const float* alibi;     /* optional: num_q_heads slopes; the logit gets slope * (key position - query position) */
   int64_t sliding_window; /* a query sees this many latest tokens, itself included; 0: all */
   td_stats* stats;        /* optional */
+  float* error;       /* optional: (sum of num_queries, num_q_heads), estimated |out - dense| / |dense|; -1: unknown */
+  uint8_t* certified; /* optional: likewise; 1: the true error is at most twice the estimate in 96 % of all cases */
 } td_attend_args;
 TD_API td_status td_attend(td_rt* rt, const td_attend_args* args);
 

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <cstdint>
+
+#include "numa/host_buffer.h"
+
+namespace tandem::bench {
+
+/// A buffer larger than the last-level cache. Reading all of it does two things: it says how fast memory is, and it
+/// leaves nothing else in the caches, as the other layers and the weights of a model do between two attention steps.
+class MemoryReader {
+ public:
+  /// Throws Error(out_of_memory).
+  MemoryReader(const numa::Topology& topology, std::int64_t bytes);
+
+  [[nodiscard]] std::int64_t bytes() const noexcept { return buffer_.bytes(); }
+  /// Reads the buffer once with `threads` threads. Returns GB/s (1e9 bytes).
+  double read(int threads) const;
+  /// The best of `passes` reads.
+  [[nodiscard]] double bandwidth(int threads, int passes = 3) const;
+
+ private:
+  numa::MemoryLedger ledger_;
+  numa::HostBuffer buffer_;
+};
+
+}  // namespace tandem::bench

@@ -1,0 +1,204 @@
+#include "bench/decode_step/runtime_contender.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+
+#include "runtime/base/trace.h"
+
+namespace tandem::bench {
+namespace {
+
+constexpr std::int64_t kChunk = 1024;  // prompt tokens of one append
+
+Json config_of(const RuntimeSettings& s, const tools::TraceMeta& meta) {
+  Json config = {{"num_layers", s.layers},
+                 {"num_q_heads", meta.num_q_heads},
+                 {"num_kv_heads", meta.num_kv_heads},
+                 {"head_dim_k", meta.head_dim_k},
+                 {"head_dim_v", meta.head_dim_v},
+                 {"scale", meta.scale},
+                 {"sink_tokens", s.tiers.sinks},
+                 {"local_tokens", s.tiers.local},
+                 {"window_dtype", s.tiers.window_dtype.empty() ? s.host_dtype : s.tiers.window_dtype},
+                 {"host_dtype", s.host_dtype},
+                 {"num_threads", s.threads},
+                 {"selector", s.selector}};
+  if (!s.isa.empty()) config["isa"] = s.isa;
+  return config;
+}
+
+/// Tokens [first, first + tokens) of `tensor` (heads, tokens, dim), where they lie.
+td_tensor tokens_of(const tools::Tensor& tensor, std::int64_t first, std::int64_t tokens) {
+  const auto row = tensor.shape[2] * static_cast<std::int64_t>(bytes_of(tensor.dtype));
+  return {const_cast<std::byte*>(tensor.data) + first * row,
+          {tokens, tensor.shape[0], tensor.shape[2]},
+          {row, tensor.shape[1] * row},
+          static_cast<std::int32_t>(tensor.dtype),
+          0};
+}
+
+/// The same token of every sequence of a batch: (batch, heads, dim), dense.
+class BatchRow {
+ public:
+  BatchRow(const tools::Tensor& tensor, std::int64_t token, int batch) : tensor_(tensor) {
+    const auto row = static_cast<std::size_t>(tensor.shape[2]) * bytes_of(tensor.dtype);
+    for (int b = 0; b < batch; ++b) {
+      for (std::int64_t h = 0; h < tensor.shape[0]; ++h) {
+        const auto* begin = tensor.data + static_cast<std::size_t>(h * tensor.shape[1] + token) * row;
+        bytes_.insert(bytes_.end(), begin, begin + row);
+      }
+    }
+    view_ = td::tensor(bytes_.data(), static_cast<td_dtype>(tensor.dtype), batch, tensor.shape[0], tensor.shape[2]);
+  }
+  BatchRow(const BatchRow&) = delete;
+  BatchRow& operator=(const BatchRow&) = delete;
+  [[nodiscard]] td_tensor view() const noexcept { return view_; }
+
+ private:
+  const tools::Tensor& tensor_;
+  std::vector<std::byte> bytes_;
+  td_tensor view_{};
+};
+
+/// A runtime whose layers all hold the same trace.
+class Session {
+ public:
+  Session(const RuntimeSettings& settings, const tools::TraceMeta& meta, const tools::TraceLayer& trace)
+      : settings_(settings), meta_(meta), trace_(trace), runtime_(config_of(settings, meta).dump()) {
+    for (int b = 0; b < settings.batch; ++b) {
+      sequences_.emplace_back(runtime_);
+      ids_.push_back(sequences_.back().id());
+    }
+    ones_.assign(ids_.size(), 1);
+  }
+
+  void read_prompt(cli::Progress& progress) {
+    const auto& tail = trace_.q_tail;
+    const std::int64_t first_query = meta_.tokens - (tail.data == nullptr ? 0 : tail.shape[1]);
+    for (int layer = 0; layer < settings_.layers; ++layer) {
+      for (const td_seq id : ids_) {
+        for (std::int64_t first = 0; first < meta_.tokens;) {
+          const bool has_q = first >= first_query;
+          const auto tokens = std::min(kChunk, (has_q ? meta_.tokens : first_query) - first);
+          append_prompt(layer, id, first, tokens, has_q ? tokens_of(tail, first - first_query, tokens) : td_tensor{});
+          progress.advance(tokens);
+          first += tokens;
+        }
+      }
+      StepResult ignored;
+      attend(0, layer, ignored);  // the first query makes the runtime index the prompt
+    }
+  }
+
+  StepResult step(std::int64_t step, int layer) {
+    StepResult result;
+    const BatchRow k(trace_.dec_k, step, settings_.batch);
+    const BatchRow v(trace_.dec_v, step, settings_.batch);
+    auto stats = td::make<td_stats>();
+    auto args = td::make<td_append_args>();
+    args.layer = layer;
+    args.num_seqs = settings_.batch;
+    args.seqs = ids_.data();
+    args.num_tokens = ones_.data();
+    args.k = k.view();
+    args.v = v.view();
+    args.stats = &stats;
+    Stopwatch watch;
+    runtime_.append(args);
+    result.us = watch.lap_us();
+    add_stages(stats, result);
+    attend(step, layer, result);
+    return result;
+  }
+
+  [[nodiscard]] IndexFigures index() const {
+    double rows = 0, bytes = 0, us = 0;
+    for (const auto& sequence : sequences_) {
+      for (int layer = 0; layer < settings_.layers; ++layer) {
+        const auto info = sequence.info(layer);
+        rows += static_cast<double>(info.host_rows * meta_.num_kv_heads);
+        bytes += static_cast<double>(info.index_bytes);
+        us += info.index_build_us;
+      }
+    }
+    return rows > 0 ? IndexFigures{bytes / rows, 1000 * us / rows} : IndexFigures{};
+  }
+
+ private:
+  void append_prompt(int layer, td_seq id, std::int64_t first, std::int64_t tokens, const td_tensor& q) const {
+    auto args = td::make<td_append_args>();
+    args.layer = layer;
+    args.num_seqs = 1;
+    args.seqs = &id;
+    args.num_tokens = &tokens;
+    args.k = tokens_of(trace_.k, first, tokens);
+    args.v = tokens_of(trace_.v, first, tokens);
+    args.q = q;
+    runtime_.append(args);
+  }
+
+  void attend(std::int64_t step, int layer, StepResult& result) const {
+    const BatchRow q(trace_.dec_q, step, settings_.batch);
+    const auto vectors = static_cast<std::size_t>(settings_.batch * meta_.num_q_heads);
+    result.out.resize(vectors * static_cast<std::size_t>(meta_.head_dim_v));
+    result.lse.resize(vectors);
+    auto stats = td::make<td_stats>();
+    auto args = td::make<td_attend_args>();
+    args.layer = layer;
+    args.parts = TD_PART_ALL;
+    args.num_seqs = settings_.batch;
+    args.seqs = ids_.data();
+    args.num_queries = ones_.data();
+    args.q = q.view();
+    args.out = td::tensor(result.out.data(), TD_F32, settings_.batch, meta_.num_q_heads, meta_.head_dim_v);
+    args.lse = result.lse.data();
+    args.stats = &stats;
+    Stopwatch watch;
+    runtime_.attend(args);
+    result.us += watch.lap_us();
+    add_stages(stats, result);
+    result.bytes = stats.bytes[TD_WINDOW] + stats.bytes[TD_SELECT] + stats.bytes[TD_ATTEND];
+    result.rows_host = stats.rows_host;
+    result.rows_gathered = stats.rows_gathered;
+    result.keys_visible = stats.keys_visible;
+    result.keys_attended = stats.keys_attended;
+    result.lse_error_estimate = stats.lse_error;
+  }
+
+  static void add_stages(const td_stats& stats, StepResult& result) {
+    static constexpr const char* kNames[] = {"append", "evict", "index", "window", "select", "attend", "merge"};
+    for (std::size_t i = 0; i < std::size(kNames); ++i)
+      result.stage_us[kNames[i]] = result.stage_us.value(kNames[i], 0.0) + stats.us[i];
+  }
+
+  RuntimeSettings settings_;
+  tools::TraceMeta meta_;
+  const tools::TraceLayer& trace_;
+  td::Runtime runtime_;
+  std::vector<td::Sequence> sequences_;
+  std::vector<td_seq> ids_;
+  std::vector<std::int64_t> ones_;
+};
+
+}  // namespace
+
+Contender make_runtime_contender(const RuntimeSettings& settings, const tools::TraceMeta& meta,
+                                 const tools::TraceLayer& trace, cli::Progress& progress) {
+  const auto session = std::make_shared<Session>(settings, meta, trace);
+  session->read_prompt(progress);
+  Contender contender;
+  contender.settings = {{"name", selector_name(settings.selector)},
+                        {"selector", settings.selector},
+                        {"tokens", meta.tokens},
+                        {"threads", settings.threads},
+                        {"batch", settings.batch},
+                        {"host_dtype", settings.host_dtype}};
+  contender.threads = settings.threads;
+  contender.layers = settings.layers;
+  contender.step = [session](std::int64_t step, int layer) { return session->step(step, layer); };
+  contender.index = session->index();
+  return contender;
+}
+
+}  // namespace tandem::bench

@@ -1,0 +1,93 @@
+#include "bench/decode_step/samples.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace tandem::bench {
+namespace {
+
+double mean(const std::vector<double>& values) {
+  return values.empty() ? 0 : std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+double ratio(double part, double whole) { return whole > 0 ? part / whole : 0; }
+
+/// ||out - exact|| / ||exact|| of one query head.
+double relative_error(const float* out, const double* exact, std::int64_t dim) {
+  double difference = 0;
+  double norm = 0;
+  for (std::int64_t i = 0; i < dim; ++i) {
+    difference += (out[i] - exact[i]) * (out[i] - exact[i]);
+    norm += exact[i] * exact[i];
+  }
+  return difference == 0 ? 0 : std::sqrt(difference / norm);
+}
+
+}  // namespace
+
+double quantile(std::vector<double> values, double share) {
+  if (values.empty()) return 0;
+  const auto rank = static_cast<std::ptrdiff_t>(std::ceil(share * static_cast<double>(values.size()))) - 1;
+  const auto nth = values.begin() + std::max<std::ptrdiff_t>(rank, 0);
+  std::nth_element(values.begin(), nth, values.end());
+  return *nth;
+}
+
+Json spread_of(std::vector<double> values) {
+  return {{"min", quantile(values, 0)},
+          {"p10", quantile(values, 0.1)},
+          {"median", quantile(values, 0.5)},
+          {"p90", quantile(values, 0.9)},
+          {"mean", mean(values)}};
+}
+
+void Samples::add(std::int64_t step, const StepResult& result, bool timed) {
+  if (step < exact_steps_) add_errors(step, result);
+  if (!timed) return;
+  us_.push_back(result.us);
+  for (const auto& [stage, us] : result.stage_us.items()) stage_us_[stage].push_back(us.get<double>());
+  bytes_ += static_cast<double>(result.bytes);
+  rows_host_ += static_cast<double>(result.rows_host);
+  rows_gathered_ += static_cast<double>(result.rows_gathered);
+  keys_visible_ += static_cast<double>(result.keys_visible);
+  keys_attended_ += static_cast<double>(result.keys_attended);
+}
+
+void Samples::add_errors(std::int64_t step, const StepResult& result) {
+  const std::int64_t dim = meta_.head_dim_v;
+  const auto vectors = static_cast<std::int64_t>(result.out.size()) / dim;
+  for (std::int64_t i = 0; i < vectors; ++i) {
+    const std::int64_t row = step * meta_.num_q_heads + i % meta_.num_q_heads;
+    errors_.push_back(relative_error(result.out.data() + i * dim, exact_.out.data() + row * dim, dim));
+    if (!result.lse.empty())
+      lse_errors_.push_back(
+          std::abs(result.lse[static_cast<std::size_t>(i)] - exact_.lse[static_cast<std::size_t>(row)]));
+  }
+  if (result.lse_error_estimate >= 0) estimates_.push_back(result.lse_error_estimate);
+}
+
+Json Samples::figures(double gb_per_s) const {
+  const auto steps = static_cast<double>(us_.size());
+  const double bytes = ratio(bytes_, steps);
+  const double floor_us = ratio(bytes, gb_per_s * 1000);
+  Json stages = Json::object();
+  for (const auto& [stage, us] : stage_us_) stages[stage] = quantile(us, 0.5);
+  Json lse_error = nullptr;
+  if (!lse_errors_.empty()) lse_error = {{"mean", mean(lse_errors_)}, {"p95", quantile(lse_errors_, 0.95)}};
+  return {{"samples", us_.size()},
+          {"us", spread_of(us_)},
+          {"worker_us", stages},
+          {"bytes_per_step", bytes},
+          {"floor_us", floor_us},
+          {"gap", ratio(quantile(us_, 0.5), floor_us)},
+          {"gap_of_min", ratio(quantile(us_, 0), floor_us)},
+          {"rows_gathered", ratio(rows_gathered_, steps)},
+          {"rows_share", ratio(rows_gathered_, rows_host_)},
+          {"keys_share", ratio(keys_attended_, keys_visible_)},
+          {"error", {{"mean", mean(errors_)}, {"p50", quantile(errors_, 0.5)}, {"p95", quantile(errors_, 0.95)}}},
+          {"lse_error", lse_error},
+          {"lse_error_estimate", estimates_.empty() ? Json(nullptr) : Json(mean(estimates_))}};
+}
+
+}  // namespace tandem::bench

@@ -1,0 +1,120 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "cpu/codec/sketch.h"
+#include "runtime/base/dtype.h"
+
+namespace tandem::cpu {
+
+/// Largest entry of a lookup table: four of them still fit a byte.
+inline constexpr int kSketchLutMax = 63;
+
+/// One GQA group's queries against the codes of one head, as lookup tables: the estimate of head h for a token is
+/// factor * (slopes[h] * sum of entries + intercepts[h]), the factor as stored.
+struct SketchQuery {
+  int group_size = 0;
+  int code_bytes = 0;
+  const std::uint8_t* luts = nullptr;  ///< (group_size, 2 * code_bytes, 16), 16-byte aligned
+  const float* slopes = nullptr;       ///< (group_size)
+  const float* intercepts = nullptr;   ///< (group_size)
+};
+
+/// How estimates become logits in nats: x = alibi + cap(shrink * estimate + offset), per head; and logits become
+/// weights: e^(x - reference) and, tempered, e^(temper * (x - reference)).
+struct SketchProposal {
+  const float* shrinks = nullptr;     ///< (group_size)
+  const float* offsets = nullptr;     ///< (group_size)
+  const float* alibi = nullptr;       ///< (group_size) slope per row, or nullptr
+  std::int64_t alibi_origin = 0;      ///< row whose bias is 0
+  float softcap = 0.f;                ///< 0: none
+  const float* references = nullptr;  ///< (group_size)
+  const float* tempers = nullptr;     ///< (group_size), in (0, 1]
+  const float* scales = nullptr;      ///< (group_size) of the tempered weights in a row's share
+};
+
+/// Which rows the scan reports. A row's share is g = sum_h scale_h * (tempered weight of head h); row i is reported
+/// when uniform(key, i) < rate * g_i + floor. Rows for which that is 1 or more are loud.
+struct SketchDraw {
+  float rate = 0.f;
+  float floor = 0.f;
+  std::uint64_t key = 0;   ///< of the random numbers; see sketch_uniform()
+  bool loud_only = false;  ///< report no other rows
+};
+
+/// Rows that a scan reports, ascending. The arrays have room for every scanned row.
+struct SketchCandidates {
+  std::uint32_t* rows;
+  float* shares;    ///< g
+  float* uniforms;  ///< the row's random number
+  float* weights;   ///< (count, group_size): e^(x - reference)
+  std::int64_t count = 0;
+};
+
+/// Sums over the scanned rows that are not loud.
+struct SketchSums {
+  float* weights;  ///< (group_size) of e^(x - reference); written
+  float share = 0.f;
+  std::int64_t rows = 0;
+};
+
+/// Moments of values above -inf.
+struct SketchMoments {
+  float sum = 0.f;
+  float sum_of_squares = 0.f;
+  float max = 0.f;  ///< -inf when there are none
+  int count = 0;
+};
+
+/// The kernels of the sketch index, of one instruction set. All are noexcept and thread-safe; float arrays are 64-byte
+/// aligned. Weights are e^x within 3 %, clamped to 0 .. 2^100: they only propose.
+struct SketchKernels {
+  /// out (count, padded_dim) = the first padded_dim elements of each row, minus mean (padded_dim).
+  using CentreFn = void (*)(const std::byte* const* rows, int count, int padded_dim, const float* mean, float* out);
+  CentreFn centre[kNumDTypes];  ///< by DType of the rows
+
+  /// out (num_vectors, num_planes) = vectors (num_vectors, padded_dim) x planes (padded_dim, num_planes); num_planes a
+  /// multiple of kDimPadding.
+  void (*project)(const float* vectors, std::int64_t num_vectors, int padded_dim, const float* planes, int num_planes,
+                  float* out);
+
+  /// Codes z (count, format.padded_dims) as rows first_row.. of contiguous `blocks`.
+  void (*encode)(const SketchFormat& format, const float* z, int count, std::byte* blocks, std::int64_t first_row);
+
+  /// The tables of one head from the weights of a code's bits (8 * code_bytes). Writes 2 * code_bytes * 16 entries, and
+  /// slope and intercept of their sum.
+  void (*luts)(const float* bit_weights, int code_bytes, std::uint8_t* luts, float* slope, float* intercept);
+
+  /// estimates (group_size, kSketchBlockRows) of one block, heads `stride` values apart; -inf for rows that must not be
+  /// used. Returns the sum of
+  /// the squared factors as stored.
+  float (*estimates)(const SketchQuery& query, const std::byte* block, float* estimates, std::int64_t stride);
+  /// Estimates of head `head` for rows first_row.. become logits, in place. `count` is a multiple of kDimPadding, as
+  /// below.
+  void (*logits)(const SketchProposal& proposal, int head, std::int64_t first_row, float* values, int count);
+  SketchMoments (*moments)(const float* values, int count);
+  /// values = e^(temper * (values - reference)); returns their sum.
+  float (*weigh)(float* values, int count, float temper, float reference);
+  /// The sum of min(1, rate * share + floor).
+  float (*expected_rows)(const float* shares, int count, float rate, float floor);
+
+  /// Appends what `draw` reports of rows [begin, end) of contiguous `blocks` to `found`; the first block's first row is
+  /// first_row, a multiple of kSketchBlockRows.
+  void (*scan)(const SketchQuery& query, const SketchProposal& proposal, const SketchDraw& draw,
+               const std::byte* blocks, std::int64_t first_row, std::int64_t begin, std::int64_t end,
+               SketchCandidates& found, SketchSums& sums);
+};
+
+/// A number in (0, 1) for each (key, row), evenly spread over rows and over keys: what scan() compares.
+/// The rounds are those of a 32-bit hash with low bias (Wellons 2018), the second key enters between them.
+constexpr float sketch_uniform(std::uint64_t key, std::uint32_t row) noexcept {
+  std::uint32_t x = row * 0x9e3779b1u + static_cast<std::uint32_t>(key);
+  x = (x ^ (x >> 16)) * 0x7feb352du;
+  x = (x ^ (x >> 15)) + static_cast<std::uint32_t>(key >> 32);
+  x = (x ^ (x >> 13)) * 0x846ca68bu;
+  x ^= x >> 16;
+  return static_cast<float>(x >> 8) * 0x1p-24f + 0x1p-25f;
+}
+
+}  // namespace tandem::cpu

@@ -1,0 +1,347 @@
+#include "lsh/sketch_sampling.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <numeric>
+
+#include "runtime/base/error.h"
+
+namespace tandem::lsh {
+namespace {
+
+constexpr std::int64_t kPilotStride = 16;  // of the blocks, every 16th tells the scale of estimates and shares
+constexpr float kFloorShare = 0.05f;       // of the budget, spread evenly: no row has a vanishing probability
+constexpr float kRateMargin = 2.f;         // candidates per expected row: the pilot's rate is only an estimate
+constexpr float kLeastShrink = 0.2f;
+constexpr float kMostNoise = 2.f;  // nats of estimate noise from which weights are tempered
+constexpr float kCalibrationBound = 1.5f;
+
+using PerHead = std::array<float, kMaxGroupSize>;
+
+/// Everything about the group's queries that the scan needs.
+struct Proposal {
+  PerHead slopes, intercepts, query_squares;
+  PerHead shrinks, offsets, alibi, references, tempers, scales;
+  cpu::SketchQuery query;
+  cpu::SketchProposal weights;
+};
+
+void transform_queries(const SketchMap& map, const SelectRequest& request, SketchScratch& scratch, Proposal& proposal) {
+  const cpu::SketchFormat& format = map.format;
+  const int group = request.queries.group_size;
+  const int padded_k = request.store.layout().padded_k;
+  scratch.queries.resize(static_cast<std::size_t>(group * format.padded_dims));
+  scratch.bit_weights.resize(static_cast<std::size_t>(format.code_bytes * 8));
+  scratch.luts.resize(static_cast<std::size_t>(group * format.code_bytes * 32));
+  request.kernels.sketch.project(request.queries.q, group, padded_k, map.query_planes.data(), format.padded_dims,
+                                 scratch.queries.data());
+  for (int h = 0; h < group; ++h) {
+    const auto i = static_cast<std::size_t>(h);
+    const float* y = scratch.queries.data() + std::ptrdiff_t{h} * format.padded_dims;
+    proposal.query_squares[i] = std::inner_product(y, y + format.num_dims, y, 0.f);
+    format.bit_weights(y, scratch.bit_weights.data());
+    request.kernels.sketch.luts(scratch.bit_weights.data(), format.code_bytes,
+                                scratch.luts.data() + std::ptrdiff_t{h} * format.code_bytes * 32, &proposal.slopes[i],
+                                &proposal.intercepts[i]);
+    proposal.slopes[i] *= format.factor_scale;
+    proposal.intercepts[i] *= format.factor_scale;
+    const float* q = request.queries.q + std::ptrdiff_t{h} * padded_k;
+    // What centring took from every logit. Only a cap can tell.
+    proposal.offsets[i] =
+        request.logits.softcap > 0.f ? std::inner_product(q, q + padded_k, map.mean.data(), 0.f) : 0.f;
+    proposal.alibi[i] = request.logits.alibi == nullptr ? 0.f : request.logits.alibi[h];
+    proposal.shrinks[i] = proposal.tempers[i] = 1.f;
+    proposal.references[i] = proposal.scales[i] = 0.f;
+  }
+  proposal.query = {group, format.code_bytes, scratch.luts.data(), proposal.slopes.data(), proposal.intercepts.data()};
+  proposal.weights = {.shrinks = proposal.shrinks.data(),
+                      .offsets = proposal.offsets.data(),
+                      .alibi = request.logits.alibi == nullptr ? nullptr : proposal.alibi.data(),
+                      .alibi_origin = request.end,
+                      .softcap = request.logits.softcap,
+                      .references = proposal.references.data(),
+                      .tempers = proposal.tempers.data(),
+                      .scales = proposal.scales.data()};
+}
+
+/// Estimates of every head for blocks at equal distances, (group_size, count), with the blocks' first rows.
+struct Pilot {
+  int count = 0;  // rows, hidden ones included
+  float usable_rows = 0;
+  float mean_factor_square = 0;
+  std::int64_t first_block = 0;
+  std::int64_t stride = 1;
+};
+
+const std::byte* block_of(const SketchCodes& codes, std::int64_t block) {
+  const std::int64_t per_page = codes.rows_per_page / cpu::kSketchBlockRows;
+  return codes.pages[static_cast<std::size_t>(block / per_page)].get() +
+         block % per_page * codes.map.format.block_bytes();
+}
+
+Pilot read_pilot(const SketchCodes& codes, const SelectRequest& request, const Proposal& proposal,
+                 SketchScratch& scratch) {
+  Pilot pilot;
+  pilot.first_block = (request.begin + cpu::kSketchBlockRows - 1) / cpu::kSketchBlockRows;
+  const std::int64_t blocks = request.end / cpu::kSketchBlockRows - pilot.first_block;
+  pilot.stride = std::clamp<std::int64_t>(blocks / kPilotStride, 1, kPilotStride);
+  const std::int64_t read = (blocks + pilot.stride - 1) / pilot.stride;
+  pilot.count = static_cast<int>(read * cpu::kSketchBlockRows);
+  const std::int64_t group = proposal.query.group_size;
+  scratch.estimates.resize(static_cast<std::size_t>(group * pilot.count));
+  scratch.shares.resize(static_cast<std::size_t>(pilot.count));
+  float squares = 0;
+  for (std::int64_t i = 0; i < read; ++i) {
+    squares += request.kernels.sketch.estimates(proposal.query, block_of(codes, pilot.first_block + i * pilot.stride),
+                                                scratch.estimates.data() + i * cpu::kSketchBlockRows, pilot.count);
+  }
+  pilot.mean_factor_square = squares / static_cast<float>(std::max(1, pilot.count));
+  return pilot;
+}
+
+/// Shrinking, tempering and scale of head h from the pilot; turns its estimates into tempered weights.
+void fit_head(const SketchMap& map, const SelectRequest& request, const Pilot& pilot, int h, SketchScratch& scratch,
+              Proposal& proposal) {
+  const auto i = static_cast<std::size_t>(h);
+  const cpu::SketchKernels& kernels = request.kernels.sketch;
+  float* values = scratch.estimates.data() + std::ptrdiff_t{h} * pilot.count;
+  const cpu::SketchMoments raw = kernels.moments(values, pilot.count);
+  const float n = static_cast<float>(std::max(1, raw.count));
+  const float mean = raw.sum / n;
+  const float variance = std::max(0.f, raw.sum_of_squares / n - mean * mean);
+  const float noise = map.noise * proposal.query_squares[i] * pilot.mean_factor_square;
+  const float shrink = variance > 0.f ? std::clamp(1.f - noise / variance, kLeastShrink, 1.f) : 1.f;
+  proposal.shrinks[i] = shrink;
+  proposal.offsets[i] += (1.f - shrink) * mean;
+  const float left = std::sqrt(noise * shrink);
+  proposal.tempers[i] = left > kMostNoise ? kMostNoise / left : 1.f;
+  if (request.logits.alibi == nullptr) {
+    kernels.logits(proposal.weights, h, 0, values, pilot.count);
+  } else {
+    for (int b = 0; b * cpu::kSketchBlockRows < pilot.count; ++b) {
+      kernels.logits(proposal.weights, h, (pilot.first_block + b * pilot.stride) * cpu::kSketchBlockRows,
+                     values + std::ptrdiff_t{b} * cpu::kSketchBlockRows, cpu::kSketchBlockRows);
+    }
+  }
+  const cpu::SketchMoments logits = kernels.moments(values, pilot.count);
+  proposal.references[i] = logits.count > 0 ? logits.max : 0.f;
+  const float total = kernels.weigh(values, pilot.count, proposal.tempers[i], proposal.references[i]);
+  const auto visible = static_cast<float>(request.end - request.begin);
+  const float usable = static_cast<float>(std::max(1, logits.count));
+  proposal.scales[i] =
+      1.f / (static_cast<float>(proposal.query.group_size) * std::max(total, 1e-30f) * visible / usable);
+}
+
+/// The rate at which the pilot's rows would be `budget` of all.
+float pilot_rate(const SelectRequest& request, const Pilot& pilot, const Proposal& proposal, float budget, float floor,
+                 SketchScratch& scratch) {
+  std::fill(scratch.shares.begin(), scratch.shares.end(), 0.f);
+  for (int h = 0; h < proposal.query.group_size; ++h) {
+    const float* values = scratch.estimates.data() + std::ptrdiff_t{h} * pilot.count;
+    const float scale = proposal.scales[static_cast<std::size_t>(h)];
+    for (int i = 0; i < pilot.count; ++i) scratch.shares[static_cast<std::size_t>(i)] += scale * values[i];
+  }
+  const auto visible = static_cast<float>(request.end - request.begin);
+  const float wanted = budget * static_cast<float>(pilot.count) / visible;
+  const auto expected = [&](float rate) {
+    return request.kernels.sketch.expected_rows(scratch.shares.data(), pilot.count, rate, floor);
+  };
+  // Shares add up to about 1, so `budget` is the rate when no row is certain.
+  float low = budget;
+  float high = budget;
+  for (int i = 0; i < 40 && expected(high) < wanted; ++i) {
+    low = high;
+    high *= 2.f;
+  }
+  for (int i = 0; i < 6 && low < high; ++i) {
+    const float middle = std::sqrt(low * high);
+    (expected(middle) < wanted ? low : high) = middle;
+  }
+  return high;
+}
+
+/// What the scan found, and the probabilities that follow.
+struct Draw {
+  cpu::SketchCandidates found;
+  std::array<double, kMaxGroupSize> quiet_weights{};
+  double quiet_share = 0;
+  std::int64_t quiet_rows = 0;
+};
+
+void grow_candidates(std::int64_t rows, std::int64_t group, SketchScratch& scratch, cpu::SketchCandidates& found) {
+  const auto wanted = static_cast<std::size_t>(rows);
+  if (scratch.rows.size() < wanted) {
+    scratch.rows.resize(wanted);
+    scratch.row_shares.resize(wanted);
+    scratch.row_uniforms.resize(wanted);
+  }
+  if (scratch.row_weights.size() < wanted * static_cast<std::size_t>(group)) {
+    scratch.row_weights.resize(wanted * static_cast<std::size_t>(group));
+  }
+  found.rows = scratch.rows.data();
+  found.shares = scratch.row_shares.data();
+  found.uniforms = scratch.row_uniforms.data();
+  found.weights = scratch.row_weights.data();
+}
+
+Draw scan(const SketchCodes& codes, const SelectRequest& request, const Proposal& proposal, const cpu::SketchDraw& rule,
+          SketchScratch& scratch) {
+  Draw draw;
+  const int group = proposal.query.group_size;
+  PerHead weights;
+  for (std::int64_t page = request.begin / codes.rows_per_page; page * codes.rows_per_page < request.end; ++page) {
+    const std::int64_t first = page * codes.rows_per_page;
+    const std::int64_t end = std::min(request.end, first + codes.rows_per_page);
+    grow_candidates(draw.found.count + codes.rows_per_page, group, scratch, draw.found);
+    cpu::SketchSums sums{weights.data()};
+    request.kernels.sketch.scan(proposal.query, proposal.weights, rule,
+                                codes.pages[static_cast<std::size_t>(page)].get(), first,
+                                std::max(request.begin, first), end, draw.found, sums);
+    for (int h = 0; h < group; ++h)
+      draw.quiet_weights[static_cast<std::size_t>(h)] += weights[static_cast<std::size_t>(h)];
+    draw.quiet_share += sums.share;
+    draw.quiet_rows += sums.rows;
+  }
+  return draw;
+}
+
+/// The rate at which the expected number of rows is `budget`: rows that become certain are counted as one each, and
+/// take no more, so the rest gets what is left.
+float solve_rate(const Draw& draw, const cpu::SketchDraw& rule, double budget, SketchScratch& scratch) {
+  scratch.loud_shares.clear();
+  double loud_share = 0;
+  for (std::int64_t i = 0; i < draw.found.count; ++i) {
+    const float share = draw.found.shares[i];
+    if (rule.rate * share + rule.floor < 1.f) continue;
+    scratch.loud_shares.push_back(share);
+    loud_share += share;
+  }
+  std::sort(scratch.loud_shares.begin(), scratch.loud_shares.end(), std::greater<>());
+  const double all_floors =
+      rule.floor * (static_cast<double>(draw.quiet_rows) + static_cast<double>(scratch.loud_shares.size()));
+  double rate = 0;
+  double share = draw.quiet_share + loud_share;
+  for (std::size_t certain = 0;; ++certain) {
+    const double left = budget - static_cast<double>(certain) * (1.0 - rule.floor) - all_floors;
+    rate = left > 0 && share > 0 ? left / share : rate;
+    if (left <= 0 || certain == scratch.loud_shares.size()) break;
+    const double largest = scratch.loud_shares[certain];
+    if (rate * largest + rule.floor < 1) break;
+    share -= largest;
+  }
+  return std::min(static_cast<float>(rate), rule.rate);
+}
+
+/// Sorts candidates into certain and sampled rows; ln of the factor that makes each head's sampled estimated weights
+/// add up to those of all rows that were not certain.
+void choose_rows(const SketchParams& params, const Draw& draw, const cpu::SketchDraw& rule, float rate, int group,
+                 cpu::Selection& selection) {
+  std::array<double, kMaxGroupSize> all = draw.quiet_weights;
+  std::array<double, kMaxGroupSize> drawn{};
+  for (std::int64_t i = 0; i < draw.found.count; ++i) {
+    const float* weights = draw.found.weights + i * group;
+    const float inclusion = rate * draw.found.shares[i] + rule.floor;
+    if (inclusion >= 1.f) {
+      selection.rows.push_back(draw.found.rows[i]);
+      continue;
+    }
+    if (rule.rate * draw.found.shares[i] + rule.floor >= 1.f) {  // loud in the scan, so not in its sums
+      for (int h = 0; h < group; ++h) all[static_cast<std::size_t>(h)] += weights[h];
+    }
+    if (draw.found.uniforms[i] >= inclusion) continue;
+    selection.sampled.rows.push_back(draw.found.rows[i]);
+    selection.sampled.inclusion.push_back(inclusion);
+    const float inverse = 1.f / inclusion;
+    for (int h = 0; h < group; ++h) drawn[static_cast<std::size_t>(h)] += weights[h] * inverse;
+  }
+  if (params.unbiased) return;
+  for (int h = 0; h < group; ++h) {
+    const auto i = static_cast<std::size_t>(h);
+    const double ratio = drawn[i] > 0 ? all[i] / drawn[i] : 1.0;
+    selection.log_calibration.push_back(
+        std::log(std::clamp(static_cast<float>(ratio), 1.f / kCalibrationBound, kCalibrationBound)));
+  }
+}
+
+/// The `budget` rows with the largest shares, ties to the lowest row. The pilot says from which share on rows are
+/// reported; where it misled, more are.
+void choose_largest(const SketchCodes& codes, const SelectRequest& request, const Proposal& proposal, float rate,
+                    std::int64_t budget, SketchScratch& scratch, cpu::Selection& selection) {
+  constexpr float kMostRate = 1e30f;
+  cpu::SketchDraw rule;
+  rule.rate = rate;
+  rule.loud_only = true;
+  Draw draw = scan(codes, request, proposal, rule, scratch);
+  while (draw.found.count < budget && rule.rate < kMostRate) {
+    rule.rate *= 8.f;
+    draw = scan(codes, request, proposal, rule, scratch);
+  }
+  const std::int64_t taken = std::min(budget, draw.found.count);
+  scratch.order.resize(static_cast<std::size_t>(draw.found.count));
+  std::iota(scratch.order.begin(), scratch.order.end(), 0u);
+  std::nth_element(
+      scratch.order.begin(), scratch.order.begin() + taken, scratch.order.end(), [&](std::uint32_t a, std::uint32_t b) {
+        return draw.found.shares[a] != draw.found.shares[b] ? draw.found.shares[a] > draw.found.shares[b] : a < b;
+      });
+  for (std::int64_t i = 0; i < taken; ++i)
+    selection.rows.push_back(draw.found.rows[scratch.order[static_cast<std::size_t>(i)]]);
+  std::sort(selection.rows.begin(), selection.rows.end());
+}
+
+}  // namespace
+
+void validate(const SketchParams& params) {
+  TANDEM_CHECK(params.budget > 0 && params.budget <= 1, invalid_argument, "budget is ", params.budget,
+               "; allowed: above 0, up to 1 (a share of the host rows)");
+  TANDEM_CHECK(params.error >= 0 && params.error < 1, invalid_argument, "error is ", params.error,
+               "; allowed: 0 (spend the budget), or a relative error above 0 and below 1");
+  TANDEM_CHECK(params.bits_per_dim >= 0 && params.bits_per_dim <= 2, invalid_argument, "sketch_bits is ",
+               params.bits_per_dim, "; allowed: 1, 2, or 0 (1 where that is enough)");
+  TANDEM_CHECK(!params.top_k || (params.error == 0 && !params.unbiased), invalid_argument,
+               "error and unbiased need a random draw; a top-k selection has no error estimate");
+}
+
+std::int64_t drawn_rows(double share, std::int64_t visible) noexcept {
+  const auto wanted = static_cast<std::int64_t>(std::ceil(share * static_cast<double>(visible)));
+  return std::min(visible, std::max(wanted, kFewestDrawn));
+}
+
+std::int64_t pilot_rows(std::int64_t visible) noexcept { return drawn_rows(0.01, visible); }
+
+std::int64_t rows_for_error(std::int64_t visible, double excess) noexcept {
+  constexpr double kCaution = 1.3;  // estimates err on both sides
+  constexpr double kMostShare = 0.15;
+  const double rows = static_cast<double>(pilot_rows(visible)) * std::pow(std::max(1.0, kCaution * excess), 1.5);
+  const std::int64_t most = std::max(pilot_rows(visible), drawn_rows(kMostShare, visible));
+  return rows < static_cast<double>(most) ? static_cast<std::int64_t>(rows) : most;
+}
+
+void draw_sketched_rows(const SketchParams& params, const SketchCodes& codes, const SelectRequest& request,
+                        std::int64_t budget, std::uint64_t key, SketchScratch& scratch, cpu::Selection& selection) {
+  const int group = request.queries.group_size;
+  const std::int64_t visible = request.end - request.begin;
+  Proposal proposal;
+  transform_queries(codes.map, request, scratch, proposal);
+  const Pilot pilot = read_pilot(codes, request, proposal, scratch);
+  for (int h = 0; h < group; ++h) fit_head(codes.map, request, pilot, h, scratch, proposal);
+
+  selection.certified = codes.map.sigma <= kCertifiedSigma && !params.top_k;
+  selection.bytes_read += visible * (codes.map.format.code_bytes + 2);
+  if (params.top_k) {
+    const float rate = pilot_rate(request, pilot, proposal, kRateMargin * static_cast<float>(budget), 0.f, scratch);
+    choose_largest(codes, request, proposal, rate, budget, scratch, selection);
+    return;
+  }
+  cpu::SketchDraw rule;
+  rule.floor = kFloorShare * static_cast<float>(budget) / static_cast<float>(visible);
+  rule.rate = kRateMargin * pilot_rate(request, pilot, proposal, static_cast<float>(budget), rule.floor, scratch);
+  rule.key = key;
+  const Draw draw = scan(codes, request, proposal, rule, scratch);
+  const float rate = solve_rate(draw, rule, static_cast<double>(budget), scratch);
+  choose_rows(params, draw, rule, rate, group, selection);
+  if (!params.unbiased) selection.tail_mean = codes.map.mean_value.data();
+}
+
+}  // namespace tandem::lsh

@@ -1,0 +1,107 @@
+#include "runtime/selected_attention.h"
+
+#include <bit>
+#include <cmath>
+#include <numeric>
+
+#include "cpu/sampled_attention.h"
+#include "cpu/sparse_attention.h"
+#include "lsh/estimate.h"
+
+namespace tandem {
+namespace {
+
+/// One query token of one head, and where its results go.
+struct HostQuery {
+  const StepContext& step;
+  const HeadState& head;
+  std::int64_t sinks;
+  cpu::QueryBlock query;
+  const cpu::LogitRule& logits;
+  VisibleRows visible;
+  PartialAttention result;   // (group_size, dim_v)
+  cpu::SampleSpread spread;  // likewise
+};
+
+/// Selects `budget` rows (0: what the policy says) and attends to them.
+void select_and_attend(const HostQuery& q, std::int64_t budget, WorkerScratch& scratch, StepStats& stats) {
+  Stopwatch watch;
+  cpu::Selection& selection = scratch.selection;
+  const cpu::Kernels& kernels = q.step.kernels;
+  q.head.index.select({kernels, q.head.store, q.query, q.logits, q.sinks, q.visible.begin, q.visible.end, budget},
+                      scratch.select, selection);
+  stats.trace[Stage::select].us += watch.lap_us();
+  stats.trace[Stage::select].bytes += selection.bytes_read;
+  cpu::sparse_attention(kernels, q.head.store, q.sinks, selection, q.query, q.logits, scratch.attention, q.result,
+                        q.spread);
+  if (!selection.sampled.rows.empty()) {
+    scratch.sampled_out.resize(static_cast<std::size_t>(q.result.rows * q.result.dim));
+    scratch.sampled_lse.resize(static_cast<std::size_t>(q.result.rows));
+    const PartialAttention sampled{scratch.sampled_out.data(), scratch.sampled_lse.data(), q.result.rows, q.result.dim};
+    cpu::sampled_attention(kernels, q.head.store, q.sinks, selection.sampled, q.query, q.logits, scratch.attention,
+                           sampled, q.spread);
+    lsh::join_sampled(selection, q.result, sampled, q.spread);
+  }
+  const auto rows = static_cast<std::int64_t>(selection.rows.size() + selection.sampled.rows.size());
+  stats.trace[Stage::attend].bytes += rows * q.head.store.layout().kv_bytes;
+  stats.trace[Stage::attend].us += watch.lap_us();
+}
+
+/// The largest estimated relative error over the group, once the window's partial has been merged in.
+double largest_error(const HostQuery& q, ConstPartialAttention window, WorkerScratch& scratch) {
+  double largest = 0;
+  const std::int64_t dim = q.result.dim;
+  scratch.merged_row.resize(static_cast<std::size_t>(dim));
+  for (std::int64_t h = 0; h < q.result.rows; ++h) {
+    if (std::isinf(q.result.lse[h])) continue;
+    std::copy_n(window.out + h * dim, dim, scratch.merged_row.begin());
+    float lse = window.lse[h];
+    const PartialAttention merged{scratch.merged_row.data(), &lse, 1, dim};
+    merge_state(merged, {q.result.out + h * dim, q.result.lse + h, 1, dim});
+    const double error = lsh::out_error(q.spread.weight[h], q.spread.value + h * dim, q.spread.square[h],
+                                        std::exp(static_cast<double>(q.result.lse[h]) - lse), merged.out, dim);
+    const double norm = std::sqrt(std::inner_product(merged.out, merged.out + dim, merged.out, 0.0));
+    if (error > 0) largest = std::max(largest, norm > 0 ? error / norm : 1.0);
+  }
+  return largest;
+}
+
+}  // namespace
+
+void attend_selected(const StepContext& step, const Task& task, const cpu::QueryBlock& queries,
+                     const cpu::LogitRule& logits, ConstPartialAttention window, WorkerScratch& scratch,
+                     PartialAttention result, StepStats& stats) {
+  const HeadState& head = task.layer->heads[static_cast<std::size_t>(task.head)];
+  const std::int64_t sinks = task.layer->window.sinks();
+  const std::int64_t group = queries.group_size;
+  const std::int64_t dim = result.dim;
+  const double wanted = task.selector->wanted_error();
+  for (int i = 0; i < queries.num_queries; ++i) {
+    const std::int64_t v = i * group;
+    const HostQuery query{
+        step,
+        head,
+        sinks,
+        {queries.q + v * head.store.layout().padded_k, queries.positions + i, 1, queries.group_size},
+        logits,
+        visible_rows(head.store, sinks, logits, queries.positions[i]),
+        {result.out + v * dim, result.lse + v, group, dim},
+        {scratch.spread_weight.data() + v, scratch.spread_value.data() + v * dim, scratch.spread_square.data() + v}};
+    select_and_attend(query, 0, scratch, stats);
+    if (wanted > 0 && !scratch.selection.sampled.rows.empty()) {
+      const double error = largest_error(query, {window.out + v * dim, window.lse + v, group, dim}, scratch);
+      if (error > wanted) {
+        select_and_attend(query, lsh::rows_for_error(query.visible.count(), error / wanted), scratch, stats);
+      }
+    }
+    const cpu::Selection& selection = scratch.selection;
+    const auto gathered = static_cast<std::int64_t>(selection.rows.size() + selection.sampled.rows.size());
+    stats.rows_host += query.visible.count();
+    stats.rows_gathered += gathered;
+    if (selection.head_mask.empty()) stats.keys_attended += gathered * group;
+    for (const std::uint64_t mask : selection.head_mask) stats.keys_attended += std::popcount(mask);
+    scratch.certified[static_cast<std::size_t>(i)] = selection.certified ? 1 : 0;
+  }
+}
+
+}  // namespace tandem
