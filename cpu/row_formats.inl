@@ -55,6 +55,7 @@ inline Vec load_int4(const std::byte* row, int i) {
   const __m128i nibbles = _mm_and_si128(_mm_unpacklo_epi64(bytes, _mm_srli_epi16(bytes, 4)), _mm_set1_epi8(15));
   return Vec(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_sub_epi8(nibbles, _mm_set1_epi8(8)))));
 }
+inline Pair load_int4_pair(const std::byte* row, int i) { return {load_int4(row, i), load_int4(row, i + kLanes)}; }
 inline Pair deinterleave(Vec a, Vec b) {
   const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
   const __m512i odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
@@ -96,6 +97,14 @@ inline Vec load_int4(const std::byte* row, int i) {
   const __m128i nibbles = _mm_and_si128(half, _mm_set1_epi8(15));
   return Vec(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_sub_epi8(nibbles, _mm_set1_epi8(8)))));
 }
+/// All 16 elements: their bytes are read once.
+inline Pair load_int4_pair(const std::byte* row, int i) {
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(row + i / 2));
+  const __m128i mask = _mm_set1_epi8(15), bias = _mm_set1_epi8(8);
+  const __m128i low = _mm_sub_epi8(_mm_and_si128(bytes, mask), bias);
+  const __m128i high = _mm_sub_epi8(_mm_and_si128(_mm_srli_epi16(bytes, 4), mask), bias);
+  return {Vec(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(low))), Vec(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(high)))};
+}
 inline __m256 order_halves(__m256 x) { return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(x), 0xd8)); }
 inline Pair deinterleave(Vec a, Vec b) {
   return {Vec(order_halves(_mm256_shuffle_ps(a, b, 0x88))), Vec(order_halves(_mm256_shuffle_ps(a, b, 0xdd)))};
@@ -113,6 +122,7 @@ inline Vec load_int4(const std::byte* row, int i) {
   const int byte = std::to_integer<int>(row[i / 16 * 8 + i % 8]);
   return Vec(static_cast<float>((byte >> i % 16 / 8 * 4 & 15) - 8));
 }
+inline Pair load_int4_pair(const std::byte* row, int i) { return {load_int4(row, i), load_int4(row, i + kLanes)}; }
 inline Pair deinterleave(Vec a, Vec b) { return {a, b}; }
 inline Pair interleave(Vec even, Vec odd) { return {even, odd}; }
 inline void lane_sums(const Vec* x, float* sums) {
@@ -133,9 +143,13 @@ inline Vec load_elements(const std::byte* part, int i) {
 /// 2 kLanes elements, in kernel order.
 template <Element element>
 inline Pair load_pair(const std::byte* part, int i) {
-  if constexpr (element == Element::bf16) return load_bf16_pair(part + 2 * i);
-  if constexpr (element != Element::bf16)
+  if constexpr (element == Element::bf16) {
+    return load_bf16_pair(part + 2 * i);
+  } else if constexpr (element == Element::int4) {
+    return load_int4_pair(part, i);
+  } else {
     return {load_elements<element>(part, i), load_elements<element>(part, i + kLanes)};
+  }
 }
 
 /// `padded_dim` elements from natural to kernel order.

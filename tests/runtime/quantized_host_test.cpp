@@ -7,6 +7,13 @@
 namespace tandem::testing {
 namespace {
 
+/// Every row is certain to be drawn.
+lsh::SketchParams all_by_sketch() {
+  lsh::SketchParams params;
+  params.budget = 1.0;
+  return params;
+}
+
 class QuantizedHost : public ::testing::TestWithParam<std::tuple<DType, lsh::SelectorParams>> {
  protected:
   QuantizedHost() {
@@ -24,7 +31,8 @@ INSTANTIATE_TEST_SUITE_P(Formats, QuantizedHost,
                          ::testing::Combine(::testing::Values(DType::int8, DType::k8v4),
                                             ::testing::Values(lsh::SelectorParams(lsh::SelectAllParams{}),
                                                               lsh::SelectorParams(lsh::TopKParams{1.0}),
-                                                              lsh::SelectorParams(lsh::LshParams{1, 300, 1, 7}))));
+                                                              lsh::SelectorParams(lsh::LshParams{1, 300, 1, 7}),
+                                                              lsh::SelectorParams(all_by_sketch()))));
 
 TEST_P(QuantizedHost, IsCloseToDenseAttention) {
   Runtime runtime(config);
