@@ -2,70 +2,85 @@
 namespace tandem::cpu::TANDEM_ISA {
 namespace {
 
-/// Rows of K or V as fp32, so that every query vector of the group reads them from the first-level cache. Memory is
-/// busy meanwhile: the same part of one upcoming row is asked for with each row.
-template <DType dtype>
-void decode(RowPointers rows, std::int64_t offset, int padded_dim, float* decoded) {
-  const std::int64_t bytes = padded_dim * static_cast<std::int64_t>(bytes_of(dtype));
-  for (int r = 0; r < rows.count; ++r) {
-    if (r < rows.num_upcoming) {
-      for (std::int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(rows.upcoming[r] + offset + line);
-    }
-    const std::byte* row = rows.rows[r] + offset;
-    float* target = decoded + static_cast<std::ptrdiff_t>(r) * padded_dim;
-    for (int i = 0; i < padded_dim; i += kLanes) store(target + i, load_row<dtype>(row, i));
-  }
-}
+/// From this many query vectors on, rows are decoded once into fp32 instead of anew for every four vectors.
+constexpr int kDecodeFrom = 16;
 
-/// kLanes dot products at once: one accumulator per row, summed across lanes in one transpose-and-add.
-template <std::size_t... kRow>
-inline Vec dot_tile(const float* query, const float* rows, int padded_dim, std::index_sequence<kRow...>) {
-  Vec acc[] = {(static_cast<void>(kRow), Vec(0.f))...};  // registers: an array filled by a loop would live in memory
-  for (int i = 0; i < padded_dim; i += kLanes) {
-    const Vec q = load(query + i);
-    ((acc[kRow] = fma(q, load(rows + static_cast<std::ptrdiff_t>(kRow) * padded_dim + i), acc[kRow])), ...);
+/// K or V of a block as fp32 in kernel order.
+struct DecodedPart {
+  template <DType dtype>
+  static DecodedPart of(Part part, int padded_dim, float* decoded) {
+    DecodedPart result;
+    for (int r = 0; r < part.count; ++r) {
+      float* target = decoded + static_cast<std::ptrdiff_t>(r) * padded_dim;
+      const std::byte* row = part.rows[r] + part.offset;
+      int i = 0;
+      for (; i + 2 * kLanes <= padded_dim; i += 2 * kLanes) {
+        const Pair pair = load_pair<dtype>(row, i);
+        store(target + i, pair.first);
+        store(target + i + kLanes, pair.second);
+      }
+      if (i < padded_dim) store(target + i, load_row<dtype>(row, i));
+      result.rows[r] = reinterpret_cast<const std::byte*>(target);
+    }
+    result.count = part.count;
+    return result;
   }
-  return sum_each(acc);
+  [[nodiscard]] Part part() const { return {rows, count, 0}; }
+  const std::byte* rows[kBlockRows];
+  int count;
+};
+
+/// Scores of rows in `dtype`, whose kernel order the queries get from `order`.
+template <DType dtype, DType order>
+void score_parts(const float* queries, int num_vectors, int padded_k, Part keys, Upcoming& upcoming, float* out) {
+  for_head_tiles(num_vectors, [&](auto heads, int v) {
+    alignas(64) float ordered[kMostHeads * kMostPaddedDim];
+    const std::ptrdiff_t first = static_cast<std::ptrdiff_t>(v);
+    for (int h = 0; h < heads.value; ++h)
+      to_kernel_order<order>(queries + (first + h) * padded_k, padded_k,
+                             ordered + static_cast<std::ptrdiff_t>(h) * padded_k);
+    dot_rows<dtype, decltype(heads)::value>(ordered, padded_k, keys, upcoming, out + first * kBlockRows);
+  });
 }
 
 template <DType dtype>
 void scores(const float* queries, int num_vectors, int padded_k, RowPointers rows, float* decoded, float* out) {
-  decode<dtype>(rows, 0, padded_k, decoded);
-  const int tiles =
-      (rows.count + kLanes - 1) / kLanes;  // the last tile may read stale rows; they are overwritten below
+  const Part keys{rows.rows, rows.count, 0};
+  Upcoming upcoming(rows);
+  if (dtype != DType::f32 && num_vectors >= kDecodeFrom) {
+    const auto copy = DecodedPart::of<dtype>(keys, padded_k, decoded);
+    score_parts<DType::f32, dtype>(queries, num_vectors, padded_k, copy.part(), upcoming, out);
+  } else {
+    score_parts<dtype, dtype>(queries, num_vectors, padded_k, keys, upcoming, out);
+  }
   for (int v = 0; v < num_vectors; ++v) {
-    float* row_scores = out + static_cast<std::ptrdiff_t>(v) * kBlockRows;
-    const float* query = queries + static_cast<std::ptrdiff_t>(v) * padded_k;
-    for (int t = 0; t < tiles; ++t) {
-      store(row_scores + t * kLanes, dot_tile(query, decoded + static_cast<std::ptrdiff_t>(t) * kLanes * padded_k,
-                                              padded_k, std::make_index_sequence<kLanes>()));
-    }
-    for (int r = rows.count; r < kBlockRows; ++r) row_scores[r] = -kInfinity;
+    for (int r = rows.count; r < kBlockRows; ++r) out[static_cast<std::ptrdiff_t>(v) * kBlockRows + r] = -kInfinity;
   }
 }
 
-inline void shrink_spread(float factor, int padded_v, int v, SoftmaxState state) {
-  state.spread_weight[v] *= factor;
-  state.spread_square[v] *= factor;
-  float* value = state.spread_value + static_cast<std::ptrdiff_t>(v) * padded_v;
-  for (int i = 0; i < padded_v; i += kLanes) store(value + i, load(value + i) * Vec(factor));
+inline void scale(float* values, int padded_dim, float factor) {
+  for (int i = 0; i < padded_dim; i += kLanes) store(values + i, load(values + i) * Vec(factor));
 }
 
-/// Turns scores into e^(score - max), rescales the state to the new maximum; false when nothing is left to add.
-inline bool exponentiate(float* scores, int padded_v, int v, SoftmaxState state) {
+/// Turns scores into a = e^(score - max) and rescales the state to the new maximum.
+inline void exponentiate(float* scores, int padded_v, int v, SoftmaxState state) {
   Vec top(-kInfinity);
   for (int r = 0; r < kBlockRows; r += kLanes) top = max(top, load(scores + r));
   const float block_max = max_lane(top);
-  if (block_max == -kInfinity) return false;
-  float* acc = state.acc + static_cast<std::ptrdiff_t>(v) * padded_v;
   if (block_max > state.max[v]) {
     const float shrink = exp_nonpositive(state.max[v] - block_max);
+    const std::ptrdiff_t first = static_cast<std::ptrdiff_t>(v) * padded_v;
     state.max[v] = block_max;
     state.sum[v] *= shrink;
-    for (int i = 0; i < padded_v; i += kLanes) store(acc + i, load(acc + i) * Vec(shrink));
-    if (state.spread_weight != nullptr) shrink_spread(shrink * shrink, padded_v, v, state);
+    scale(state.acc + first, padded_v, shrink);
+    if (state.spread_weight != nullptr) {
+      state.spread_weight[v] *= shrink * shrink;
+      state.spread_square[v] *= shrink * shrink;
+      scale(state.spread_value + first, padded_v, shrink * shrink);
+    }
   }
-  const Vec reference(state.max[v]);
+  // Nothing seen so far: any reference does, so that hidden rows get a weight of 0 and not NaN.
+  const Vec reference(state.max[v] == -kInfinity ? 0.f : state.max[v]);
   Vec total(0.f);
   for (int r = 0; r < kBlockRows; r += kLanes) {
     const Vec a = exp_nonpositive(load(scores + r) - reference);
@@ -73,71 +88,79 @@ inline bool exponentiate(float* scores, int padded_v, int v, SoftmaxState state)
     total = total + a;
   }
   state.sum[v] += sum(total);
-  return true;
-}
-
-/// acc += sum over rows of a[r] * V[r], with the accumulators in registers.
-template <int kVectors>
-void add_values(const float* a, const float* values, int count, int padded_v, float* acc) {
-  Vec sums[kVectors];
-  for (int i = 0; i < kVectors; ++i) sums[i] = load(acc + i * kLanes);
-  for (int r = 0; r < count; ++r) {
-    if (a[r] == 0.f) continue;  // a row that only other heads of the group selected, or one that underflowed
-    const Vec weight(a[r]);
-    const float* value = values + static_cast<std::ptrdiff_t>(r) * padded_v;
-    for (int i = 0; i < kVectors; ++i) sums[i] = fma(weight, load(value + i * kLanes), sums[i]);
-  }
-  for (int i = 0; i < kVectors; ++i) store(acc + i * kLanes, sums[i]);
-}
-
-inline void add_all_values(const float* a, const float* values, int count, int padded_v, float* acc) {
-  constexpr int kWide = 8;
-  int i = 0;
-  for (; i + kWide * kLanes <= padded_v; i += kWide * kLanes)
-    add_values<kWide>(a, values + i, count, padded_v, acc + i);
-  for (; i + 4 * kLanes <= padded_v; i += 4 * kLanes) add_values<4>(a, values + i, count, padded_v, acc + i);
-  for (; i < padded_v; i += kLanes) add_values<1>(a, values + i, count, padded_v, acc + i);
 }
 
 /// |V|^2 of each row.
-inline void square_norms(const float* values, int count, int padded_v, float* squares) {
-  for (int r = 0; r < count; ++r) {
-    const float* value = values + static_cast<std::ptrdiff_t>(r) * padded_v;
+template <DType dtype>
+void square_norms(Part values, int padded_v, float* squares) {
+  for (int r = 0; r < values.count; ++r) {
+    const std::byte* value = values.rows[r] + values.offset;
     Vec total(0.f);
-    for (int i = 0; i < padded_v; i += kLanes) total = fma(load(value + i), load(value + i), total);
+    int i = 0;
+    for (; i + 2 * kLanes <= padded_v; i += 2 * kLanes) {
+      const Pair pair = load_pair<dtype>(value, i);
+      total = fma(pair.second, pair.second, fma(pair.first, pair.first, total));
+    }
+    if (i < padded_v) {
+      const Vec rest = load_row<dtype>(value, i);
+      total = fma(rest, rest, total);
+    }
     squares[r] = sum(total);
   }
 }
 
 /// Adds b = (1 - pi) a^2 of each row, its share of the Horvitz-Thompson variance, to the spread.
-void add_spread(const float* a, const float* log_weights, const float* values, const float* squares, int count,
-                int padded_v, int v, SoftmaxState state) {
-  alignas(64) float b[kBlockRows];
-  Vec weight(0.f), square(0.f);
-  for (int r = 0; r < kBlockRows; r += kLanes) {
-    const Vec pi = exp_nonpositive(Vec(0.f) - load(log_weights + r));
-    const Vec share = load(a + r) * load(a + r) * (Vec(1.f) - pi);
-    store(b + r, share);
-    weight = weight + share;
-    square = fma(share, load(squares + r), square);
-  }
-  state.spread_weight[v] += sum(weight);
-  state.spread_square[v] += static_cast<double>(sum(square));
-  add_all_values(b, values, count, padded_v, state.spread_value + static_cast<std::ptrdiff_t>(v) * padded_v);
+template <DType dtype>
+void add_spread(const float* a, RowLogWeights log_weights, int num_vectors, Part values, int padded_v,
+                Upcoming& upcoming, SoftmaxState state) {
+  alignas(64) float squares[kBlockRows] = {};
+  square_norms<dtype>(values, padded_v, squares);
+  for_head_tiles(num_vectors, [&](auto heads, int v) {
+    alignas(64) float b[kMostHeads * kBlockRows];
+    for (int h = 0; h < heads.value; ++h) {
+      const std::ptrdiff_t vector = static_cast<std::ptrdiff_t>(v) + h;
+      const float* weights = log_weights.values + vector * log_weights.stride;
+      Vec weight(0.f), square(0.f);
+      for (int r = 0; r < kBlockRows; r += kLanes) {
+        const Vec x = load(a + vector * kBlockRows + r);
+        const Vec share = x * x * (Vec(1.f) - exp_nonpositive(Vec(0.f) - load(weights + r)));
+        store(b + h * kBlockRows + r, share);
+        weight = weight + share;
+        square = fma(share, load(squares + r), square);
+      }
+      state.spread_weight[vector] += sum(weight);
+      state.spread_square[vector] += static_cast<double>(sum(square));
+    }
+    add_rows<dtype, decltype(heads)::value>(b, values, padded_v, upcoming,
+                                            state.spread_value + static_cast<std::ptrdiff_t>(v) * padded_v);
+  });
+}
+
+/// Adds a[v][r] V[r] over all rows and vectors, and the spread of weighted rows.
+template <DType dtype>
+void add_values(const float* a, RowLogWeights log_weights, int num_vectors, Part values, int padded_v,
+                Upcoming& upcoming, SoftmaxState state) {
+  for_head_tiles(num_vectors, [&](auto heads, int v) {
+    const std::ptrdiff_t first = static_cast<std::ptrdiff_t>(v);
+    add_rows<dtype, decltype(heads)::value>(a + first * kBlockRows, values, padded_v, upcoming,
+                                            state.acc + first * padded_v);
+  });
+  if (log_weights.values == nullptr) return;
+  add_spread<dtype>(a, log_weights, num_vectors, values, padded_v, upcoming, state);
 }
 
 template <DType dtype>
 void accumulate(float* scores, RowLogWeights log_weights, int num_vectors, int padded_v, std::int64_t v_offset,
                 RowPointers rows, float* decoded, SoftmaxState state) {
-  decode<dtype>(rows, v_offset, padded_v, decoded);
-  alignas(64) float squares[kBlockRows] = {};
-  if (log_weights.values != nullptr) square_norms(decoded, rows.count, padded_v, squares);
-  for (int v = 0; v < num_vectors; ++v) {
-    float* a = scores + static_cast<std::ptrdiff_t>(v) * kBlockRows;
-    if (!exponentiate(a, padded_v, v, state)) continue;
-    add_all_values(a, decoded, rows.count, padded_v, state.acc + static_cast<std::ptrdiff_t>(v) * padded_v);
-    if (log_weights.values == nullptr) continue;
-    add_spread(a, log_weights.values + v * log_weights.stride, decoded, squares, rows.count, padded_v, v, state);
+  const Part values{rows.rows, rows.count, v_offset};
+  Upcoming upcoming(rows);
+  for (int v = 0; v < num_vectors; ++v)
+    exponentiate(scores + static_cast<std::ptrdiff_t>(v) * kBlockRows, padded_v, v, state);
+  if (dtype != DType::f32 && num_vectors >= kDecodeFrom) {
+    const auto copy = DecodedPart::of<dtype>(values, padded_v, decoded);
+    add_values<DType::f32>(scores, log_weights, num_vectors, copy.part(), padded_v, upcoming, state);
+  } else {
+    add_values<dtype>(scores, log_weights, num_vectors, values, padded_v, upcoming, state);
   }
 }
 

@@ -35,11 +35,15 @@ AttentionPass::AttentionPass(const Kernels& kernels, const RowLayout& layout, co
 
 void AttentionPass::add(const RowBlock& block, const RowBlock* next) noexcept {
   if (block.count == 0) return;
-  const RowPointers rows{block.rows.data(), block.count, next == nullptr ? nullptr : next->rows.data(),
-                         next == nullptr ? 0 : next->count};
+  // While a line is read, another is fetched: each kernel takes the share of the next rows that it reads of these.
+  const int upcoming = next == nullptr ? 0 : next->count;
+  const int early = upcoming * layout_.padded_k / (layout_.padded_k + layout_.padded_v);
+  const std::byte* const* fetched = next == nullptr ? nullptr : next->rows.data();
+  const RowPointers keys{block.rows.data(), block.count, fetched, early, layout_.row_bytes};
+  const RowPointers values{block.rows.data(), block.count, fetched + early, upcoming - early, layout_.row_bytes};
   const int vectors = queries_.num_vectors();
   const auto dtype = static_cast<std::size_t>(layout_.dtype);
-  kernels_.scores[dtype](queries_.q, vectors, layout_.padded_k, rows, scratch_.decoded.data(), scratch_.scores.data());
+  kernels_.scores[dtype](queries_.q, vectors, layout_.padded_k, keys, scratch_.decoded.data(), scratch_.scores.data());
   const RowLogWeights weights = log_weights_of(block);
   if (logits_.softcap > 0.f) {
     kernels_.softcap(scratch_.scores.data(), static_cast<std::int64_t>(vectors) * kBlockRows, logits_.softcap);
@@ -53,7 +57,7 @@ void AttentionPass::add(const RowBlock& block, const RowBlock* next) noexcept {
     state.spread_value = scratch_.spread_value.data();
     state.spread_square = scratch_.spread_square.data();
   }
-  kernels_.accumulate[dtype](scratch_.scores.data(), weights, vectors, layout_.padded_v, layout_.v_offset, rows,
+  kernels_.accumulate[dtype](scratch_.scores.data(), weights, vectors, layout_.padded_v, layout_.v_offset, values,
                              scratch_.decoded.data(), state);
 }
 
@@ -126,12 +130,16 @@ void AttentionPass::hide(const RowBlock& block) noexcept {
 }
 
 void AttentionPass::finish(PartialAttention result, SampleSpread spread) const noexcept {
+  const auto natural = [&](const float* kept) {
+    kernels_.to_natural_order[static_cast<std::size_t>(layout_.dtype)](kept, layout_.padded_v, scratch_.decoded.data());
+    return scratch_.decoded.data();
+  };
   for (std::int64_t v = 0; v < result.rows; ++v) {
     const auto i = static_cast<std::size_t>(v);
     const float sum = scratch_.sum[i];
     const bool empty = !(sum > 0.f);
     const float inverse = empty ? 0.f : 1.f / sum;
-    const float* acc = scratch_.acc.data() + v * layout_.padded_v;
+    const float* acc = natural(scratch_.acc.data() + v * layout_.padded_v);
     for (std::int64_t d = 0; d < result.dim; ++d) result.out[v * result.dim + d] = acc[d] * inverse;
     result.lse[v] = empty ? kHidden : scratch_.max[i] + std::log(sum);
     // Without rows there is no spread either, and what the buffers hold is another pass's.
@@ -141,7 +149,7 @@ void AttentionPass::finish(PartialAttention result, SampleSpread spread) const n
       spread.square[v] = has_spread_ ? static_cast<float>(scratch_.spread_square[i] * static_cast<double>(unit)) : 0.f;
     }
     if (spread.value == nullptr) continue;
-    const float* value = scratch_.spread_value.data() + v * layout_.padded_v;
+    const float* value = natural(scratch_.spread_value.data() + v * layout_.padded_v);
     for (std::int64_t d = 0; d < result.dim; ++d)
       spread.value[v * result.dim + d] = has_spread_ ? value[d] * unit : 0.f;
   }

@@ -1,24 +1,29 @@
 #include "cpu/dense_attention.h"
 
 #include <algorithm>
+#include <cassert>
 
 namespace tandem::cpu {
 
 std::int64_t dense_attention(const Kernels& kernels, const KvStore& store, std::int64_t first_position,
                              const QueryBlock& queries, const LogitRule& logits, AttentionScratch& scratch,
-                             PartialAttention result) {
+                             PartialAttention result, RowRange range) {
+  assert(range.begin % kPageRows == 0);
   AttentionPass pass(kernels, store.layout(), queries, logits, nullptr, scratch);
   // Positions ascend, so the first query sees furthest back and the last query furthest on.
-  const std::int64_t first = std::max<std::int64_t>(0, logits.first_visible(queries.positions[0]) - first_position);
-  const std::int64_t last = std::min(store.size(), queries.positions[queries.num_queries - 1] + 1 - first_position);
+  const std::int64_t first = std::max(range.begin, logits.first_visible(queries.positions[0]) - first_position);
+  const std::int64_t last =
+      std::min({range.end, store.size(), queries.positions[queries.num_queries - 1] + 1 - first_position});
   // From a page's start, hidden rows included: results then do not depend on which queries share the pass.
   std::int64_t begin = first / kPageRows * kPageRows;
+  const std::int64_t row_bytes = store.layout().row_bytes;
   pass.add_all([&](RowBlock& block) {
     const std::int64_t end = std::min(last, (begin / kPageRows + 1) * kPageRows);  // a block never straddles two pages
     if (begin >= end) return false;
     block.count = static_cast<int>(end - begin);
-    for (int i = 0; i < block.count; ++i) {
-      block.rows[static_cast<std::size_t>(i)] = store.row(begin + i);
+    const std::byte* row = store.row(begin);
+    for (int i = 0; i < block.count; ++i, row += row_bytes) {
+      block.rows[static_cast<std::size_t>(i)] = row;
       block.positions[static_cast<std::size_t>(i)] = first_position + begin + i;
     }
     begin = end;

@@ -1,9 +1,13 @@
 // Compiled once per instruction set with -DTANDEM_ISA=...; exports one symbol, that set's kernel table.
-#include "cpu/simd.inl"
 // The order matters: each file uses the ones above it.
+// clang-format off
+#include "cpu/simd.inl"
+#include "cpu/row_formats.inl"
+#include "cpu/attention_tiles.inl"
 #include "cpu/attention_kernels.inl"
 #include "cpu/simhash_kernels.inl"
 #include "cpu/sketch_kernels.inl"
+// clang-format on
 
 namespace tandem::cpu::TANDEM_ISA {
 
@@ -12,6 +16,7 @@ const Kernels kernels{
     Isa::TANDEM_ISA,
     {&scores<DType::f32>, &scores<DType::f16>, &scores<DType::bf16>},
     {&accumulate<DType::f32>, &accumulate<DType::f16>, &accumulate<DType::bf16>},
+    {&to_natural_order<DType::f32>, &to_natural_order<DType::f16>, &to_natural_order<DType::bf16>},
     &softcap,
     &collision_log_weights,
     &inclusion_log_weights,

@@ -13,12 +13,16 @@ namespace tandem::cpu {
 /// Scores of one block: (num_vectors, kPageRows) fp32. Entries beyond the block's rows are -inf.
 inline constexpr int kBlockRows = kPageRows;
 
-/// Up to kBlockRows rows of one layout, anywhere in memory, and those that the next call will read.
+/// Dimensions of a row at most, padding included.
+inline constexpr int kMostPaddedDim = padded(kMaxHeadDim);
+
+/// Up to kBlockRows rows of one layout, anywhere in memory, and rows that a later call will read.
 struct RowPointers {
   const std::byte* const* rows;
   int count;
   const std::byte* const* upcoming = nullptr;  ///< fetched into the cache while `rows` are computed
   int num_upcoming = 0;
+  std::int64_t row_bytes = 0;  ///< of an upcoming row
 };
 
 /// Running softmax of `num_vectors` query vectors: the sum over seen keys is sum * e^max, and likewise acc. The spread
@@ -26,7 +30,7 @@ struct RowPointers {
 struct SoftmaxState {
   float* max;                       ///< (num_vectors), -inf before the first key
   float* sum;                       ///< (num_vectors)
-  float* acc;                       ///< (num_vectors, padded_v)
+  float* acc;                       ///< (num_vectors, padded_v), see Kernels::to_natural_order
   float* spread_weight = nullptr;   ///< (num_vectors): sum of b
   float* spread_value = nullptr;    ///< (num_vectors, padded_v): sum of b v
   double* spread_square = nullptr;  ///< (num_vectors): sum of b |v|^2, which may exceed fp32 before it is normalised
@@ -65,6 +69,9 @@ struct Kernels {
   using AccumulateFn = void (*)(float* scores, RowLogWeights log_weights, int num_vectors, int padded_v,
                                 std::int64_t v_offset, RowPointers rows, float* decoded, SoftmaxState state);
   AccumulateFn accumulate[kNumDTypes];
+  /// natural (padded_v) = one vector of SoftmaxState::acc or spread_value, which `accumulate` keeps in an order of its
+  /// own, in the order of the dimensions. `kept` and `natural` do not overlap.
+  void (*to_natural_order[kNumDTypes])(const float* kept, int padded_v, float* natural);
 
   /// scores = cap * tanh(scores / cap) for `count` values, a multiple of kDimPadding; -inf becomes -cap.
   void (*softcap)(float* scores, std::int64_t count, float cap);

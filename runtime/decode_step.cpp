@@ -1,12 +1,13 @@
 // One attention step of one layer: stages 3 to 7 of runtime/README.md, in order.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <numeric>
 
-#include "cpu/dense_attention.h"
 #include "lsh/estimate.h"
 #include "runtime/base/error.h"
+#include "runtime/exact_attention.h"
 #include "runtime/observe_queries.h"
 #include "runtime/request_check.h"
 #include "runtime/runtime.h"
@@ -87,23 +88,29 @@ void attend_window(const StepContext& step, const Task& task, const cpu::QueryBl
   stats.trace[Stage::window].bytes += most * window.layout.kv_bytes;
 }
 
-/// Stage 5 and 6 without a selection: every visible row, all queries in one pass.
-void attend_host_exactly(const StepContext& step, const Task& task, const cpu::QueryBlock& queries,
+const cpu::KvStore& host_store(const Task& task) {
+  return task.layer->heads[static_cast<std::size_t>(task.head)].store;
+}
+
+/// Stage 5 and 6 without a selection: every visible row of one piece, all queries in one pass.
+void attend_host_exactly(const StepContext& step, const Task& task, const Piece& piece, const cpu::QueryBlock& queries,
                          const cpu::LogitRule& logits, WorkerScratch& scratch, PartialAttention result,
                          StepStats& stats) {
   Stopwatch watch;
-  const cpu::KvStore& store = task.layer->heads[static_cast<std::size_t>(task.head)].store;
-  const std::int64_t sinks = task.layer->window.sinks();
-  const std::int64_t rows =
-      cpu::dense_attention(step.kernels, store, sinks, queries, logits, scratch.attention, result);
+  const std::int64_t rows = attend_ranges(step.kernels, task, piece, queries, logits, scratch, result);
+  stats.trace[Stage::attend].us += watch.lap_us();
+  stats.trace[Stage::attend].bytes += rows * host_store(task).layout().kv_bytes;
+}
+
+void count_exact_rows(const Task& task, const cpu::QueryBlock& queries, const cpu::LogitRule& logits,
+                      StepStats& stats) {
   for (int i = 0; i < queries.num_queries; ++i) {
-    const std::int64_t visible = visible_rows(store, sinks, logits, queries.positions[i]).count();
+    const std::int64_t visible =
+        visible_rows(host_store(task), task.layer->window.sinks(), logits, queries.positions[i]).count();
     stats.rows_host += visible;
     stats.rows_gathered += visible;
     stats.keys_attended += visible * queries.group_size;
   }
-  stats.trace[Stage::attend].us += watch.lap_us();
-  stats.trace[Stage::attend].bytes += rows * store.layout().kv_bytes;
 }
 
 /// Adds up what the spread of the host tier's estimate tells about every merged vector, and hands it to the caller.
@@ -111,7 +118,7 @@ void attend_host_exactly(const StepContext& step, const Task& task, const cpu::Q
 void estimate_errors(const StepContext& step, const Task& task, const cpu::QueryBlock& queries,
                      const cpu::LogitRule& logits, ConstPartialAttention host, ConstPartialAttention merged,
                      const WorkerScratch& scratch, StepStats& stats) {
-  const cpu::KvStore& store = task.layer->heads[static_cast<std::size_t>(task.head)].store;
+  const cpu::KvStore& store = host_store(task);
   const bool whole = step.request.use_window && step.request.use_host;
   for (std::int64_t v = 0; v < host.rows; ++v) {
     const std::int64_t query = v / queries.group_size;
@@ -156,49 +163,89 @@ void write_results(const StepContext& step, const Task& task, std::int64_t group
   }
 }
 
-StepStats run_task(const StepContext& step, const Task& task, WorkerScratch& scratch) {
-  StepStats stats;
-  const std::int64_t group = step.config.shape.group_size();
-  const std::int64_t dim_v = step.config.shape.head_dim_v;
-  const cpu::QueryBlock queries = load_queries(step, task, scratch);
-  const std::int64_t vectors = queries.num_vectors();
-  const cpu::LogitRule logits{step.config.shape.softcap,
-                              step.request.alibi == nullptr ? nullptr : step.request.alibi + task.head * group,
-                              step.request.sliding_window};
-  const PartialAttention merged = partial_in(scratch.out, scratch.lse, vectors, dim_v);
-  const PartialAttention host = partial_in(scratch.host_out, scratch.host_lse, vectors, dim_v);
-  scratch.spread_weight.assign(static_cast<std::size_t>(vectors), 0.f);
-  scratch.spread_value.assign(static_cast<std::size_t>(vectors * dim_v), 0.f);
-  scratch.spread_square.assign(static_cast<std::size_t>(vectors), 0.f);
-  scratch.certified.assign(static_cast<std::size_t>(task.num_queries), 1);
+cpu::LogitRule logits_of(const StepContext& step, const Task& task) {
+  return {step.config.shape.softcap,
+          step.request.alibi == nullptr ? nullptr : step.request.alibi + task.head * step.config.shape.group_size(),
+          step.request.sliding_window};
+}
 
-  set_empty(merged);
-  if (step.request.use_window) attend_window(step, task, queries, logits, merged, stats);
-  set_empty(host);
-  if (step.request.use_host) {
-    if (step.request.exact || task.selector->selects_all()) {
-      attend_host_exactly(step, task, queries, logits, scratch, host, stats);
-    } else {
-      attend_selected(step, task, queries, logits, as_const(merged), scratch, host, stats);
-    }
-  }
+/// Stage 3: the window's partial, in scratch.
+PartialAttention attend_window(const StepContext& step, const Task& task, const cpu::QueryBlock& queries,
+                               const cpu::LogitRule& logits, WorkerScratch& scratch, StepStats& stats) {
+  const PartialAttention window =
+      partial_in(scratch.out, scratch.lse, queries.num_vectors(), step.config.shape.head_dim_v);
+  set_empty(window);
+  if (step.request.use_window) attend_window(step, task, queries, logits, window, stats);
+  return window;
+}
+
+/// Stage 7: the host tier's partial merged into the window's, to the caller.
+void finish_task(const StepContext& step, const Task& task, const cpu::QueryBlock& queries,
+                 const cpu::LogitRule& logits, ConstPartialAttention host, PartialAttention merged,
+                 WorkerScratch& scratch, StepStats& stats) {
   Stopwatch watch;
-  step.device.merge_state(merged, as_const(host), kStream);
+  const std::int64_t group = queries.group_size;
+  step.device.merge_state(merged, host, kStream);
   if (step.request.sinks != nullptr) {
     for (int i = 0; i < task.num_queries; ++i) {
-      merge_sinks({merged.out + i * group * dim_v, merged.lse + i * group, group, dim_v},
+      merge_sinks({merged.out + i * group * merged.dim, merged.lse + i * group, group, merged.dim},
                   step.request.sinks + task.head * group);
     }
   }
-  estimate_errors(step, task, queries, logits, as_const(host), as_const(merged), scratch, stats);
+  estimate_errors(step, task, queries, logits, host, as_const(merged), scratch, stats);
   write_results(step, task, group, as_const(merged));
   stats.trace[Stage::merge].us += watch.lap_us();
-  stats.trace[Stage::merge].bytes += vectors * (dim_v + 1) * 4;
+  stats.trace[Stage::merge].bytes += merged.rows * (merged.dim + 1) * 4;
   for (int i = 0; i < task.num_queries; ++i) {
     const std::int64_t position = queries.positions[i];
     stats.keys_visible += (position + 1 - logits.first_visible(position)) * group;
   }
-  return stats;
+}
+
+/// A piece of an exact task; the last one to be done finishes the task.
+void run_exact_piece(const StepContext& step, const Piece& piece, Task& task, const cpu::QueryBlock& queries,
+                     StepBuffers& buffers, WorkerScratch& scratch, StepStats& stats) {
+  const cpu::LogitRule logits = logits_of(step, task);
+  const std::int64_t vectors = queries.num_vectors();
+  const std::int64_t dim_v = step.config.shape.head_dim_v;
+  const bool whole = task.num_pieces == 1;
+  PartialAttention host = whole ? partial_in(scratch.host_out, scratch.host_lse, vectors, dim_v)
+                                : partial_of(piece, vectors, dim_v, buffers);
+  set_empty(host);
+  if (step.request.use_host) attend_host_exactly(step, task, piece, queries, logits, scratch, host, stats);
+  // Release what this piece wrote, and see what the others did.
+  if (std::atomic_ref(task.unfinished).fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  if (!whole) host = merge_pieces(task, vectors, dim_v, buffers);
+  StepStats& finished = buffers.finished[static_cast<std::size_t>(piece.task)];
+  finished = {};
+  const PartialAttention merged = attend_window(step, task, queries, logits, scratch, finished);
+  finish_task(step, task, queries, logits, as_const(host), merged, scratch, finished);
+  if (step.request.use_host) count_exact_rows(task, queries, logits, finished);
+}
+
+void run_piece(const StepContext& step, std::int64_t index, StepBuffers& buffers, WorkerScratch& scratch) {
+  const Piece& piece = buffers.pieces[static_cast<std::size_t>(index)];
+  Task& task = buffers.tasks[static_cast<std::size_t>(piece.task)];
+  StepStats& stats = buffers.parts[static_cast<std::size_t>(index)];
+  const cpu::QueryBlock queries = load_queries(step, task, scratch);
+  const auto vectors = static_cast<std::size_t>(queries.num_vectors());
+  const std::int64_t dim_v = step.config.shape.head_dim_v;
+  scratch.spread_weight.assign(vectors, 0.f);
+  scratch.spread_value.assign(vectors * static_cast<std::size_t>(dim_v), 0.f);
+  scratch.spread_square.assign(vectors, 0.f);
+  scratch.certified.assign(static_cast<std::size_t>(task.num_queries), 1);
+  if (task.exact) {
+    run_exact_piece(step, piece, task, queries, buffers, scratch, stats);
+    return;
+  }
+  const cpu::LogitRule logits = logits_of(step, task);
+  const PartialAttention merged = attend_window(step, task, queries, logits, scratch, stats);
+  const PartialAttention host = partial_in(scratch.host_out, scratch.host_lse, queries.num_vectors(), dim_v);
+  set_empty(host);
+  if (step.request.use_host) {
+    attend_selected(step, task, queries, logits, as_const(merged), scratch, host, stats);
+  }
+  finish_task(step, task, queries, logits, as_const(host), merged, scratch, stats);
 }
 
 }  // namespace
@@ -239,6 +286,7 @@ StepStats Runtime::attend(const AttendRequest& request) {
   find(request.sequences, buffers->sequences);
   const SequenceLock sequences(buffers->sequences);
   plan_tasks(request, sequences, config_.shape, buffers->tasks);
+  plan_pieces(config_.shape, workers_.num_workers(), *buffers);
   StepStats total;
   std::int64_t first_row = 0;
   for (std::size_t s = 0; s < sequences.size(); ++s) {
@@ -255,15 +303,17 @@ StepStats Runtime::attend(const AttendRequest& request) {
     LeasePool<WorkerScratch>& scratch;
     StepBuffers& buffers;
   } run{{request, config_, kernels_, *device_}, scratch_, *buffers};
-  run.buffers.parts.resize(run.buffers.tasks.size());
   run.buffers.nodes.clear();
-  for (const Task& task : run.buffers.tasks) run.buffers.nodes.push_back(task.layer->window.node_of(task.head));
+  for (const Piece& piece : run.buffers.pieces) {
+    const Task& task = run.buffers.tasks[static_cast<std::size_t>(piece.task)];
+    run.buffers.nodes.push_back(task.layer->window.node_of(task.head));
+  }
   workers_.run(run.buffers.nodes, [&run](std::int64_t i) {  // one pointer: a std::function that allocates nothing
     const LeasePool<WorkerScratch>::Lease scratch(run.scratch);
-    run.buffers.parts[static_cast<std::size_t>(i)] =
-        run_task(run.step, run.buffers.tasks[static_cast<std::size_t>(i)], *scratch);
+    run_piece(run.step, i, run.buffers, *scratch);
   });
   for (const StepStats& part : run.buffers.parts) total += part;  // in the order of the plan: sums keep their bits
+  for (const StepStats& part : run.buffers.finished) total += part;
   const auto vectors = static_cast<double>(request.q.tokens * config_.shape.num_q_heads);
   const bool known = std::isfinite(total.lse_error);
   total.lse_error = known ? total.lse_error / std::max(1.0, vectors) : -1.0;

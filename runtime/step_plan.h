@@ -10,7 +10,7 @@
 
 namespace tandem {
 
-/// Some queries of one sequence, one KV head: the unit of work of a step.
+/// Some queries of one sequence, one KV head: the unit of a step's results.
 struct Task {
   LayerState* layer;
   const lsh::Selector* selector;
@@ -18,6 +18,24 @@ struct Task {
   std::int64_t first_row;       ///< of the queries in the request's tensors
   std::int64_t first_position;  ///< of the first query
   int num_queries;
+  bool exact = false;            ///< attends every host row
+  std::int64_t first_range = 0;  ///< of the host rows that an exact task attends, see kRangeRows
+  std::int64_t last_range = 0;   ///< one past the last
+  std::int32_t first_piece = 0;
+  std::int32_t num_pieces = 0;
+  std::int32_t unfinished = 0;  ///< pieces; counted down by the workers
+};
+
+/// Rows of a leaf of the tree (PartialTree) in which the partials of an exact task are merged. Constant: it decides
+/// bits.
+inline constexpr std::int64_t kRangeRows = 4096;
+
+/// The unit of work of a step: a whole task, or a subtree of the host rows of one that is cut.
+struct Piece {
+  std::int32_t task;
+  int level;            ///< of the subtree
+  std::int64_t index;   ///< of the subtree in its level
+  std::int64_t offset;  ///< of its partial in StepBuffers::partials
 };
 
 /// What one attend call keeps besides its workers' scratch. Lent by a LeasePool.
@@ -25,14 +43,21 @@ struct StepBuffers {
   std::vector<std::shared_ptr<Sequence>> sequences;
   std::vector<HeadState*> unindexed;  ///< heads whose index lacks rows
   std::vector<Task> tasks;
-  std::vector<int> nodes;        ///< of the heads or tasks that run
-  std::vector<StepStats> parts;  ///< by task
-  std::vector<float> observed;   ///< queries of one head on their way to its log
+  std::vector<Piece> pieces;
+  std::vector<float> partials;      ///< of pieces: out (num_vectors, dim_v), then lse (num_vectors)
+  std::vector<int> nodes;           ///< of the heads or pieces that run
+  std::vector<StepStats> parts;     ///< by piece
+  std::vector<StepStats> finished;  ///< by task
+  std::vector<float> observed;      ///< queries of one head on their way to its log
 };
 
 /// Fills `tasks`: sequences in order, at most 64 query vectors each, KV heads innermost. Throws Error(invalid_argument)
 /// when a sequence holds fewer tokens than it has queries.
 void plan_tasks(const AttendRequest& request, const SequenceLock& sequences, const AttentionShape& shape,
                 std::vector<Task>& tasks);
+
+/// Fills `pieces` and sizes what they write: exact tasks are cut until there is work for `num_workers`, however few
+/// tasks there are. Pieces of a task are consecutive.
+void plan_pieces(const AttentionShape& shape, int num_workers, StepBuffers& buffers);
 
 }  // namespace tandem

@@ -20,6 +20,7 @@ struct WorkerScratch {
   std::vector<std::int64_t> positions;          // (num_queries)
   std::vector<float> out, lse;                  // the merged partial, (num_vectors, dim_v) and (num_vectors)
   std::vector<float> host_out, host_lse;        // the host tier's partial
+  std::vector<float> subtrees;                  // partials that wait for their siblings, see PartialTree
   std::vector<float> sampled_out, sampled_lse;  // what one query's selection sampled
   std::vector<float> merged_row;                // (dim_v): one head, on trial
   std::vector<float> spread_weight, spread_value, spread_square;  // of the host tier's partial; see cpu::SampleSpread

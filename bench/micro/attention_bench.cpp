@@ -1,4 +1,5 @@
-// Attention of one KV head, GQA group of 4, head_dim 128, on cold rows: dense over all rows, sparse over every 50th.
+// Attention of one KV head, GQA group of 4, head_dim 128, on cold rows: dense over all rows, sparse and sampled over
+// every 50th.
 #include <memory>
 #include <string>
 
@@ -6,6 +7,7 @@
 
 #include "bench/micro/cold_heads.h"
 #include "cpu/dense_attention.h"
+#include "cpu/sampled_attention.h"
 #include "cpu/sparse_attention.h"
 #include "runtime/base/error.h"
 
@@ -16,9 +18,10 @@ constexpr int kGroup = 4, kHeadDim = 128;
 constexpr std::int64_t kRows = 32768;
 
 struct Output {
-  std::vector<float> out = std::vector<float>(kGroup * kHeadDim), lse = std::vector<float>(kGroup),
-                     variance = std::vector<float>(kGroup);
+  std::vector<float> out = std::vector<float>(kGroup * kHeadDim), lse = std::vector<float>(kGroup), weight = lse,
+                     square = lse, value = out;
   [[nodiscard]] PartialAttention view() { return {out.data(), lse.data(), kGroup, kHeadDim}; }
+  [[nodiscard]] cpu::SampleSpread spread() { return {weight.data(), value.data(), square.data()}; }
 };
 
 /// Only one set of cold heads is kept: each is larger than the last-level cache.
@@ -32,9 +35,9 @@ ColdHeads& heads_of(DType dtype) {
 }
 
 void report(benchmark::State& state, std::int64_t rows, const cpu::RowLayout& layout) {
-  state.SetBytesProcessed(state.iterations() * rows * layout.kv_bytes);
-  state.counters["per_row"] = benchmark::Counter(static_cast<double>(state.iterations() * rows),
-                                                 benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+  state.SetBytesProcessed(rows * layout.kv_bytes);
+  state.counters["per_row"] =
+      benchmark::Counter(static_cast<double>(rows), benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
 }
 
 void dense(benchmark::State& state, cpu::Isa isa, DType dtype) {
@@ -48,26 +51,39 @@ void dense(benchmark::State& state, cpu::Isa isa, DType dtype) {
                          output.view());
     benchmark::DoNotOptimize(output.out.data());
   }
-  report(state, kRows, heads.layout());
+  report(state, state.iterations() * kRows, heads.layout());
 }
 
-void sparse(benchmark::State& state, cpu::Isa isa, DType dtype) {
+/// Every 50th row, as a mask of the heads or with a probability per row.
+void gathered(benchmark::State& state, cpu::Isa isa, DType dtype, bool sampled) {
+  constexpr std::int64_t kStride = 50;
   ColdHeads& heads = heads_of(dtype);
   const auto q = random_queries(heads.layout(), kGroup);
   const std::int64_t position = kRows;
+  const cpu::QueryBlock query{q.data(), &position, 1, kGroup};
+  const cpu::Kernels& kernels = cpu::kernels_for(isa);
   cpu::Selection selection;
-  for (std::uint32_t r = 7; r < kRows; r += 50) {
-    selection.rows.push_back(r);
-    selection.head_mask.push_back(0xf);
-  }
+  cpu::SampledRows sample;
   cpu::AttentionScratch scratch;
   Output output;
+  std::int64_t rows = 0;
   for (auto _ : state) {
-    cpu::sparse_attention(cpu::kernels_for(isa), heads.next(), 0, selection, {q.data(), &position, 1, kGroup}, {},
-                          scratch, output.view(), {output.variance.data()});
+    selection.clear();
+    for (std::int64_t r = heads.sample_offset(kStride); r < kRows; r += kStride) {
+      selection.rows.push_back(static_cast<std::uint32_t>(r));
+      selection.head_mask.push_back(0xf);
+    }
+    rows += static_cast<std::int64_t>(selection.rows.size());
+    if (sampled) {
+      sample.rows = selection.rows;
+      sample.inclusion.assign(sample.rows.size(), 0.02f);
+      cpu::sampled_attention(kernels, heads.next(), 0, sample, query, {}, scratch, output.view(), output.spread());
+    } else {
+      cpu::sparse_attention(kernels, heads.next(), 0, selection, query, {}, scratch, output.view(), output.spread());
+    }
     benchmark::DoNotOptimize(output.out.data());
   }
-  report(state, static_cast<std::int64_t>(selection.rows.size()), heads.layout());
+  report(state, rows, heads.layout());
 }
 
 const bool registered = [] {
@@ -77,7 +93,9 @@ const bool registered = [] {
       benchmark::RegisterBenchmark(("dense_attention" + suffix).c_str(),
                                    [=](benchmark::State& s) { dense(s, isa, dtype); });
       benchmark::RegisterBenchmark(("sparse_attention" + suffix).c_str(),
-                                   [=](benchmark::State& s) { sparse(s, isa, dtype); });
+                                   [=](benchmark::State& s) { gathered(s, isa, dtype, false); });
+      benchmark::RegisterBenchmark(("sampled_attention" + suffix).c_str(),
+                                   [=](benchmark::State& s) { gathered(s, isa, dtype, true); });
     }
   }
   return true;

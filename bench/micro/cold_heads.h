@@ -27,6 +27,11 @@ class ColdHeads {
   }
 
   const cpu::KvStore& next() { return heads_[next_++ % heads_.size()]; }
+  /// Where a sample of every `stride`-th row of next() starts: another place each time around, or the rows that all
+  /// heads give would fit into the cache together.
+  [[nodiscard]] std::int64_t sample_offset(std::int64_t stride) const noexcept {
+    return static_cast<std::int64_t>(next_ / heads_.size()) * 7 % stride;
+  }
   [[nodiscard]] const std::vector<cpu::KvStore>& all() const noexcept { return heads_; }
   [[nodiscard]] const cpu::RowLayout& layout() const noexcept { return layout_; }
   [[nodiscard]] numa::MemoryLedger& ledger() noexcept { return ledger_; }

@@ -1,0 +1,123 @@
+// How kernels read the elements of rows; compiled per ISA by isa_kernels.cpp; no include guard.
+//
+// A format is read a pair of vectors at a time, in the order that costs least, its *kernel order*: bf16 gives the even
+// elements and then the odd ones, since either is one operation on the 32-bit words. Queries are brought to that order
+// before the scores, weighted sums of values leave it at the end; sums over elements do not see it. What is left of a
+// dimension that no pair fits, at most one vector, is in natural order.
+namespace tandem::cpu::TANDEM_ISA {
+namespace {
+
+/// Sums that a tile keeps in registers: half of them, or what hides the latency of an addition.
+constexpr int kTileSums = kLanes == 1 ? 8 : kLanes;
+
+struct Pair {
+  Vec first, second;
+};
+
+/// A constant that a generic lambda takes; std::integral_constant would leave weak symbols.
+template <int kValue>
+struct Index {
+  static constexpr int value = kValue;
+};
+
+/// body(Index<0>) to body(Index<kCount - 1>): what loops over arrays of vectors would leave in memory stays in
+/// registers.
+template <int kCount, typename Body>
+inline __attribute__((always_inline)) void unroll(Body&& body) {
+  [&]<int... kIndex>(std::integer_sequence<int, kIndex...>) __attribute__((always_inline)) {
+    (body(Index<kIndex>{}), ...);
+  }
+  (std::make_integer_sequence<int, kCount>{});
+}
+
+#if defined(__AVX512F__)
+inline Pair load_bf16_pair(const std::byte* p) {
+  const __m512i words = _mm512_loadu_si512(p);
+  return {Vec(_mm512_castsi512_ps(_mm512_slli_epi32(words, 16))),
+          Vec(_mm512_castsi512_ps(_mm512_and_si512(words, _mm512_set1_epi32(static_cast<int>(0xffff0000u)))))};
+}
+inline Pair deinterleave(Vec a, Vec b) {
+  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  const __m512i odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+  return {Vec(_mm512_permutex2var_ps(a, even, b)), Vec(_mm512_permutex2var_ps(a, odd, b))};
+}
+inline Pair interleave(Vec even, Vec odd) {
+  const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const __m512i high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  return {Vec(_mm512_permutex2var_ps(even, low, odd)), Vec(_mm512_permutex2var_ps(even, high, odd))};
+}
+/// Neighbouring vectors folded into one: lane sums of a in the even places of pairs, of b in the odd ones.
+inline __m512 fold_2(__m512 a, __m512 b) { return _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)); }
+inline __m512 fold_4(const Vec* x) {
+  const __m512d a = _mm512_castps_pd(fold_2(x[0], x[1])), b = _mm512_castps_pd(fold_2(x[2], x[3]));
+  return _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+}
+inline __m512 fold_8(const Vec* x) {
+  const __m512 a = fold_4(x), b = fold_4(x + 4);
+  return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+}
+/// sums[i] = the sum over the lanes of x[i], added in the same order for each of the kTileSums.
+inline void lane_sums(const Vec* x, float* sums) {
+  const __m512 a = fold_8(x), b = fold_8(x + 8);
+  store(sums, Vec(_mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd))));
+}
+#elif defined(__AVX2__)
+inline Pair load_bf16_pair(const std::byte* p) {
+  const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return {Vec(_mm256_castsi256_ps(_mm256_slli_epi32(words, 16))),
+          Vec(_mm256_castsi256_ps(_mm256_and_si256(words, _mm256_set1_epi32(static_cast<int>(0xffff0000u)))))};
+}
+inline __m256 order_halves(__m256 x) { return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(x), 0xd8)); }
+inline Pair deinterleave(Vec a, Vec b) {
+  return {Vec(order_halves(_mm256_shuffle_ps(a, b, 0x88))), Vec(order_halves(_mm256_shuffle_ps(a, b, 0xdd)))};
+}
+inline Pair interleave(Vec even, Vec odd) {
+  const __m256 low = _mm256_unpacklo_ps(even, odd), high = _mm256_unpackhi_ps(even, odd);
+  return {Vec(_mm256_permute2f128_ps(low, high, 0x20)), Vec(_mm256_permute2f128_ps(low, high, 0x31))};
+}
+/// sums[i] = the sum over the lanes of x[i], added in the same order for each of the kTileSums.
+inline void lane_sums(const Vec* x, float* sums) { store(sums, sum_each(x)); }
+#else
+inline Pair load_bf16_pair(const std::byte* p) { return {load_bf16(p), load_bf16(p + 2)}; }
+inline Pair deinterleave(Vec a, Vec b) { return {a, b}; }
+inline Pair interleave(Vec even, Vec odd) { return {even, odd}; }
+inline void lane_sums(const Vec* x, float* sums) {
+  unroll<kTileSums>([&](auto s) { store(sums + s.value, x[s.value]); });
+}
+#endif
+
+/// 2 kLanes elements of K or V, from element i on, in kernel order.
+template <DType dtype>
+inline Pair load_pair(const std::byte* row, int i) {
+  if constexpr (dtype == DType::bf16) return load_bf16_pair(row + 2 * i);
+  if constexpr (dtype != DType::bf16) return {load_row<dtype>(row, i), load_row<dtype>(row, i + kLanes)};
+}
+
+/// `padded_dim` elements from natural to kernel order.
+template <DType dtype>
+void to_kernel_order(const float* natural, int padded_dim, float* ordered) {
+  int i = 0;
+  for (; i + 2 * kLanes <= padded_dim; i += 2 * kLanes) {
+    Pair pair{load(natural + i), load(natural + i + kLanes)};
+    if constexpr (dtype == DType::bf16) pair = deinterleave(pair.first, pair.second);
+    store(ordered + i, pair.first);
+    store(ordered + i + kLanes, pair.second);
+  }
+  if (i < padded_dim) store(ordered + i, load(natural + i));
+}
+
+/// And back.
+template <DType dtype>
+void to_natural_order(const float* ordered, int padded_dim, float* natural) {
+  int i = 0;
+  for (; i + 2 * kLanes <= padded_dim; i += 2 * kLanes) {
+    Pair pair{load(ordered + i), load(ordered + i + kLanes)};
+    if constexpr (dtype == DType::bf16) pair = interleave(pair.first, pair.second);
+    store(natural + i, pair.first);
+    store(natural + i + kLanes, pair.second);
+  }
+  if (i < padded_dim) store(natural + i, load(ordered + i));
+}
+
+}  // namespace
+}  // namespace tandem::cpu::TANDEM_ISA
