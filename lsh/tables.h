@@ -22,7 +22,7 @@ struct LshParams {
   int min_collisions = 2;   ///< 1 or 2, not above num_tables
   std::uint64_t seed = 1;   ///< projections are a pure function of (seed, head_dim, K, L, planes, shared_bits)
   cpu::HashPlanes planes = cpu::HashPlanes::hadamard;
-  int shared_bits = 512;  ///< hadamard: bits that the tables sample from; a multiple of 64, 128 to 2048
+  int shared_bits = 1024;  ///< hadamard: bits that the tables sample from; a multiple of 64, 128 to 2048
 
   friend bool operator==(const LshParams&, const LshParams&) = default;
 };

@@ -88,6 +88,10 @@ void attend_window(const StepContext& step, const Task& task, const cpu::QueryBl
   stats.trace[Stage::window].bytes += most * window.layout.kv_bytes;
 }
 
+const cpu::KvStore& host_store(const Task& task) {
+  return task.layer->heads[static_cast<std::size_t>(task.head)].store;
+}
+
 /// Stage 5 and 6 without a selection: every visible row of one piece, all queries in one pass.
 void attend_host_exactly(const StepContext& step, const Task& task, const Piece& piece, const cpu::QueryBlock& queries,
                          const cpu::LogitRule& logits, WorkerScratch& scratch, PartialAttention result,
@@ -95,15 +99,14 @@ void attend_host_exactly(const StepContext& step, const Task& task, const Piece&
   Stopwatch watch;
   const std::int64_t rows = attend_ranges(step.kernels, task, piece, queries, logits, scratch, result);
   stats.trace[Stage::attend].us += watch.lap_us();
-  stats.trace[Stage::attend].bytes +=
-      rows * task.layer->heads[static_cast<std::size_t>(task.head)].store.layout().kv_bytes;
+  stats.trace[Stage::attend].bytes += rows * host_store(task).layout().kv_bytes;
 }
 
 void count_exact_rows(const Task& task, const cpu::QueryBlock& queries, const cpu::LogitRule& logits,
                       StepStats& stats) {
-  const cpu::KvStore& store = task.layer->heads[static_cast<std::size_t>(task.head)].store;
   for (int i = 0; i < queries.num_queries; ++i) {
-    const std::int64_t visible = visible_rows(store, task.layer->window.sinks(), logits, queries.positions[i]).count();
+    const std::int64_t visible =
+        visible_rows(host_store(task), task.layer->window.sinks(), logits, queries.positions[i]).count();
     stats.rows_host += visible;
     stats.rows_gathered += visible;
     stats.keys_attended += visible * queries.group_size;
@@ -115,7 +118,7 @@ void count_exact_rows(const Task& task, const cpu::QueryBlock& queries, const cp
 void estimate_errors(const StepContext& step, const Task& task, const cpu::QueryBlock& queries,
                      const cpu::LogitRule& logits, ConstPartialAttention host, ConstPartialAttention merged,
                      const WorkerScratch& scratch, StepStats& stats) {
-  const cpu::KvStore& store = task.layer->heads[static_cast<std::size_t>(task.head)].store;
+  const cpu::KvStore& store = host_store(task);
   const bool whole = step.request.use_window && step.request.use_host;
   for (std::int64_t v = 0; v < host.rows; ++v) {
     const std::int64_t query = v / queries.group_size;
@@ -160,12 +163,28 @@ void write_results(const StepContext& step, const Task& task, std::int64_t group
   }
 }
 
-/// Stage 7: the window's partial, merged with the host tier's, to the caller.
+cpu::LogitRule logits_of(const StepContext& step, const Task& task) {
+  return {step.config.shape.softcap,
+          step.request.alibi == nullptr ? nullptr : step.request.alibi + task.head * step.config.shape.group_size(),
+          step.request.sliding_window};
+}
+
+/// Stage 3: the window's partial, in scratch.
+PartialAttention attend_window(const StepContext& step, const Task& task, const cpu::QueryBlock& queries,
+                               const cpu::LogitRule& logits, WorkerScratch& scratch, StepStats& stats) {
+  const PartialAttention window =
+      partial_in(scratch.out, scratch.lse, queries.num_vectors(), step.config.shape.head_dim_v);
+  set_empty(window);
+  if (step.request.use_window) attend_window(step, task, queries, logits, window, stats);
+  return window;
+}
+
+/// Stage 7: the host tier's partial merged into the window's, to the caller.
 void finish_task(const StepContext& step, const Task& task, const cpu::QueryBlock& queries,
-                 const cpu::LogitRule& logits, const WorkerScratch& scratch, ConstPartialAttention host,
-                 PartialAttention merged, StepStats& stats) {
-  const std::int64_t group = queries.group_size;
+                 const cpu::LogitRule& logits, ConstPartialAttention host, PartialAttention merged,
+                 WorkerScratch& scratch, StepStats& stats) {
   Stopwatch watch;
+  const std::int64_t group = queries.group_size;
   step.device.merge_state(merged, host, kStream);
   if (step.request.sinks != nullptr) {
     for (int i = 0; i < task.num_queries; ++i) {
@@ -183,39 +202,50 @@ void finish_task(const StepContext& step, const Task& task, const cpu::QueryBloc
   }
 }
 
-/// A piece of a task; the last one to be done attends the window and finishes the task.
+/// A piece of an exact task; the last one to be done finishes the task.
+void run_exact_piece(const StepContext& step, const Piece& piece, Task& task, const cpu::QueryBlock& queries,
+                     StepBuffers& buffers, WorkerScratch& scratch, StepStats& stats) {
+  const cpu::LogitRule logits = logits_of(step, task);
+  const std::int64_t vectors = queries.num_vectors();
+  const std::int64_t dim_v = step.config.shape.head_dim_v;
+  const bool whole = task.num_pieces == 1;
+  PartialAttention host = whole ? partial_in(scratch.host_out, scratch.host_lse, vectors, dim_v)
+                                : partial_of(piece, vectors, dim_v, buffers);
+  set_empty(host);
+  if (step.request.use_host) attend_host_exactly(step, task, piece, queries, logits, scratch, host, stats);
+  // Release what this piece wrote, and see what the others did.
+  if (std::atomic_ref(task.unfinished).fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  if (!whole) host = merge_pieces(task, vectors, dim_v, buffers);
+  StepStats& finished = buffers.finished[static_cast<std::size_t>(piece.task)];
+  finished = {};
+  const PartialAttention merged = attend_window(step, task, queries, logits, scratch, finished);
+  finish_task(step, task, queries, logits, as_const(host), merged, scratch, finished);
+  if (step.request.use_host) count_exact_rows(task, queries, logits, finished);
+}
+
 void run_piece(const StepContext& step, std::int64_t index, StepBuffers& buffers, WorkerScratch& scratch) {
   const Piece& piece = buffers.pieces[static_cast<std::size_t>(index)];
   Task& task = buffers.tasks[static_cast<std::size_t>(piece.task)];
-  const std::int64_t group = step.config.shape.group_size();
-  const std::int64_t dim_v = step.config.shape.head_dim_v;
+  StepStats& stats = buffers.parts[static_cast<std::size_t>(index)];
   const cpu::QueryBlock queries = load_queries(step, task, scratch);
-  const std::int64_t vectors = queries.num_vectors();
-  const cpu::LogitRule logits{step.config.shape.softcap,
-                              step.request.alibi == nullptr ? nullptr : step.request.alibi + task.head * group,
-                              step.request.sliding_window};
-  scratch.spread_weight.assign(static_cast<std::size_t>(vectors), 0.f);
-  scratch.spread_value.assign(static_cast<std::size_t>(vectors * dim_v), 0.f);
-  scratch.spread_square.assign(static_cast<std::size_t>(vectors), 0.f);
+  const auto vectors = static_cast<std::size_t>(queries.num_vectors());
+  const std::int64_t dim_v = step.config.shape.head_dim_v;
+  scratch.spread_weight.assign(vectors, 0.f);
+  scratch.spread_value.assign(vectors * static_cast<std::size_t>(dim_v), 0.f);
+  scratch.spread_square.assign(vectors, 0.f);
   scratch.certified.assign(static_cast<std::size_t>(task.num_queries), 1);
-  PartialAttention host = task.num_pieces == 1 ? partial_in(scratch.host_out, scratch.host_lse, vectors, dim_v)
-                                               : partial_of(piece, vectors, dim_v, buffers);
-  set_empty(host);
   if (task.exact) {
-    attend_host_exactly(step, task, piece, queries, logits, scratch, host,
-                        buffers.parts[static_cast<std::size_t>(index)]);
+    run_exact_piece(step, piece, task, queries, buffers, scratch, stats);
+    return;
   }
-  // Release what this piece wrote, and see what the others did.
-  if (std::atomic_ref(task.unfinished).fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-  StepStats& stats = buffers.finished[static_cast<std::size_t>(piece.task)];
-  if (task.num_pieces > 1) host = merge_pieces(task, vectors, dim_v, buffers);
-  if (task.exact) count_exact_rows(task, queries, logits, stats);
-  const PartialAttention merged = partial_in(scratch.out, scratch.lse, vectors, dim_v);
-  set_empty(merged);
-  if (step.request.use_window) attend_window(step, task, queries, logits, merged, stats);
-  if (step.request.use_host && !task.exact)
+  const cpu::LogitRule logits = logits_of(step, task);
+  const PartialAttention merged = attend_window(step, task, queries, logits, scratch, stats);
+  const PartialAttention host = partial_in(scratch.host_out, scratch.host_lse, queries.num_vectors(), dim_v);
+  set_empty(host);
+  if (step.request.use_host) {
     attend_selected(step, task, queries, logits, as_const(merged), scratch, host, stats);
-  finish_task(step, task, queries, logits, scratch, as_const(host), merged, stats);
+  }
+  finish_task(step, task, queries, logits, as_const(host), merged, scratch, stats);
 }
 
 }  // namespace

@@ -167,10 +167,10 @@ std::string library_name() {
                 faiss::get_compile_options());
 }
 
-class FaissSession {
+class FaissSteps {
  public:
-  FaissSession(const IndexKind& kind, int threads, const cli::TierOptions& tiers, const tools::TraceMeta& meta,
-               const tools::TraceLayer& trace)
+  FaissSteps(const IndexKind& kind, int threads, const cli::TierOptions& tiers, const tools::TraceMeta& meta,
+             const tools::TraceLayer& trace)
       : meta_(meta),
         trace_(trace),
         topology_(numa::Topology::detect()),
@@ -266,8 +266,8 @@ std::vector<std::string> baseline_names() {
 
 Contender make_baseline(const std::string& name, int threads, const cli::TierOptions& tiers,
                         const tools::TraceMeta& meta, const tools::TraceLayer& trace, cli::Progress& progress) {
-  const auto session = std::make_shared<FaissSession>(kind_named(name), threads, tiers, meta, trace);
-  session->build(progress);
+  const auto steps = std::make_shared<FaissSteps>(kind_named(name), threads, tiers, meta, trace);
+  steps->build(progress);
   Contender contender;
   contender.settings = {{"name", name},
                         {"selector", {{"kind", name}, {"budget", kBudget}, {"library", library_name()}}},
@@ -276,8 +276,8 @@ Contender make_baseline(const std::string& name, int threads, const cli::TierOpt
                         {"batch", 1},
                         {"host_dtype", "bf16"}};
   contender.threads = threads;
-  contender.step = [session](std::int64_t step, int) { return session->step(step); };
-  contender.index = session->index();
+  contender.step = [steps](std::int64_t step, int) { return steps->step(step); };
+  contender.index = steps->index();
   return contender;
 }
 

@@ -78,6 +78,19 @@ Cold cold_of(const Bench& bench, std::int64_t smallest_bytes) {
   return dense && copies <= kFewCopies && fits ? Cold::rotate : Cold::wash;
 }
 
+/// Layers of a configuration that keeps `bytes` in each. Throws cli::UsageError when rotation would take too many.
+int layers_for(const Bench& bench, std::int64_t bytes) {
+  constexpr int kMostCopies = 1024;
+  if (bench.cold != Cold::rotate) return 1;
+  const int copies = copies_for(bench, bytes);
+  if (copies > kMostCopies || copies * bytes > available_bytes() / 2)
+    throw cli::UsageError(
+        fmt::format("--cold: 'rotate' is not allowed, it would take {} copies of {} KiB; allowed: {}, in "
+                    "half of the free memory; wash does not need any",
+                    copies, bytes >> 10, kMostCopies));
+  return copies;
+}
+
 const char* to_string(Cold cold) {
   static constexpr const char* kNames[] = {"wash", "rotate", "warm"};
   return kNames[static_cast<int>(cold)];
@@ -100,7 +113,7 @@ std::vector<Planned> plan_of(const Bench& bench, const tools::TraceMeta& meta, c
           const RuntimeSettings settings{.selector = selector,
                                          .threads = threads,
                                          .batch = batch,
-                                         .layers = bench.cold == Cold::rotate ? copies_for(bench, bytes) : 1,
+                                         .layers = layers_for(bench, bytes),
                                          .host_dtype = dtype,
                                          .tiers = bench.options.tiers,
                                          .isa = bench.options.isa};

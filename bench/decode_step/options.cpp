@@ -13,27 +13,20 @@ namespace tandem::bench {
 namespace {
 
 constexpr const char* kHelp =
-    "What is measured: wall clock of one decode step of one layer (append a token, attend) through the C interface, "
-    "on\n"
-    "synthetic heads of six kinds. Configurations take turns (A B C A B C ..) in one process, so that a disturbance "
-    "of\n"
-    "the machine meets all of them. A step before the timed ones is not counted.\n"
-    "Cold: 'wash' reads a buffer of 1.25 x the last-level cache before every step, as a model's other layers and "
-    "weights\n"
-    "would; 'rotate' visits copies of the data that exceed the cache together (right for methods that read "
-    "everything:\n"
-    "a sparse step touches too little of a copy to push out the others); 'auto' rotates when every selector is 'all' "
-    "and 32\n"
-    "copies are enough, and washes otherwise.\n"
-    "floor: bytes that the step has to read (window, index, gathered rows) over the bandwidth of sequential reads with "
-    "as\n"
-    "many threads, measured before and after in the same process; gap: median / floor.\n"
-    "error: |out - dense| / |dense| per query head and step, dense in double precision.\n"
-    "Selectors are given by kind and fields, as td_create_json knows them; --selector may be repeated:\n"
-    "  --selector all --selector topk:budget=0.02 --selector '{\"kind\": \"lsh\", \"lsh_bits\": 8, \"lsh_tables\": "
-    "75}'\n"
-    "Example:\n"
-    "  decode_step --contexts 4K,32K,128K --threads 1,2 --selector all --selector lsh --json result.json";
+    R"(What is measured: wall clock of one decode step of one layer (append a token, attend) through the C interface, on
+synthetic heads of six kinds. Configurations take turns (A B C A B C ..) in one process, so that a disturbance of the
+machine meets all of them. A step before the timed ones is not counted.
+Cold: 'wash' reads a buffer of 1.25 x the last-level cache before every step, as a model's other layers and weights
+would; 'rotate' visits copies of the data that exceed the cache together (right for methods that read everything: a
+sparse step touches too little of a copy to push out the others); 'auto' rotates when every selector is 'all' and 32
+copies are enough, and washes otherwise.
+floor: bytes that the step has to read (window, index, gathered rows) over the bandwidth of sequential reads with as
+many threads, measured before and after in the same process; gap: median / floor.
+error: |out - dense| / |dense| per query head and step, dense in double precision.
+Selectors are given by kind and fields, as td_create_json knows them; --selector may be repeated:
+  --selector all --selector topk:budget=0.02 --selector '{"kind": "lsh", "lsh_bits": 8, "lsh_tables": 75}'
+Example:
+  decode_step --contexts 4K,32K,128K --threads 1,2 --selector all --selector lsh --json result.json)";
 
 /// The lists of the command line as text.
 struct Raw {
@@ -52,16 +45,6 @@ std::vector<int> counts(const std::string& field, const std::string& list, int m
     values.push_back(value);
   }
   return values;
-}
-
-std::optional<cli::HeadKind> kind_named(const std::string& name) {
-  std::vector<std::string> names = {"mixed"};
-  for (int i = 0; i < cli::kNumHeadKinds; ++i) names.push_back(cli::to_string(static_cast<cli::HeadKind>(i)));
-  const auto found = std::find(names.begin(), names.end(), name);
-  if (found == names.end())
-    throw cli::UsageError(fmt::format("--kind: '{}' is not allowed; allowed: {}", name, fmt::join(names, ", ")));
-  if (found == names.begin()) return std::nullopt;
-  return static_cast<cli::HeadKind>(found - names.begin() - 1);
 }
 
 std::vector<std::string> known_baselines(const std::string& list) {
@@ -87,7 +70,7 @@ void resolve(const Raw& raw, Options& options) {
   options.host_dtypes = split(raw.host_dtypes);
   for (const auto& dtype : options.host_dtypes) parse_dtype("--host-dtypes", dtype);
   options.baselines = known_baselines(raw.baselines);
-  options.shape.kind = kind_named(raw.kind);
+  options.shape.kind = cli::head_kind_named(raw.kind);
   options.exact_steps = std::min(options.exact_steps, options.steps + 1);
   const auto& shape = options.shape;
   if (shape.head_dim % 2 != 0 || shape.num_q_heads % shape.num_kv_heads != 0)
@@ -113,11 +96,14 @@ void add_options(CLI::App& app, Raw& raw, Options& options) {
   app.add_option("--q-heads", options.shape.num_q_heads, "query heads, a multiple of the KV heads [32]")
       ->check(positive(65536));
   app.add_option("--head-dim", options.shape.head_dim, "elements of a head, even [128]")->check(positive(1024));
-  app.add_option("--kind", raw.kind, "kind of every head; mixed: all six in turn [mixed]");
+  app.add_option("--kind", raw.kind, fmt::format("heads: {} [mixed]", fmt::join(cli::head_kind_names(), ", ")))
+      ->check(cli::one_of(cli::head_kind_names()));
   app.add_option("--query-tail", options.shape.query_tail, "prompt tokens at the end that have queries [64]")
       ->check(number_in<std::int64_t>(0, 1024, "a whole number from 0 to 1024"));
-  app.add_option("--sinks", options.tiers.sinks, "first tokens that stay in the window [4]");
-  app.add_option("--local", options.tiers.local, "latest tokens that stay in the window [64]");
+  app.add_option("--sinks", options.tiers.sinks, "first tokens that stay in the window [4]")
+      ->check(number_in(0, 1 << 24, "a whole number from 0 to 2^24"));
+  app.add_option("--local", options.tiers.local, "latest tokens that stay in the window [64]")
+      ->check(number_in(1, 1 << 24, "a whole number from 1 to 2^24"));
   app.add_option("--cold", options.cold, "auto, wash, rotate or warm [auto]")
       ->check(cli::one_of({"auto", "wash", "rotate", "warm"}));
   app.add_flag_callback(

@@ -62,9 +62,9 @@ class BatchRow {
 };
 
 /// A runtime whose layers all hold the same trace.
-class Session {
+class RuntimeSteps {
  public:
-  Session(const RuntimeSettings& settings, const tools::TraceMeta& meta, const tools::TraceLayer& trace)
+  RuntimeSteps(const RuntimeSettings& settings, const tools::TraceMeta& meta, const tools::TraceLayer& trace)
       : settings_(settings), meta_(meta), trace_(trace), runtime_(config_of(settings, meta).dump()) {
     for (int b = 0; b < settings.batch; ++b) {
       sequences_.emplace_back(runtime_);
@@ -185,8 +185,8 @@ class Session {
 
 Contender make_runtime_contender(const RuntimeSettings& settings, const tools::TraceMeta& meta,
                                  const tools::TraceLayer& trace, cli::Progress& progress) {
-  const auto session = std::make_shared<Session>(settings, meta, trace);
-  session->read_prompt(progress);
+  const auto steps = std::make_shared<RuntimeSteps>(settings, meta, trace);
+  steps->read_prompt(progress);
   Contender contender;
   contender.settings = {{"name", selector_name(settings.selector)},
                         {"selector", settings.selector},
@@ -196,8 +196,8 @@ Contender make_runtime_contender(const RuntimeSettings& settings, const tools::T
                         {"host_dtype", settings.host_dtype}};
   contender.threads = settings.threads;
   contender.layers = settings.layers;
-  contender.step = [session](std::int64_t step, int layer) { return session->step(step, layer); };
-  contender.index = session->index();
+  contender.step = [steps](std::int64_t step, int layer) { return steps->step(step, layer); };
+  contender.index = steps->index();
   return contender;
 }
 

@@ -23,7 +23,7 @@ struct SimHashParams {
   int bits_per_table = 10;  ///< K, 1 to kMaxBitsPerTable
   int num_tables = 150;     ///< L, 1 to kMaxTables
   HashPlanes planes = HashPlanes::hadamard;
-  int shared_bits = 512;  ///< m of `hadamard`: a multiple of 64, kMinSharedBits to kMaxSharedBits, made whole blocks
+  int shared_bits = 1024;  ///< m of `hadamard`: a multiple of 64, kMinSharedBits to kMaxSharedBits, made whole blocks
 };
 
 /// Memory that calls of SimHash::encode share.

@@ -96,6 +96,12 @@ class DecodeStep(unittest.TestCase):
                 self.assertRegex(result.stderr, r"\Adecode_step: [^\n]+\n\Z")
                 self.assertIn(naming, result.stderr)
 
+    def test_too_many_copies(self):
+        result = decode_step("--contexts", 64, "--kv-heads", 1, "--q-heads", 1, "--head-dim", 16, "--cold", "rotate",
+                             "--selector", "all")
+        self.assertEqual(result.returncode, 2, result.stdout)
+        self.assertIn("copies of", result.stderr)
+
     def test_help_teaches(self):
         result = decode_step("--help")
         self.assertEqual(result.returncode, 0)

@@ -19,7 +19,10 @@ class FoundRows
 INSTANTIATE_TEST_SUITE_P(LshTables, FoundRows,
                          ::testing::Combine(::testing::Values(1, 4, 8, 12), ::testing::Values(2, 75, 300),
                                             ::testing::Values(1, 2), ::testing::Values(1, 4, 9),
-                                            ::testing::Values(cpu::HashPlanes::hadamard, cpu::HashPlanes::gaussian)));
+                                            ::testing::Values(cpu::HashPlanes::hadamard)));
+INSTANTIATE_TEST_SUITE_P(LshTablesGaussian, FoundRows,
+                         ::testing::Combine(::testing::Values(6), ::testing::Values(150), ::testing::Values(1, 2),
+                                            ::testing::Values(4), ::testing::Values(cpu::HashPlanes::gaussian)));
 
 TEST_P(FoundRows, AreThoseWithEnoughCollisionsPerHead) {
   const auto [bits, tables, m, group, planes] = GetParam();

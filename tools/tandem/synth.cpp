@@ -23,19 +23,6 @@ struct SynthOptions {
 
 constexpr std::int32_t kMaxGroup = 64;
 
-/// "mixed", then the kinds.
-std::vector<std::string> kind_names() {
-  std::vector<std::string> names = {"mixed"};
-  for (int kind = 0; kind < kNumHeadKinds; ++kind) names.push_back(to_string(static_cast<HeadKind>(kind)));
-  return names;
-}
-
-std::optional<HeadKind> kind_named(const std::string& name) {
-  for (int kind = 0; kind < kNumHeadKinds; ++kind)
-    if (to_string(static_cast<HeadKind>(kind)) == name) return static_cast<HeadKind>(kind);
-  return std::nullopt;
-}
-
 void check_shape(const SyntheticShape& shape) {
   if (shape.head_dim % 2 != 0)
     throw UsageError(fmt::format("--head-dim: '{}' is not allowed; allowed: an even number", shape.head_dim));
@@ -93,7 +80,7 @@ void synth(const SynthOptions& options) {
   auto shape = options.shape;
   shape.dtype = parse_dtype("--dtype", options.dtype);
   shape.seed = options.common.seed;
-  shape.kind = kind_named(options.kind);
+  shape.kind = head_kind_named(options.kind);
   check_shape(shape);
   JsonOutput json(options.common.json);
   OutputFolder folder(options.out);
@@ -135,8 +122,8 @@ void add_synth(CLI::App& app, Action& action) {
       ->check(number_in<std::int64_t>(1, 1 << 30, "a whole number from 1 to 2^30"));
   command->add_option("--steps", shape.steps, "decode steps [64]")
       ->check(number_in<std::int64_t>(1, 1 << 20, "a whole number from 1 to 2^20"));
-  command->add_option("--kind", options->kind, fmt::format("{} [mixed]", fmt::join(kind_names(), ", ")))
-      ->check(one_of(kind_names()));
+  command->add_option("--kind", options->kind, fmt::format("{} [mixed]", fmt::join(head_kind_names(), ", ")))
+      ->check(one_of(head_kind_names()));
   command->add_option("--query-tail", shape.query_tail, "prompt tokens at the end that have queries [64]")
       ->check(number_in<std::int64_t>(0, tools::kMaxQueryTail, "a whole number from 0 to 1024"));
   command->add_option("--kv-heads", shape.num_kv_heads, "KV heads [8]")

@@ -43,6 +43,18 @@ std::string to_string(HeadKind kind) {
   return kNames.at(static_cast<std::size_t>(kind));
 }
 
+std::vector<std::string> head_kind_names() {
+  std::vector<std::string> names = {"mixed"};
+  for (int kind = 0; kind < kNumHeadKinds; ++kind) names.push_back(to_string(static_cast<HeadKind>(kind)));
+  return names;
+}
+
+std::optional<HeadKind> head_kind_named(const std::string& name) {
+  for (int kind = 0; kind < kNumHeadKinds; ++kind)
+    if (to_string(static_cast<HeadKind>(kind)) == name) return static_cast<HeadKind>(kind);
+  return std::nullopt;
+}
+
 double logit_sd(HeadKind kind) {
   static constexpr std::array kSpreads = {1.2, 2.5, 3.7, 5.5, 2.0, 2.2};
   return kSpreads.at(static_cast<std::size_t>(kind));

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,10 @@ enum class HeadKind { diffuse, medium, broad, peaked, retrieval, positional };
 inline constexpr int kNumHeadKinds = 6;
 
 std::string to_string(HeadKind kind);
+/// "mixed", then the kinds: what a command line may ask for.
+std::vector<std::string> head_kind_names();
+/// The kind of that name; none for "mixed", which stands for all of them in turn, and for names that are none.
+std::optional<HeadKind> head_kind_named(const std::string& name);
 /// Standard deviation of the logits of one query over the keys of the prompt, in nats.
 double logit_sd(HeadKind kind);
 
@@ -38,7 +43,7 @@ class SyntheticHead {
   [[nodiscard]] std::vector<float> topic_before(std::int64_t end) const;
   /// Queries (group, dim) after RoPE of the token at `position`; their scale is not yet set.
   void queries(std::int64_t position, std::int64_t group, const std::vector<float>& topic, float* q) const;
-  /// A stream of random numbers for whoever builds a trace of this head; streams of different tokens are independent.
+  /// The stream of random numbers (runtime/base/random.h) that places needle number `needle`.
   [[nodiscard]] std::uint64_t needle_stream(std::int64_t needle) const noexcept;
 
  private:
