@@ -41,7 +41,7 @@ Runtime::Runtime(const Config& config)
 lsh::HeadIndex Runtime::empty_index(const lsh::Selector& selector, std::int32_t layer, std::int32_t head, int node) {
   const auto stream = static_cast<std::uint64_t>(layer) * static_cast<std::uint64_t>(config_.shape.num_kv_heads) +
                       static_cast<std::uint64_t>(head);
-  return {selector, {&ledger_, &page_pools_, node}, stream};
+  return {selector, {&ledger_, &page_pools_, node, &background_}, stream};
 }
 
 std::vector<LayerState> Runtime::empty_layers(std::uint64_t id, const lsh::Selector& selector) {
