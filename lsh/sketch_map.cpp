@@ -56,10 +56,10 @@ KeySample sample_keys(const cpu::Kernels& kernels, const cpu::KvStore& store, st
           sample.keys[product(i, layout.padded_k) + static_cast<std::size_t>(d)];
   }
   std::vector<double> value_sum(static_cast<std::size_t>(layout.dim_v), 0.0);
-  std::vector<float> value(value_sum.size());
+  std::vector<float> value(static_cast<std::size_t>(layout.padded_v));
   for (const std::byte* row : pointers) {
-    load_f32(layout.dtype, row + layout.v_offset, value.data(), layout.dim_v);
-    for (std::size_t d = 0; d < value.size(); ++d) value_sum[d] += value[d];
+    cpu::load_value(layout, row, value.data());
+    for (std::size_t d = 0; d < value_sum.size(); ++d) value_sum[d] += value[d];
   }
   for (const double sum : value_sum)
     sample.mean_value.push_back(static_cast<float>(sum / static_cast<double>(sample.count)));

@@ -40,7 +40,7 @@ struct CalibrationQueries {
 };
 
 /// A head whose estimates are this near (nats) has an error estimate that holds; see runtime/DESIGN.md.
-inline constexpr double kCertifiedSigma = 1.0;
+inline constexpr double kCertifiedSigma = 0.7;
 
 /// Fewest queries that say anything; with fewer, the map balances the keys alone.
 inline constexpr std::int64_t kFewestQueries = 16;

@@ -47,6 +47,11 @@ class Fields {
     read(name, text);
     value = parse_dtype(path_ + "." + name, text);
   }
+  void read_row_format(const char* name, DType& value) {
+    std::string text = to_string(value);
+    read(name, text);
+    value = parse_row_format(path_ + "." + name, text);
+  }
   const json* find(const char* name) {
     known_.insert(name);
     const auto it = object_.find(name);
@@ -163,7 +168,7 @@ Config config_from_json(const std::string& text) {
   fields.read("sink_tokens", config.window.sink_tokens);
   fields.read("local_tokens", config.window.local_tokens);
   fields.read("window_dtype", config.window.dtype);
-  fields.read("host_dtype", config.host_dtype);
+  fields.read_row_format("host_dtype", config.host_dtype);
   fields.read("num_threads", config.num_workers);
   fields.read_unless_zero("max_tokens", config.max_tokens);
   fields.read("host_memory_bytes", config.host_memory_bytes);
