@@ -1,21 +1,9 @@
 #include "runtime/base/background.h"
 
-#include <algorithm>
 #include <system_error>
 #include <utility>
 
-#include <sys/resource.h>
-
 namespace tandem {
-namespace {
-
-/// The calling thread yields to those of ordinary priority: on Linux, "process 0" is the calling thread alone.
-void lower_priority() noexcept {
-  constexpr int kSteps = 10, kLowest = 19;
-  setpriority(PRIO_PROCESS, 0, std::min(kLowest, getpriority(PRIO_PROCESS, 0) + kSteps));
-}
-
-}  // namespace
 
 BackgroundTask::BackgroundTask(std::function<void()> work) : work_(std::move(work)) { std::fegetenv(&modes_); }
 
@@ -69,7 +57,6 @@ void BackgroundThread::submit(std::weak_ptr<BackgroundTask> task) {
 }
 
 void BackgroundThread::serve() noexcept {
-  lower_priority();
   std::unique_lock lock(mutex_);
   while (true) {
     submitted_.wait(lock, [this] { return stopping_ || !queue_.empty(); });

@@ -38,8 +38,8 @@ class BackgroundTask {
   std::exception_ptr error_;
 };
 
-/// One thread of low priority that does tasks in the order in which they were submitted. It starts with the first one.
-/// Thread-safe.
+/// One thread that does tasks in the order in which they were submitted. It starts with the first one. Its priority is
+/// ordinary: one that waits for a task must not wait for everybody else's work too. Thread-safe.
 class BackgroundThread {
  public:
   BackgroundThread() = default;
