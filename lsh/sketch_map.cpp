@@ -247,6 +247,8 @@ void measure(const cpu::Kernels& kernels, const KeySample& sample, const cpu::Al
   }
   double residual = 0;
   double error = 0;
+  double covariance = 0;
+  double estimate_variance = 0;
   const auto n = static_cast<double>(sample.count);
   for (const Sums& sum : sums) {
     const double ss = sum.ss / n - sum.s * sum.s / n / n;
@@ -254,9 +256,12 @@ void measure(const cpu::Kernels& kernels, const KeySample& sample, const cpu::Al
     const double se = sum.se / n - sum.s * sum.e / n / n;
     residual += std::max(0.0, ee > 0 ? ss - se * se / ee : ss);
     error += std::max(0.0, ss + ee - 2 * se);
+    covariance += se;
+    estimate_variance += ee;
   }
   if (count == 0) return;
   map.sigma = std::sqrt(residual / static_cast<double>(count));
+  if (estimate_variance > 0) map.slope = static_cast<float>(covariance / estimate_variance);
   const double scale = query_squares / static_cast<double>(count) * factor_squares / n;
   map.noise = scale > 0 ? static_cast<float>(error / static_cast<double>(count) / scale) : 0.f;
 }

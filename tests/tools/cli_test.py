@@ -327,7 +327,7 @@ class Run(CommandLine):
     def test_sketch_tells_its_error(self):
         trace = self.path("sketched")
         self.expect(OK, "synth", "--out", trace, "--tokens", 3000, "--kv-heads", 2, "--q-heads", 8, "--head-dim", 64,
-                    "--steps", 12, "--kind", "broad")
+                    "--steps", 12, "--kind", "diffuse")
         def figures(*arguments):
             result = self.expect(OK, "run", "--trace", trace, "--warm", "--local", 64, "--json", "-", *arguments)
             return json.loads(result.stdout)["mean"]

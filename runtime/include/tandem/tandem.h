@@ -139,8 +139,9 @@ TD_API td_status td_seq_destroy(td_rt* rt, td_seq seq);
  */
 TD_API td_status td_seq_fork(td_rt* rt, td_seq src, int64_t num_tokens, const td_selector* selector, td_seq* out);
 /* Forgets the tokens from num_tokens on, in every layer. The window takes back what it would hold had they never been
- * appended (rows that return from the host tier have been rounded to host_dtype); the index keeps the mean of its first
- * build. A fork at fewer tokens does the same. */
+ * appended (rows that return from the host tier have been rounded to host_dtype); the index keeps the mean, or the map,
+ * of its last calibration and the queries that it has seen. A re-calibration under way (SKETCH) is dropped if it needs
+ * rows that are gone. A fork at fewer tokens does the same. */
 TD_API td_status td_seq_truncate(td_rt* rt, td_seq seq, int64_t num_tokens);
 TD_API td_status td_seq_length(td_rt* rt, td_seq seq, int32_t layer, int64_t* out);
 
