@@ -219,6 +219,7 @@ std::int64_t LshTables::mark_tail(const cpu::Kernels& kernels, int heads, Tables
 
 void LshTables::select(const SelectRequest& request, TablesScratch& scratch, cpu::Selection& selection) const {
   selection.clear();
+  selection.certified = false;  // rows share tables: the spread treats them as independent
   if (request.end <= request.begin) return;
   const int group = request.queries.group_size;
   hash_queries(request, scratch);
