@@ -6,6 +6,10 @@
 #include "cpu/attention_tiles.inl"
 #include "cpu/attention_kernels.inl"
 #include "cpu/simhash_kernels.inl"
+#include "cpu/simd_integers.inl"
+#include "cpu/sketch_encoding.inl"
+#include "cpu/sketch_estimates.inl"
+#include "cpu/sketch_scan.inl"
 #include "cpu/sketch_kernels.inl"
 // clang-format on
 

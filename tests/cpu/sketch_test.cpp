@@ -145,7 +145,7 @@ TEST_P(Sketch, CodesAreTheNearestLevelsAndTheFactorMakesTheKeyItsOwnEstimate) {
 
 TEST_P(Sketch, EstimatesAreWithinTheRoundingOfTheirTables) {
   const auto [isa, head_dim, bits] = GetParam();
-  for (const int group : {1, 2, 3, 4, 7}) {
+  for (const int group : {1, 2, 3, 4, 7, 8}) {
     Coded coded(isa, sketch_menu(head_dim, bits).back(), 128, group);
     coded.encode();
     AlignedVector<float> estimates(static_cast<std::size_t>(group) * 64);

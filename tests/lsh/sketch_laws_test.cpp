@@ -115,6 +115,30 @@ TEST(SketchLaws, MoreRowsAndMoreBitsMeanLessError) {
   EXPECT_LT(base, mean_error({.budget = 0.02, .bits_per_dim = 1, .unbiased = true}));
 }
 
+TEST(SketchLaws, EveryShapeOfHeadsIsEstimatedWithinItsOwnError) {
+  for (const auto& [dim, group] : {std::pair{64, 1}, {80, 8}, {96, 3}, {128, 8}, {256, 1}}) {
+    SketchFixture fixture(dim, group, 1.5);
+    fixture.append(2500);
+    fixture.observe(64);
+    const SketchIndex index = fixture.indexed({.budget = 0.1, .bits_per_dim = 2});
+    Moments ratio;
+    for (int t = 0; t < 6; ++t) {
+      const auto q = fixture.make_queries();
+      fixture.select(index, q, t);
+      const auto estimate = fixture.attend(q);
+      for (int h = 0; h < group; ++h) {
+        const float* out = estimate.out.data() + h * dim;
+        const auto i = static_cast<std::size_t>(h);
+        const double stated =
+            out_error(estimate.weight[i], estimate.value.data() + h * dim, estimate.square[i], 1.0, out, dim);
+        ratio.add(testing::distance(out, fixture.exact(q, h).out) / stated);
+      }
+    }
+    EXPECT_LT(ratio.mean(), 1.3) << dim << ", group of " << group;
+    EXPECT_GT(ratio.mean(), 0.3) << dim << ", group of " << group;
+  }
+}
+
 TEST(SketchLaws, TopKTakesTheLargestSharesAndNothingElse) {
   SketchFixture fixture(128, 2, 3.0);
   fixture.append(5000);

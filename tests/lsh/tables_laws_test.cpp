@@ -5,24 +5,13 @@
 
 #include "cpu/sparse_attention.h"
 #include "tests/support/index_fixture.h"
+#include "tests/support/moments.h"
 
 namespace tandem::lsh {
 namespace {
 
 using testing::IndexFixture;
-
-struct Moments {
-  double sum = 0, square = 0;
-  int count = 0;
-  void add(double x) {
-    sum += x;
-    square += x * x;
-    ++count;
-  }
-  [[nodiscard]] double mean() const { return sum / count; }
-  [[nodiscard]] double variance() const { return (square - sum * sum / count) / (count - 1); }
-  [[nodiscard]] double standard_error() const { return std::sqrt(variance() / count); }
-};
+using testing::Moments;
 
 /// E over the seeds of sum 1/u e^s equals the softmax denominator over all rows, and likewise its value-weighted sum.
 TEST(LshTablesLaws, DenominatorIsUnbiasedOverAThousandSeeds) {

@@ -74,6 +74,23 @@ TEST(SketchStep, StartsWithTheQueriesThatCameWithThePrompt) {
   EXPECT_GT(first.stats.lse_error, 0.0);
 }
 
+TEST(SketchStep, AnEmptySequenceAndOneTokenAreExact) {
+  const Config config = config_with(lsh::SketchParams{.error = 0.1});
+  Runtime runtime(config);
+  TokenSource source(config.shape, 9);
+  ReferenceSequence reference(config.shape);
+  const std::uint64_t sequence = runtime.create_sequence();
+  EXPECT_TRUE(attend(runtime, sequence, 0, {}).out.empty());
+  const auto token = source.tokens(1);
+  append(runtime, sequence, token.k, token.v);
+  reference.append(token.k, token.v);
+  const auto q = source.queries(1);
+  const Attended attended = attend(runtime, sequence, 1, q);
+  EXPECT_LT(worst_error(attended, q, 1, reference, runtime.config().shape).out, 1e-5);
+  EXPECT_EQ(attended.stats.out_error, 0.0);
+  EXPECT_EQ(attended.stats.uncertified, 0);
+}
+
 TEST(SketchStep, WithoutQueriesItIsDenseUntilItHasSeenEnough) {
   Sequel run(config_with(lsh::SketchParams{}), 0);
   for (int step = 1; step < 32; ++step) {

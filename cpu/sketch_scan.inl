@@ -1,0 +1,198 @@
+// The sketch index: estimates become proposal weights, and rows are drawn; compiled per ISA; no include guard.
+// Weights are 2^x by writing x into the exponent bits of a float (Schraudolph 1999), within 3 %.
+namespace tandem::cpu::TANDEM_ISA {
+namespace {
+
+constexpr float kBitsPerNat = 8388608.f * 1.44269504088896341f;
+constexpr float kOneBits = 127.f * 8388608.f - 366393.f;  // makes the mean error 0
+constexpr float kMostBits = 227.f * 8388608.f;
+
+/// From "bits" (kBitsPerNat * x + kOneBits) to e^x; 0 from 2^-127 down.
+inline Vec weight_of(Vec bits) { return from_bits_in(min(max(bits, Vec(0.f)), Vec(kMostBits))); }
+
+float weigh(float* values, int count, float temper, float reference) {
+  Vec total(0.f);
+  for (int i = 0; i < count; i += kLanes) {
+    const Vec weight = weight_of(fma(load(values + i) - Vec(reference), Vec(temper * kBitsPerNat), Vec(kOneBits)));
+    store(values + i, weight);
+    total = total + weight;
+  }
+  return sum(total);
+}
+
+float expected_rows(const float* shares, int count, float rate, float floor_share) {
+  Vec total(0.f);
+  for (int i = 0; i < count; i += kLanes) {
+    total = total + min(fma(Vec(rate), load(shares + i), Vec(floor_share)), Vec(1.f));
+  }
+  return sum(total);
+}
+
+/// Uniform numbers of kLanes consecutive rows; the same function as sketch_uniform().
+inline Vec uniforms(std::uint64_t key, std::uint32_t first_row) {
+  Words x = multiply(add(words(first_row), lane_numbers()), words(0x9e3779b1u));
+  x = add(x, words(static_cast<std::uint32_t>(key)));
+  x = multiply(xor_shifted<16>(x), words(0x7feb352du));
+  x = add(xor_shifted<15>(x), words(static_cast<std::uint32_t>(key >> 32)));
+  x = xor_shifted<16>(multiply(xor_shifted<13>(x), words(0x846ca68bu)));
+  return fma(upper_24_bits(x), Vec(0x1p-24f), Vec(0x1p-25f));
+}
+
+/// What a scan keeps of the block in hand; (group_size, 64) and (64).
+struct ScanBlock {
+  alignas(64) std::uint16_t sums[kMaxGroupSize * kSketchBlockRows];
+  alignas(64) float weights[kMaxGroupSize * kSketchBlockRows];
+  alignas(64) float floors[kSketchBlockRows];
+  alignas(64) float shares[kSketchBlockRows];
+  alignas(64) float uniforms[kSketchBlockRows];
+  alignas(64) float quiet[kSketchBlockRows];  // 1, but 0 for loud and hidden rows
+  bool hidden[kSketchBlockRows];
+};
+
+/// The bits of the weights of head h (see weight_of) = factor * (slope * sum + intercept) + shift.
+struct BitsOfHead {
+  float slope, intercept, shift;
+  float temper, tempered_shift, scale;
+};
+
+/// Untempered weights and shares, straight from the sums. `kTempered` is false when no head is tempered.
+template <bool kTempered>
+inline void weigh_block(const BitsOfHead* heads, int group_size, const std::byte* factors, ScanBlock& block) {
+  constexpr int kVectors = kSketchBlockRows / kLanes;
+  Vec factor[kVectors];
+  Vec share[kVectors];
+  for (int i = 0; i < kVectors; ++i) {
+    factor[i] = load_f16(factors + i * kLanes * 2);
+    share[i] = Vec(0.f);
+  }
+  for (int h = 0; h < group_size; ++h) {
+    const Vec slope(heads[h].slope), intercept(heads[h].intercept), shift(heads[h].shift), scale(heads[h].scale);
+    const std::uint16_t* sums = block.sums + h * kSketchBlockRows;
+    float* weights = block.weights + h * kSketchBlockRows;
+    for (int i = 0; i < kVectors; ++i) {
+      const Vec bits = fma(factor[i], fma(slope, load_u16(sums + i * kLanes), intercept), shift);
+      const Vec weight = weight_of(bits);
+      store(weights + i * kLanes, weight);
+      if constexpr (kTempered) {
+        const Vec tempered = weight_of(fma(bits, Vec(heads[h].temper), Vec(heads[h].tempered_shift)));
+        share[i] = fma(scale, tempered, share[i]);
+      } else {
+        share[i] = fma(scale, weight, share[i]);
+      }
+    }
+  }
+  for (int i = 0; i < kVectors; ++i) store(block.shares + i * kLanes, share[i]);
+}
+
+/// The same where a cap or a bias stands between estimate and logit.
+inline void weigh_block_slowly(const SketchQuery& query, const SketchProposal& proposal, const std::byte* factors,
+                               std::int64_t first_row, ScanBlock& block) {
+  for (int t = 0; t < kSketchBlockRows; t += kLanes) store(block.shares + t, Vec(0.f));
+  for (int h = 0; h < query.group_size; ++h) {
+    float* values = block.weights + h * kSketchBlockRows;
+    scale_sums(block.sums + h * kSketchBlockRows, factors, query.slopes[h], query.intercepts[h], values);
+    logits(proposal, h, first_row, values, kSketchBlockRows);
+    for (int t = 0; t < kSketchBlockRows; t += kLanes) {
+      const Vec x = (load(values + t) - Vec(proposal.references[h])) * Vec(kBitsPerNat);
+      store(values + t, weight_of(x + Vec(kOneBits)));
+      const Vec tempered = weight_of(fma(x, Vec(proposal.tempers[h]), Vec(kOneBits)));
+      store(block.shares + t, fma(Vec(proposal.scales[h]), tempered, load(block.shares + t)));
+    }
+  }
+}
+
+/// Takes hidden rows out of weights, shares and the draw.
+inline void hide_rows(const std::byte* factors, std::int64_t begin, std::int64_t end, int group_size,
+                      ScanBlock& block) {
+  find_hidden(factors, begin, end, block.hidden);
+  for (int t = 0; t < kSketchBlockRows; ++t) {
+    if (!block.hidden[t]) continue;
+    block.floors[t] = 0.f;
+    block.shares[t] = 0.f;
+    for (int h = 0; h < group_size; ++h) block.weights[h * kSketchBlockRows + t] = 0.f;
+  }
+}
+
+/// Appends the rows that the draw hits; marks the quiet ones.
+inline void draw_rows(const SketchDraw& draw, int group_size, std::int64_t first_row, ScanBlock& block,
+                      SketchCandidates& found) {
+  std::uint64_t hits = 0;
+  for (int t = 0; t < kSketchBlockRows; t += kLanes) {
+    const Vec probability = fma(load(block.shares + t), Vec(draw.rate), load(block.floors + t));
+    const Vec uniform =
+        draw.loud_only ? Vec(1.f - 6e-8f) : uniforms(draw.key, static_cast<std::uint32_t>(first_row + t));
+    store(block.uniforms + t, uniform);
+    store(block.quiet + t, select_lt(probability, Vec(1.f), Vec(1.f), Vec(0.f)));
+    hits |= static_cast<std::uint64_t>(positive_mask(probability - uniform)) << t;
+  }
+  for (; hits != 0; hits &= hits - 1) {  // one unpredictable branch a block, not one per vector
+    const int t = __builtin_ctzll(hits);
+    const std::int64_t i = found.count++;
+    found.rows[i] = static_cast<std::uint32_t>(first_row + t);
+    found.shares[i] = block.shares[t];
+    found.uniforms[i] = block.uniforms[t];
+    for (int h = 0; h < group_size; ++h) found.weights[i * group_size + h] = block.weights[h * kSketchBlockRows + t];
+  }
+}
+
+void scan(const SketchQuery& query, const SketchProposal& proposal, const SketchDraw& draw, const std::byte* blocks,
+          std::int64_t first_row, std::int64_t begin, std::int64_t end, SketchCandidates& found, SketchSums& sums) {
+  ScanBlock block;
+  BitsOfHead heads[kMaxGroupSize];
+  Vec weights[kMaxGroupSize];
+  const bool plain = proposal.softcap == 0.f && proposal.alibi == nullptr;
+  bool tempered = false;
+  for (int h = 0; h < query.group_size; ++h) {
+    const float unit = proposal.shrinks[h] * kBitsPerNat;
+    heads[h] = {query.slopes[h] * unit,
+                query.intercepts[h] * unit,
+                (proposal.offsets[h] - proposal.references[h]) * kBitsPerNat + kOneBits,
+                proposal.tempers[h],
+                kOneBits * (1.f - proposal.tempers[h]),
+                proposal.scales[h]};
+    weights[h] = Vec(0.f);
+    tempered = tempered || proposal.tempers[h] != 1.f;
+  }
+  Vec share(0.f);
+  Vec rows(0.f);
+  const std::ptrdiff_t block_bytes = (static_cast<std::ptrdiff_t>(query.code_bytes) + 2) * 64;
+  bool partial = true;  // floors are to be set
+  for (std::int64_t b = (begin - first_row) / kSketchBlockRows; first_row + b * kSketchBlockRows < end; ++b) {
+    const std::byte* codes = blocks + b * block_bytes;
+    const std::byte* factors = codes + block_bytes - kSketchBlockRows * 2;
+    const std::int64_t row = first_row + b * kSketchBlockRows;
+    for (std::ptrdiff_t i = 0; i < block_bytes; i += 64) __builtin_prefetch(codes + 4 * block_bytes + i);
+    sum_all_entries(query, codes, block.sums);
+    if (!plain) {
+      weigh_block_slowly(query, proposal, factors, row, block);
+    } else if (tempered) {
+      weigh_block<true>(heads, query.group_size, factors, block);
+    } else {
+      weigh_block<false>(heads, query.group_size, factors, block);
+    }
+    if (partial) {  // the last block's: hide_rows() changed them
+      for (int t = 0; t < kSketchBlockRows; t += kLanes) store(block.floors + t, Vec(draw.floor));
+    }
+    partial = row < begin || row + kSketchBlockRows > end || has_unusable_rows(factors);
+    if (partial) hide_rows(factors, begin - row, end - row, query.group_size, block);
+    draw_rows(draw, query.group_size, row, block, found);
+    if (partial) {
+      for (int t = 0; t < kSketchBlockRows; ++t) block.quiet[t] = block.hidden[t] ? 0.f : block.quiet[t];
+    }
+    for (int t = 0; t < kSketchBlockRows; t += kLanes) {
+      rows = rows + load(block.quiet + t);
+      share = fma(load(block.quiet + t), load(block.shares + t), share);
+    }
+    for (int h = 0; h < query.group_size; ++h) {
+      for (int t = 0; t < kSketchBlockRows; t += kLanes) {
+        weights[h] = fma(load(block.quiet + t), load(block.weights + h * kSketchBlockRows + t), weights[h]);
+      }
+    }
+  }
+  for (int h = 0; h < query.group_size; ++h) sums.weights[h] = sum(weights[h]);
+  sums.share = sum(share);
+  sums.rows = static_cast<std::int64_t>(sum(rows));
+}
+
+}  // namespace
+}  // namespace tandem::cpu::TANDEM_ISA
