@@ -52,18 +52,18 @@ class Upcoming {
 };
 
 /// out[v * kBlockRows + r] = <queries[v], rows[r]> for kHeads vectors (kernel order) and kTileSums / kHeads rows.
-template <DType dtype, int kHeads>
+template <Element element, int kHeads>
 inline void dot_tile(const float* queries, int padded_dim, const std::byte* const* rows, std::int64_t offset,
                      Upcoming& upcoming, float* out) {
   constexpr int kRows = kTileSums / kHeads;
-  constexpr int kPairBytes = 2 * kLanes * static_cast<int>(bytes_of(dtype));
+  constexpr int kPairBytes = bytes_of(element, 2 * kLanes);
   constexpr int kApart = kPairBytes >= 64 ? kHeads : kTileSums;  // products between two requests for lines
   Vec sums[kTileSums];                                           // (kHeads, kRows)
   unroll<kTileSums>([&](auto s) { sums[s.value] = Vec(0.f); });
   int i = 0;
   for (; i + 2 * kLanes <= padded_dim; i += 2 * kLanes) {
     Pair row[kRows];
-    unroll<kRows>([&](auto r) { row[r.value] = load_pair<dtype>(rows[r.value] + offset, i); });
+    unroll<kRows>([&](auto r) { row[r.value] = load_pair<element>(rows[r.value] + offset, i); });
     unroll<kHeads>([&](auto h) {
       const float* query = queries + static_cast<std::ptrdiff_t>(h.value) * padded_dim + i;
       const Vec first = load(query), second = load(query + kLanes);
@@ -78,7 +78,7 @@ inline void dot_tile(const float* queries, int padded_dim, const std::byte* cons
   if (i < padded_dim) {
     unroll<kTileSums>([&](auto s) {
       const Vec query = load(queries + static_cast<std::ptrdiff_t>(s.value / kRows) * padded_dim + i);
-      sums[s.value] = fma(query, load_row<dtype>(rows[s.value % kRows] + offset, i), sums[s.value]);
+      sums[s.value] = fma(query, load_elements<element>(rows[s.value % kRows] + offset, i), sums[s.value]);
     });
   }
   alignas(64) float totals[kTileSums];
@@ -90,22 +90,22 @@ inline void dot_tile(const float* queries, int padded_dim, const std::byte* cons
 }
 
 /// dot_tile over all rows; what it writes beyond them is unspecified.
-template <DType dtype, int kHeads>
+template <Element element, int kHeads>
 void dot_rows(const float* queries, int padded_dim, Part keys, Upcoming& upcoming, float* out) {
   constexpr int kRows = kTileSums / kHeads;
   int r = 0;
   for (; r + kRows <= keys.count; r += kRows)
-    dot_tile<dtype, kHeads>(queries, padded_dim, keys.rows + r, keys.offset, upcoming, out + r);
+    dot_tile<element, kHeads>(queries, padded_dim, keys.rows + r, keys.offset, upcoming, out + r);
   if (r < keys.count) {
     const std::byte* last[kRows];
     for (int i = 0; i < kRows; ++i) last[i] = keys.rows[r + i < keys.count ? r + i : r];
-    dot_tile<dtype, kHeads>(queries, padded_dim, last, keys.offset, upcoming, out + r);
+    dot_tile<element, kHeads>(queries, padded_dim, last, keys.offset, upcoming, out + r);
   }
   upcoming.fetch_rest();
 }
 
 /// acc[v] += sum over rows of a[v][r] * values[r] for kHeads vectors and kPairs pairs of vectors from element i on.
-template <DType dtype, int kHeads, int kPairs>
+template <Element element, int kHeads, int kPairs>
 inline void add_tile(const float* a, Part values, int i, int padded_dim, Upcoming& upcoming, float* acc) {
   Vec sums[kHeads * kPairs * 2];
   unroll<kHeads * kPairs * 2>([&](auto s) {
@@ -117,13 +117,13 @@ inline void add_tile(const float* a, Part values, int i, int padded_dim, Upcomin
     Vec weight[kHeads];
     unroll<kHeads>([&](auto h) { weight[h.value] = Vec(a[h.value * kBlockRows + r]); });
     unroll<kPairs>([&](auto p) {
-      const Pair pair = load_pair<dtype>(value, i + p.value * 2 * kLanes);
+      const Pair pair = load_pair<element>(value, i + p.value * 2 * kLanes);
       unroll<kHeads>([&](auto h) {
         Vec* sum = sums + (h.value * kPairs + p.value) * 2;
         sum[0] = fma(weight[h.value], pair.first, sum[0]);
         sum[1] = fma(weight[h.value], pair.second, sum[1]);
       });
-      upcoming.while_reading<2 * kLanes* static_cast<int>(bytes_of(dtype))>(r * kPairs + p.value);
+      upcoming.while_reading<bytes_of(element, 2 * kLanes)>(r * kPairs + p.value);
     });
   }
   unroll<kHeads * kPairs * 2>([&](auto s) {
@@ -133,21 +133,21 @@ inline void add_tile(const float* a, Part values, int i, int padded_dim, Upcomin
 }
 
 /// The same for the whole of each row.
-template <DType dtype, int kHeads>
+template <Element element, int kHeads>
 void add_rows(const float* a, Part values, int padded_dim, Upcoming& upcoming, float* acc) {
   constexpr int kPairs = kTileSums / (2 * kHeads);  // 2, 4 or 8 with AVX-512, otherwise half of that
   int i = 0;
   for (; i + kPairs * 2 * kLanes <= padded_dim; i += kPairs * 2 * kLanes)
-    add_tile<dtype, kHeads, kPairs>(a, values, i, padded_dim, upcoming, acc);
+    add_tile<element, kHeads, kPairs>(a, values, i, padded_dim, upcoming, acc);
   for (; i + 2 * kLanes <= padded_dim; i += 2 * kLanes)
-    add_tile<dtype, kHeads, 1>(a, values, i, padded_dim, upcoming, acc);
+    add_tile<element, kHeads, 1>(a, values, i, padded_dim, upcoming, acc);
   upcoming.fetch_rest();
   if (i == padded_dim) return;
   for (int h = 0; h < kHeads; ++h) {
     float* target = acc + static_cast<std::ptrdiff_t>(h) * padded_dim + i;
     Vec sum = load(target);
     for (int r = 0; r < values.count; ++r)
-      sum = fma(Vec(a[h * kBlockRows + r]), load_row<dtype>(values.rows[r] + values.offset, i), sum);
+      sum = fma(Vec(a[h * kBlockRows + r]), load_elements<element>(values.rows[r] + values.offset, i), sum);
     store(target, sum);
   }
 }

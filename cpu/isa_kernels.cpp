@@ -14,9 +14,12 @@ namespace tandem::cpu::TANDEM_ISA {
 extern const Kernels kernels;
 const Kernels kernels{
     Isa::TANDEM_ISA,
-    {&scores<DType::f32>, &scores<DType::f16>, &scores<DType::bf16>},
-    {&accumulate<DType::f32>, &accumulate<DType::f16>, &accumulate<DType::bf16>},
-    {&to_natural_order<DType::f32>, &to_natural_order<DType::f16>, &to_natural_order<DType::bf16>},
+    {&scores<Element::f32>, &scores<Element::f16>, &scores<Element::bf16>, &scores<Element::int8>,
+     &scores<Element::int8>},
+    {&accumulate<Element::f32>, &accumulate<Element::f16>, &accumulate<Element::bf16>, &accumulate<Element::int8>,
+     &accumulate<Element::int4>},
+    {&to_natural_order<Element::f32>, &to_natural_order<Element::f16>, &to_natural_order<Element::bf16>,
+     &to_natural_order<Element::int8>, &to_natural_order<Element::int4>},
     &softcap,
     &collision_log_weights,
     &inclusion_log_weights,

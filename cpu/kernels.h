@@ -62,16 +62,16 @@ struct Kernels {
   /// scores[v][r] = <queries[v], K of rows[r]>. `decoded` is scratch for (kBlockRows, padded_k) floats.
   using ScoresFn = void (*)(const float* queries, int num_vectors, int padded_k, RowPointers rows, float* decoded,
                             float* scores);
-  ScoresFn scores[kNumDTypes];  ///< by DType of the rows
+  ScoresFn scores[kNumRowFormats];  ///< by format of the rows
 
   /// Adds the block's keys to the running softmax; -inf scores are left out. `scores` is overwritten. `log_weights`
   /// feed the spread. `decoded` is scratch for (kBlockRows, padded_v).
   using AccumulateFn = void (*)(float* scores, RowLogWeights log_weights, int num_vectors, int padded_v,
                                 std::int64_t v_offset, RowPointers rows, float* decoded, SoftmaxState state);
-  AccumulateFn accumulate[kNumDTypes];
+  AccumulateFn accumulate[kNumRowFormats];
   /// natural (padded_v) = one vector of SoftmaxState::acc or spread_value, which `accumulate` keeps in an order of its
   /// own, in the order of the dimensions. `kept` and `natural` do not overlap.
-  void (*to_natural_order[kNumDTypes])(const float* kept, int padded_v, float* natural);
+  void (*to_natural_order[kNumRowFormats])(const float* kept, int padded_v, float* natural);
 
   /// scores = cap * tanh(scores / cap) for `count` values, a multiple of kDimPadding; -inf becomes -cap.
   void (*softcap)(float* scores, std::int64_t count, float cap);

@@ -14,6 +14,16 @@ struct Pair {
   Vec first, second;
 };
 
+/// What K or V of a row consists of.
+enum class Element { f32, f16, bf16, int8, int4 };
+
+constexpr bool is_scaled(Element element) { return element == Element::int8 || element == Element::int4; }
+/// Bytes of `count` elements, an even number.
+constexpr int bytes_of(Element element, int count) {
+  constexpr int kHalfBytes[] = {8, 4, 4, 2, 1};
+  return count * kHalfBytes[static_cast<int>(element)] / 2;
+}
+
 /// A constant that a generic lambda takes; std::integral_constant would leave weak symbols.
 template <int kValue>
 struct Index {
@@ -36,6 +46,16 @@ inline Pair load_bf16_pair(const std::byte* p) {
   return {Vec(_mm512_castsi512_ps(_mm512_slli_epi32(words, 16))),
           Vec(_mm512_castsi512_ps(_mm512_and_si512(words, _mm512_set1_epi32(static_cast<int>(0xffff0000u)))))};
 }
+inline Vec load_int8(const std::byte* p) {
+  return Vec(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))));
+}
+/// 16 elements in 8 bytes; see RowLayout.
+inline Vec load_int4(const std::byte* row, int i) {
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(row + i / 2));
+  const __m128i nibbles = _mm_and_si128(_mm_unpacklo_epi64(bytes, _mm_srli_epi16(bytes, 4)), _mm_set1_epi8(15));
+  return Vec(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_sub_epi8(nibbles, _mm_set1_epi8(8)))));
+}
+inline Pair load_int4_pair(const std::byte* row, int i) { return {load_int4(row, i), load_int4(row, i + kLanes)}; }
 inline Pair deinterleave(Vec a, Vec b) {
   const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
   const __m512i odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
@@ -67,6 +87,24 @@ inline Pair load_bf16_pair(const std::byte* p) {
   return {Vec(_mm256_castsi256_ps(_mm256_slli_epi32(words, 16))),
           Vec(_mm256_castsi256_ps(_mm256_and_si256(words, _mm256_set1_epi32(static_cast<int>(0xffff0000u)))))};
 }
+inline Vec load_int8(const std::byte* p) {
+  return Vec(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)))));
+}
+/// Half of 16 elements in 8 bytes; see RowLayout.
+inline Vec load_int4(const std::byte* row, int i) {
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(row + i / 16 * 8));
+  const __m128i half = _mm_srl_epi16(bytes, _mm_cvtsi32_si128(i % 16 / 2));
+  const __m128i nibbles = _mm_and_si128(half, _mm_set1_epi8(15));
+  return Vec(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_sub_epi8(nibbles, _mm_set1_epi8(8)))));
+}
+/// All 16 elements: their bytes are read once.
+inline Pair load_int4_pair(const std::byte* row, int i) {
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(row + i / 2));
+  const __m128i mask = _mm_set1_epi8(15), bias = _mm_set1_epi8(8);
+  const __m128i low = _mm_sub_epi8(_mm_and_si128(bytes, mask), bias);
+  const __m128i high = _mm_sub_epi8(_mm_and_si128(_mm_srli_epi16(bytes, 4), mask), bias);
+  return {Vec(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(low))), Vec(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(high)))};
+}
 inline __m256 order_halves(__m256 x) { return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(x), 0xd8)); }
 inline Pair deinterleave(Vec a, Vec b) {
   return {Vec(order_halves(_mm256_shuffle_ps(a, b, 0x88))), Vec(order_halves(_mm256_shuffle_ps(a, b, 0xdd)))};
@@ -79,6 +117,12 @@ inline Pair interleave(Vec even, Vec odd) {
 inline void lane_sums(const Vec* x, float* sums) { store(sums, sum_each(x)); }
 #else
 inline Pair load_bf16_pair(const std::byte* p) { return {load_bf16(p), load_bf16(p + 2)}; }
+inline Vec load_int8(const std::byte* p) { return Vec(static_cast<float>(static_cast<std::int8_t>(*p))); }
+inline Vec load_int4(const std::byte* row, int i) {
+  const int byte = std::to_integer<int>(row[i / 16 * 8 + i % 8]);
+  return Vec(static_cast<float>((byte >> i % 16 / 8 * 4 & 15) - 8));
+}
+inline Pair load_int4_pair(const std::byte* row, int i) { return {load_int4(row, i), load_int4(row, i + kLanes)}; }
 inline Pair deinterleave(Vec a, Vec b) { return {a, b}; }
 inline Pair interleave(Vec even, Vec odd) { return {even, odd}; }
 inline void lane_sums(const Vec* x, float* sums) {
@@ -86,20 +130,35 @@ inline void lane_sums(const Vec* x, float* sums) {
 }
 #endif
 
-/// 2 kLanes elements of K or V, from element i on, in kernel order.
-template <DType dtype>
-inline Pair load_pair(const std::byte* row, int i) {
-  if constexpr (dtype == DType::bf16) return load_bf16_pair(row + 2 * i);
-  if constexpr (dtype != DType::bf16) return {load_row<dtype>(row, i), load_row<dtype>(row, i + kLanes)};
+/// kLanes elements of K or V, from element i on, in natural order.
+template <Element element>
+inline Vec load_elements(const std::byte* part, int i) {
+  if constexpr (element == Element::f32) return load(reinterpret_cast<const float*>(part + 4 * i));
+  if constexpr (element == Element::f16) return load_f16(part + 2 * i);
+  if constexpr (element == Element::bf16) return load_bf16(part + 2 * i);
+  if constexpr (element == Element::int8) return load_int8(part + i);
+  if constexpr (element == Element::int4) return load_int4(part, i);
+}
+
+/// 2 kLanes elements, in kernel order.
+template <Element element>
+inline Pair load_pair(const std::byte* part, int i) {
+  if constexpr (element == Element::bf16) {
+    return load_bf16_pair(part + 2 * i);
+  } else if constexpr (element == Element::int4) {
+    return load_int4_pair(part, i);
+  } else {
+    return {load_elements<element>(part, i), load_elements<element>(part, i + kLanes)};
+  }
 }
 
 /// `padded_dim` elements from natural to kernel order.
-template <DType dtype>
+template <Element element>
 void to_kernel_order(const float* natural, int padded_dim, float* ordered) {
   int i = 0;
   for (; i + 2 * kLanes <= padded_dim; i += 2 * kLanes) {
     Pair pair{load(natural + i), load(natural + i + kLanes)};
-    if constexpr (dtype == DType::bf16) pair = deinterleave(pair.first, pair.second);
+    if constexpr (element == Element::bf16) pair = deinterleave(pair.first, pair.second);
     store(ordered + i, pair.first);
     store(ordered + i + kLanes, pair.second);
   }
@@ -107,12 +166,12 @@ void to_kernel_order(const float* natural, int padded_dim, float* ordered) {
 }
 
 /// And back.
-template <DType dtype>
+template <Element element>
 void to_natural_order(const float* ordered, int padded_dim, float* natural) {
   int i = 0;
   for (; i + 2 * kLanes <= padded_dim; i += 2 * kLanes) {
     Pair pair{load(ordered + i), load(ordered + i + kLanes)};
-    if constexpr (dtype == DType::bf16) pair = interleave(pair.first, pair.second);
+    if constexpr (element == Element::bf16) pair = interleave(pair.first, pair.second);
     store(natural + i, pair.first);
     store(natural + i + kLanes, pair.second);
   }

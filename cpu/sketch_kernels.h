@@ -72,7 +72,7 @@ struct SketchMoments {
 struct SketchKernels {
   /// out (count, padded_dim) = the first padded_dim elements of each row, minus mean (padded_dim).
   using CentreFn = void (*)(const std::byte* const* rows, int count, int padded_dim, const float* mean, float* out);
-  CentreFn centre[kNumDTypes];  ///< by DType of the rows
+  CentreFn centre[kNumRowFormats];  ///< by format of the rows
 
   /// out (num_vectors, num_planes) = vectors (num_vectors, padded_dim) x planes (padded_dim, num_planes); num_planes a
   /// multiple of kDimPadding.

@@ -126,7 +126,13 @@ inline Vec floor(Vec x) {
 template <DType dtype>
 void centre(const std::byte* const* rows, int count, int padded_dim, const float* mean, float* out) {
   for (int r = 0; r < count; ++r, out += padded_dim) {
-    for (int i = 0; i < padded_dim; i += kLanes) store(out + i, load_row<dtype>(rows[r], i) - load(mean + i));
+    if constexpr (is_quantized(dtype)) {  // K in 8 bits; its scale follows it
+      float scale;
+      std::memcpy(&scale, rows[r] + padded_dim, sizeof(scale));
+      for (int i = 0; i < padded_dim; i += kLanes) store(out + i, load_int8(rows[r] + i) * Vec(scale) - load(mean + i));
+    } else {
+      for (int i = 0; i < padded_dim; i += kLanes) store(out + i, load_row<dtype>(rows[r], i) - load(mean + i));
+    }
   }
 }
 
@@ -612,7 +618,7 @@ void scan(const SketchQuery& query, const SketchProposal& proposal, const Sketch
 }
 
 constexpr SketchKernels sketch_kernels{
-    {&centre<DType::f32>, &centre<DType::f16>, &centre<DType::bf16>},
+    {&centre<DType::f32>, &centre<DType::f16>, &centre<DType::bf16>, &centre<DType::int8>, &centre<DType::k8v4>},
     &project,
     &encode,
     &luts,

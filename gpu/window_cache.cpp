@@ -16,6 +16,8 @@ void validate(const WindowParams& params) {
                params.sink_tokens, "; allowed: 0 to ", kMaxWindowTokens);
   TANDEM_CHECK(params.local_tokens >= 1 && params.local_tokens <= kMaxWindowTokens, invalid_argument,
                "local_tokens is ", params.local_tokens, "; allowed: 1 to ", kMaxWindowTokens);
+  TANDEM_CHECK(!is_quantized(params.dtype), invalid_argument, "window_dtype is ", to_string(params.dtype),
+               ", which only rows of the host tier can be; allowed: f32, f16, bf16");
 }
 
 WindowCache::WindowCache(Device& device, const cpu::RowLayout& layout, const WindowParams& params,
@@ -64,9 +66,11 @@ void WindowCache::truncate(std::int64_t length, const cpu::RowLayout& host_layou
   const std::int64_t end = std::min(evicted_, length - sinks_);
   for (std::int64_t head = 0; head < static_cast<std::int64_t>(heads_.size()); ++head) {
     for (std::int64_t row = kept; row < end; ++row) {
-      const std::byte* data = host_row(head, row);
-      const TensorView k{data, host_layout.dtype, 1, 1, host_layout.dim_k, 0, 0};
-      const TensorView v{data + host_layout.v_offset, host_layout.dtype, 1, 1, host_layout.dim_v, 0, 0};
+      float key[kMaxHeadDim], value[kMaxHeadDim];
+      cpu::load_key(host_layout, host_row(head, row), key);
+      cpu::load_value(host_layout, host_row(head, row), value);
+      const TensorView k{reinterpret_cast<const std::byte*>(key), DType::f32, 1, 1, host_layout.dim_k, 0, 0};
+      const TensorView v{reinterpret_cast<const std::byte*>(value), DType::f32, 1, 1, host_layout.dim_v, 0, 0};
       // The slot is free: whatever used it after this token left lies a whole ring further on, beyond `length`.
       device_->write_rows(view(head), sinks_ + row, {k, v}, 0, stream);
     }

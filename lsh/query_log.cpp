@@ -35,9 +35,20 @@ std::vector<float> QueryLog::half(bool odd) const {
   const std::int64_t per_token = std::int64_t{group_size_} * padded_k_;
   std::vector<float> result;
   for (std::int64_t t = odd ? 1 : 0; t < num_tokens_; t += 2) {
-    const std::int64_t slot = (next_ - num_tokens_ + t + max_tokens_) % max_tokens_;
-    const auto first = vectors_.begin() + slot * per_token;
+    const auto first = vectors_.begin() + slot_of(t) * per_token;
     std::transform(first, first + per_token, std::back_inserter(result), bf16_to_f32);
+  }
+  return result;
+}
+
+cpu::AlignedVector<float> QueryLog::spread(std::int64_t count) const {
+  count = std::min(count, num_vectors());
+  cpu::AlignedVector<float> result(static_cast<std::size_t>(count * padded_k_));
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t vector = i * num_vectors() / count;
+    const std::int64_t head = (vector + i) % group_size_;
+    const auto first = vectors_.begin() + (slot_of(vector / group_size_) * group_size_ + head) * padded_k_;
+    std::transform(first, first + padded_k_, result.begin() + i * padded_k_, bf16_to_f32);
   }
   return result;
 }

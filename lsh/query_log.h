@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "cpu/aligned_vector.h"
+#include "lsh/sketch_map.h"
 #include "numa/memory_ledger.h"
 
 namespace tandem::lsh {
@@ -27,10 +29,19 @@ class QueryLog {
   /// The vectors (count, padded_k) of every second token, counted from the oldest: `odd` false for fitting, true for
   /// testing.
   [[nodiscard]] std::vector<float> half(bool odd) const;
+  /// Up to `count` of the vectors (count, padded_k), from tokens at equal distances and from different heads.
+  [[nodiscard]] cpu::AlignedVector<float> spread(std::int64_t count) const;
+  /// Both halves, in the parts that they play.
+  [[nodiscard]] CalibrationQueries halves() const { return {half(false), half(true)}; }
   [[nodiscard]] QueryLog fork() const;
   [[nodiscard]] std::int64_t bytes() const noexcept { return static_cast<std::int64_t>(vectors_.size()) * 2; }
 
  private:
+  /// The slot of the t-th token, counted from the oldest.
+  [[nodiscard]] std::int64_t slot_of(std::int64_t t) const noexcept {
+    return (next_ - num_tokens_ + t + max_tokens_) % max_tokens_;
+  }
+
   int group_size_;
   int padded_k_;
   std::int64_t max_tokens_;

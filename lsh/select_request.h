@@ -6,14 +6,16 @@
 #include "cpu/kv_store.h"
 #include "cpu/logit_rule.h"
 #include "cpu/page_pool.h"
+#include "runtime/base/background.h"
 
 namespace tandem::lsh {
 
-/// Where the indexes of one head keep what they hold. Both must outlive them.
+/// Where the indexes of one head keep what they hold, and who works for them. All must outlive them.
 struct IndexMemory {
   numa::MemoryLedger* ledger;
   cpu::PagePools* pools;
   int node = 0;
+  BackgroundThread* background = nullptr;  ///< does what no step should wait for; null: it is not done
 };
 
 /// One query token of one GQA group, and the rows of the store that it may see.

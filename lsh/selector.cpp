@@ -117,6 +117,11 @@ std::int64_t HeadIndex::bytes() const noexcept {
       state_);
 }
 
+std::int64_t HeadIndex::calibrated_rows() const noexcept {
+  const auto* sketch = std::get_if<SketchIndex>(&state_);
+  return sketch == nullptr || sketch->map() == nullptr ? 0 : sketch->map()->rows;
+}
+
 void HeadIndex::select(const SelectRequest& request, SelectScratch& scratch, cpu::Selection& selection) const {
   std::visit(
       [&](const auto& state) {

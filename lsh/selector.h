@@ -76,6 +76,8 @@ class HeadIndex {
   /// An index of (at most) the first `size` rows, sharing what is immutable.
   [[nodiscard]] HeadIndex fork(std::int64_t size) const;
   [[nodiscard]] std::int64_t bytes() const noexcept;
+  /// Rows that the index in use was calibrated on; 0 for none, and for policies that do not calibrate.
+  [[nodiscard]] std::int64_t calibrated_rows() const noexcept;
 
   /// Selects among the rows [request.begin, request.end), which must be indexed. `scratch` must live as long as the
   /// selection is used. Not for SelectAll, which needs no list.

@@ -56,10 +56,10 @@ KeySample sample_keys(const cpu::Kernels& kernels, const cpu::KvStore& store, st
           sample.keys[product(i, layout.padded_k) + static_cast<std::size_t>(d)];
   }
   std::vector<double> value_sum(static_cast<std::size_t>(layout.dim_v), 0.0);
-  std::vector<float> value(value_sum.size());
+  std::vector<float> value(static_cast<std::size_t>(layout.padded_v));
   for (const std::byte* row : pointers) {
-    load_f32(layout.dtype, row + layout.v_offset, value.data(), layout.dim_v);
-    for (std::size_t d = 0; d < value.size(); ++d) value_sum[d] += value[d];
+    cpu::load_value(layout, row, value.data());
+    for (std::size_t d = 0; d < value_sum.size(); ++d) value_sum[d] += value[d];
   }
   for (const double sum : value_sum)
     sample.mean_value.push_back(static_cast<float>(sum / static_cast<double>(sample.count)));
@@ -247,6 +247,8 @@ void measure(const cpu::Kernels& kernels, const KeySample& sample, const cpu::Al
   }
   double residual = 0;
   double error = 0;
+  double covariance = 0;
+  double estimate_variance = 0;
   const auto n = static_cast<double>(sample.count);
   for (const Sums& sum : sums) {
     const double ss = sum.ss / n - sum.s * sum.s / n / n;
@@ -254,9 +256,12 @@ void measure(const cpu::Kernels& kernels, const KeySample& sample, const cpu::Al
     const double se = sum.se / n - sum.s * sum.e / n / n;
     residual += std::max(0.0, ee > 0 ? ss - se * se / ee : ss);
     error += std::max(0.0, ss + ee - 2 * se);
+    covariance += se;
+    estimate_variance += ee;
   }
   if (count == 0) return;
   map.sigma = std::sqrt(residual / static_cast<double>(count));
+  if (estimate_variance > 0) map.slope = static_cast<float>(covariance / estimate_variance);
   const double scale = query_squares / static_cast<double>(count) * factor_squares / n;
   map.noise = scale > 0 ? static_cast<float>(error / static_cast<double>(count) / scale) : 0.f;
 }

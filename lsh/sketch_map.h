@@ -26,6 +26,7 @@ struct SketchMap {
   /// Standard deviation, in nats, of exact logits about estimates, over queries that the map was not fitted to;
   /// infinite when there were none.
   double sigma = std::numeric_limits<double>::infinity();
+  float slope = 1.f;      ///< of exact logits over estimates there; below 1, for estimates are noisy
   float noise = 0.f;      ///< variance of an estimate's error = noise * |q'|^2 * (stored factor)^2
   std::int64_t rows = 0;  ///< that the store had
 
@@ -39,7 +40,7 @@ struct CalibrationQueries {
 };
 
 /// A head whose estimates are this near (nats) has an error estimate that holds; see runtime/DESIGN.md.
-inline constexpr double kCertifiedSigma = 1.0;
+inline constexpr double kCertifiedSigma = 0.7;
 
 /// Fewest queries that say anything; with fewer, the map balances the keys alone.
 inline constexpr std::int64_t kFewestQueries = 16;

@@ -23,7 +23,7 @@ std::vector<float> mean_key(const cpu::KvStore& store) {
   std::vector<double> sum(static_cast<std::size_t>(layout.padded_k), 0.0);
   std::vector<float> key(static_cast<std::size_t>(layout.padded_k));
   for (std::int64_t r = 0; r < store.size(); ++r) {
-    load_f32(layout.dtype, store.row(r), key.data(), layout.padded_k);
+    cpu::load_key(layout, store.row(r), key.data());
     for (std::size_t d = 0; d < key.size(); ++d) sum[d] += key[d];
   }
   std::transform(sum.begin(), sum.end(), key.begin(),
@@ -38,7 +38,7 @@ void centre(const cpu::KvStore& store, const std::vector<float>& mean, std::int6
   const auto dim = static_cast<std::int64_t>(mean.size());
   for (int r = 0; r < count; ++r) {
     float* key = centred + r * dim;
-    load_f32(store.layout().dtype, store.row(begin + r), key, dim);
+    cpu::load_key(store.layout(), store.row(begin + r), key);
     double squares[kSums] = {};
     for (std::int64_t d = 0; d < dim; d += kSums) {
       for (int i = 0; i < kSums; ++i) {

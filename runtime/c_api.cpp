@@ -105,6 +105,12 @@ DType dtype_of(const char* name, std::int32_t value) {
   return static_cast<DType>(value);
 }
 
+DType row_format_of(const char* name, std::int32_t value) {
+  TANDEM_CHECK(value >= 0 && value < kNumRowFormats, invalid_argument, name, " is ", value,
+               "; allowed: 0 (f32), 1 (f16), 2 (bf16), 3 (int8), 4 (k8v4)");
+  return static_cast<DType>(value);
+}
+
 MutableTensorView view_of(const char* name, const td_tensor& tensor) {
   const DType dtype = dtype_of(concat(name, ".dtype").c_str(), tensor.dtype);
   for (const std::int64_t extent : tensor.shape) {
@@ -171,7 +177,7 @@ Config config_of(const td_config* given) {
   config.shape =
       resolved({c.num_layers, c.num_q_heads, c.num_kv_heads, c.head_dim_k, c.head_dim_v, c.scale, c.softcap});
   config.window = {c.sink_tokens, c.local_tokens, dtype_of("window_dtype", c.window_dtype)};
-  config.host_dtype = dtype_of("host_dtype", c.host_dtype);
+  config.host_dtype = row_format_of("host_dtype", c.host_dtype);
   if (c.selector != nullptr) config.selector = selector_of(c.selector);
   if (c.profile != nullptr) config.profile = profile_from_json(c.profile);
   config.never_slower = switch_of("never_slower", c.never_slower, true);

@@ -113,7 +113,7 @@ Config config_from_json(const std::string& text) {
   fields.read("sink_tokens", config.window.sink_tokens);
   fields.read("local_tokens", config.window.local_tokens);
   fields.read("window_dtype", config.window.dtype);
-  fields.read("host_dtype", config.host_dtype);
+  fields.read_row_format("host_dtype", config.host_dtype);
   fields.read("num_threads", config.num_workers);
   fields.read_unless_zero("max_tokens", config.max_tokens);
   fields.read("host_memory_bytes", config.host_memory_bytes);

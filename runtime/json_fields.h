@@ -49,6 +49,11 @@ class Fields {
     read(name, text);
     value = parse_dtype(path_ + "." + name, text);
   }
+  void read_row_format(const char* name, DType& value) {
+    std::string text = to_string(value);
+    read(name, text);
+    value = parse_row_format(path_ + "." + name, text);
+  }
   const nlohmann::json* find(const char* name) {
     known_.insert(name);
     const auto it = object_.find(name);

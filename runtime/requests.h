@@ -41,6 +41,7 @@ struct SequenceInfo {
   std::int64_t host_rows = 0;
   std::int64_t kv_bytes = 0;
   std::int64_t index_bytes = 0;
+  std::int64_t calibrated_rows = 0;  ///< that the index in use was calibrated on, least of the KV heads; 0: it was not
   double index_us = 0;
 };
 

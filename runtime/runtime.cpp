@@ -41,7 +41,7 @@ Runtime::Runtime(const Config& config)
 lsh::HeadIndex Runtime::empty_index(const lsh::Selector& selector, std::int32_t layer, std::int32_t head, int node) {
   const auto stream = static_cast<std::uint64_t>(layer) * static_cast<std::uint64_t>(config_.shape.num_kv_heads) +
                       static_cast<std::uint64_t>(head);
-  return {selector, {&ledger_, &page_pools_, node}, stream};
+  return {selector, {&ledger_, &page_pools_, node, &background_}, stream};
 }
 
 std::vector<LayerState> Runtime::empty_layers(std::uint64_t id, const lsh::Selector& selector) {
@@ -146,12 +146,14 @@ SequenceInfo Runtime::query_sequence(std::uint64_t id, std::int32_t layer) {
   const SequenceLock lock(found);
   const LayerState& state = lock[0].layer(layer);
   SequenceInfo info;
+  info.calibrated_rows = state.heads.front().index.calibrated_rows();
   info.length = state.length();
   info.window_rows = state.window.held();
   info.host_rows = state.window.evicted();
   for (const HeadState& head : state.heads) {
     info.kv_bytes += head.store.size() * head.store.layout().kv_bytes;
     info.index_bytes += head.index.bytes();
+    info.calibrated_rows = std::min(info.calibrated_rows, head.index.calibrated_rows());
     info.index_us += head.index_us;
   }
   return info;

@@ -12,6 +12,7 @@
 #include "gpu/device.h"
 #include "numa/placement.h"
 #include "numa/worker_pool.h"
+#include "runtime/base/background.h"
 #include "runtime/base/lease_pool.h"
 #include "runtime/config.h"
 #include "runtime/requests.h"
@@ -72,6 +73,7 @@ class Runtime {
   const cpu::RowLayout host_layout_;
   cpu::PagePools page_pools_;
   const std::shared_ptr<const lsh::Selector> selector_;
+  BackgroundThread background_;  // ends after all sequences and before the memory that its tasks write
   LeasePool<WorkerScratch> scratch_;
   LeasePool<StepBuffers> step_buffers_;
 

@@ -87,7 +87,7 @@ void gathered(benchmark::State& state, cpu::Isa isa, DType dtype, bool sampled) 
 }
 
 const bool registered = [] {
-  for (const DType dtype : {DType::bf16, DType::f16, DType::f32}) {
+  for (const DType dtype : {DType::bf16, DType::f16, DType::f32, DType::int8, DType::k8v4}) {
     for (const cpu::Isa isa : cpu::available_isas()) {
       const std::string suffix = concat("/", to_string(dtype), "/", cpu::to_string(isa));
       benchmark::RegisterBenchmark(("dense_attention" + suffix).c_str(),

@@ -1,5 +1,6 @@
 #include "runtime/base/dtype.h"
 
+#include <cassert>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -35,6 +36,10 @@ const char* to_string(DType dtype) noexcept {
       return "f16";
     case DType::bf16:
       return "bf16";
+    case DType::int8:
+      return "int8";
+    case DType::k8v4:
+      return "k8v4";
   }
   return "unknown";
 }
@@ -44,6 +49,15 @@ DType parse_dtype(std::string_view field, std::string_view text) {
   if (text == "f16" || text == "fp16") return DType::f16;
   if (text == "bf16") return DType::bf16;
   fail(ErrorCode::invalid_argument, field, " is '", text, "'; allowed: f32, f16, bf16");
+}
+
+DType parse_row_format(std::string_view field, std::string_view text) {
+  if (text == "int8") return DType::int8;
+  if (text == "k8v4") return DType::k8v4;
+  for (const std::string_view element : {"f32", "fp32", "f16", "fp16", "bf16"}) {
+    if (text == element) return parse_dtype(field, text);
+  }
+  fail(ErrorCode::invalid_argument, field, " is '", text, "'; allowed: f32, f16, bf16, int8, k8v4");
 }
 
 std::uint16_t f32_to_bf16(float value) noexcept {
@@ -86,10 +100,14 @@ void load_f32(DType dtype, const std::byte* source, float* target, std::int64_t 
     case DType::bf16:
       for (std::int64_t i = 0; i < count; ++i) target[i] = bf16_to_f32(load_word<std::uint16_t>(source, i));
       return;
+    case DType::int8:
+    case DType::k8v4:
+      assert(false);
   }
 }
 
 void store_f32(DType dtype, const float* source, std::byte* target, std::int64_t count) noexcept {
+  assert(!is_quantized(dtype));
   if (dtype == DType::f32) {
     std::memcpy(target, source, static_cast<std::size_t>(count) * 4);
     return;
@@ -101,6 +119,7 @@ void store_f32(DType dtype, const float* source, std::byte* target, std::int64_t
 }
 
 void convert(DType from, const std::byte* source, DType to, std::byte* target, std::int64_t count) noexcept {
+  assert(!is_quantized(from) && !is_quantized(to));
   if (from == to) {
     std::memcpy(target, source, static_cast<std::size_t>(count) * bytes_of(from));
     return;
@@ -129,6 +148,9 @@ bool all_below(DType dtype, const std::byte* source, std::int64_t count, float b
     }
     case DType::bf16:
       return all_words_below<std::uint16_t>(source, count, static_cast<std::uint16_t>((bits + 0xffffu) >> 16));
+    case DType::int8:
+    case DType::k8v4:
+      assert(false);
   }
   return false;
 }

@@ -7,17 +7,25 @@
 
 namespace tandem {
 
-/// Element types of K, V, q and out. The values are those of td_dtype.
-enum class DType : std::int32_t { f32 = 0, f16 = 1, bf16 = 2 };
+/// Element types of K, V, q and out, and beyond kNumDTypes formats that only rows of the host tier have: K in 8 bits
+/// and V in 8 or 4, with a scale per row (see cpu/row_layout.h). The values are those of td_dtype.
+enum class DType : std::int32_t { f32 = 0, f16 = 1, bf16 = 2, int8 = 3, k8v4 = 4 };
 
 inline constexpr int kNumDTypes = 3;
+inline constexpr int kNumRowFormats = 5;
 
-constexpr std::size_t bytes_of(DType dtype) noexcept { return dtype == DType::f32 ? 4 : 2; }
+/// True for a format of host rows that is no element type.
+constexpr bool is_quantized(DType dtype) noexcept { return static_cast<int>(dtype) >= kNumDTypes; }
+
+/// Of an element; of K where the elements of K and V differ.
+constexpr std::size_t bytes_of(DType dtype) noexcept { return is_quantized(dtype) ? 1 : dtype == DType::f32 ? 4 : 2; }
 
 const char* to_string(DType dtype) noexcept;
 
 /// "f32", "f16", "bf16" (also "fp32", "fp16"); throws Error(invalid_argument) naming `field` otherwise.
 DType parse_dtype(std::string_view field, std::string_view text);
+/// Also "int8" and "k8v4".
+DType parse_row_format(std::string_view field, std::string_view text);
 
 /// bfloat16 is the upper half of an IEEE single.
 constexpr float bf16_to_f32(std::uint16_t bits) noexcept {
@@ -32,6 +40,8 @@ float f16_to_f32(std::uint16_t bits) noexcept;
 
 /// Rounds to nearest even; NaN stays NaN, overflow becomes infinity.
 std::uint16_t f32_to_f16(float value) noexcept;
+
+// What follows is for element types; quantized rows are read by cpu::load_key and cpu::load_value.
 
 /// Reads `count` elements of `dtype` at `source` as fp32. Any alignment of the element type.
 void load_f32(DType dtype, const std::byte* source, float* target, std::int64_t count) noexcept;

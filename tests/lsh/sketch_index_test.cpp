@@ -7,15 +7,9 @@
 namespace tandem::lsh {
 namespace {
 
+using testing::Chosen;
+using testing::chosen;
 using testing::SketchFixture;
-
-struct Chosen {
-  std::vector<std::uint32_t> certain, sampled;
-  std::vector<float> inclusion;
-  friend bool operator==(const Chosen&, const Chosen&) = default;
-};
-
-Chosen chosen(const cpu::Selection& s) { return {s.rows, s.sampled.rows, s.sampled.inclusion}; }
 
 TEST(SketchIndex, IsDenseUntilThereAreRowsAndQueries) {
   SketchFixture fixture(64, 2, 1.0);

@@ -10,6 +10,15 @@
 
 namespace tandem::testing {
 
+/// What a selection says.
+struct Chosen {
+  std::vector<std::uint32_t> certain, sampled;
+  std::vector<float> inclusion;
+  friend bool operator==(const Chosen&, const Chosen&) = default;
+};
+
+inline Chosen chosen(const cpu::Selection& s) { return {s.rows, s.sampled.rows, s.sampled.inclusion}; }
+
 /// One head with keys of a falling spectrum, queries that favour some of them, and everything that a sketched step
 /// needs. `spread` is about the standard deviation of the logits in nats.
 class SketchFixture {
@@ -103,6 +112,7 @@ class SketchFixture {
   AttentionShape shape;
   StoreFixture rows;
   cpu::PagePools pools{rows.topology, rows.ledger};
+  BackgroundThread background;  // of the tests that want one
   CounterRandom random;
   int group;
   double spread;

@@ -104,7 +104,11 @@ class BadUsage(CommandLine):
 
     def test_values(self):
         cases = [
-            ("--selector", "best", "all, topk, lsh"),
+            ("--selector", "best", "all, topk, lsh, sketch, sketch-topk"),
+            ("--error", "1", "0 to 0.999"),
+            ("--error", "-0.1", "0 to 0.999"),
+            ("--error", "nan", "0 to 0.999"),
+            ("--sketch-bits", "3", "0, 1 or 2"),
             ("--budget", "0", "above 0 and at most 1"),
             ("--budget", "-0.5", "above 0 and at most 1"),
             ("--budget", "1.5", "above 0 and at most 1"),
@@ -155,7 +159,7 @@ class BadUsage(CommandLine):
 
     def test_eval(self):
         needles = ["eval", "needles", "--model", self.model, "--prompts", self.prompts, "--methods"]
-        for methods, naming in [("dense,best", "best"), ("topk:2", "above 0"), ("lsh:10", "K,L"), ("lsh:40,7", "1 to 12"),
+        for methods, naming in [("dense,best", "best"), ("topk:2", "above 0"), ("sketch:0", "above 0"), ("sketch3:0.1", "sketch3:0.1"), ("lsh:10", "K,L"), ("lsh:40,7", "1 to 12"),
                                 ("", "dense")]:
             with self.subTest(methods=methods):
                 self.expect(BAD_USAGE, *needles, methods, naming=["--methods", naming])
@@ -320,6 +324,25 @@ class Run(CommandLine):
         self.assertGreater(figures["rows_share"], 0.09)
         self.assertLess(figures["rows_share"], 0.25)  # two query heads share a KV head
 
+    def test_sketch_tells_its_error(self):
+        trace = self.path("sketched")
+        self.expect(OK, "synth", "--out", trace, "--tokens", 3000, "--kv-heads", 2, "--q-heads", 8, "--head-dim", 64,
+                    "--steps", 12, "--kind", "diffuse")
+        def figures(*arguments):
+            result = self.expect(OK, "run", "--trace", trace, "--warm", "--local", 64, "--json", "-", *arguments)
+            return json.loads(result.stdout)["mean"]
+        budget = figures("--selector", "sketch", "--sketch-bits", 2, "--budget", "0.05")
+        self.assertTrue(0.04 < budget["rows_share"] < 0.06, budget["rows_share"])
+        self.assertEqual(budget["certified_share"], 1)
+        self.assertGreater(budget["coverage"], 0.9)
+        self.assertGreater(budget["error_estimate"], 0.5 * budget["error"]["mean"])
+        self.assertLess(budget["index_bytes_per_token"], 80)  # 18 a token, and the map
+        wanted = figures("--selector", "sketch", "--error", "0.08")
+        self.assertLess(wanted["error"]["mean"], 0.08)
+        top = figures("--selector", "sketch-topk", "--budget", "0.05")
+        self.assertIsNone(top["error_estimate"])
+        self.assertLess(top["rows_share"], 0.06)
+
     def test_copies_do_not_change_results(self):
         cold, warm = self.report("--selector", "lsh"), self.report("--selector", "lsh", "--warm")
         self.assertEqual(cold["mean"]["error"], warm["mean"]["error"])
@@ -371,13 +394,13 @@ class Model(CommandLine):
     def test_eval(self):
         file = self.path("eval.json")
         result = self.expect(OK, "eval", "needles", "--model", self.model, "--prompts", self.prompts, "--max-context", 1100,
-                             "--limit", 3, "--methods", "dense,topk:0.05,lsh:8,75,streaming", "--seeds", 2, "--json", file)
+                             "--limit", 3, "--methods", "dense,topk:0.05,lsh:8,75,sketch2:0.05,streaming", "--seeds", 2, "--json", file)
         self.assertIn("3/3", result.stdout)
         with open(file) as text:
             report = json.load(text)
         self.assertEqual(report["prompts"], 3)
         methods = {method["name"]: method for method in report["methods"]}
-        self.assertEqual(list(methods), ["dense", "topk:0.05", "lsh:8,75", "streaming"])
+        self.assertEqual(list(methods), ["dense", "topk:0.05", "lsh:8,75", "sketch2:0.05", "streaming"])
         for method in methods.values():
             self.assertLessEqual({"name", "exact", "keys_share", "ms_per_token"}, set(method))
         self.assertEqual(methods["dense"]["exact"], 3)

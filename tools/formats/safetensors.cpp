@@ -88,6 +88,9 @@ const char* name_in_file(DType dtype) {
       return "F16";
     case DType::bf16:
       return "BF16";
+    case DType::int8:
+    case DType::k8v4:
+      break;  // rows of the host tier, never tensors
   }
   return "";
 }

@@ -62,9 +62,15 @@ Method parse_method(const std::string& field, const std::string& name, const td_
     selector.lsh_min_collisions = tandem.lsh_min_collisions;
     selector.lsh_planes = tandem.lsh_planes;
     parse_lsh(field, knob, selector);
+  } else if (kind == "sketch" || kind == "sketch1" || kind == "sketch2" || kind == "sketch-topk") {
+    selector.kind = kind == "sketch-topk" ? TD_SELECT_SKETCH_TOP_K : TD_SELECT_SKETCH;
+    selector.budget = parse_budget(field, knob);
+    selector.sketch_bits = kind == "sketch1" ? 1 : kind == "sketch2" ? 2 : tandem.sketch_bits;
   } else {
-    throw UsageError(fmt::format(
-        "{}: '{}' is not allowed; allowed: dense, tandem, streaming, all, topk:BUDGET, lsh:K,L", field, name));
+    throw UsageError(
+        fmt::format("{}: '{}' is not allowed; allowed: dense, tandem, streaming, all, sketch:BUDGET (or "
+                    "sketch1:, sketch2:, sketch-topk:), topk:BUDGET, lsh:K,L",
+                    field, name));
   }
   return {name, TD_PART_ALL, selector};
 }

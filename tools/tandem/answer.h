@@ -17,11 +17,14 @@ struct Method {
   td_selector selector{};
 
   /// True when other seeds give other answers.
-  [[nodiscard]] bool is_random() const noexcept { return selector.kind == TD_SELECT_LSH && parts == TD_PART_ALL; }
+  [[nodiscard]] bool is_random() const noexcept {
+    return (selector.kind == TD_SELECT_LSH || selector.kind == TD_SELECT_SKETCH) && parts == TD_PART_ALL;
+  }
 };
 
 /// "dense" (every key), "streaming" (only the window), "tandem" (window and `tandem`), or a selector spelled out:
-/// "all", "topk:0.02", "lsh:10,150". Throws UsageError naming `field`, the name and what is allowed.
+/// "all", "sketch:0.02" ("sketch1:0.02" with one bit per dimension, "sketch-topk:0.02"), "topk:0.02", "lsh:10,150".
+/// Throws UsageError naming `field`, the name and what is allowed.
 Method parse_method(const std::string& field, const std::string& name, const td_selector& tandem);
 /// The same for a list such as "dense,lsh:10,150,streaming".
 std::vector<Method> parse_methods(const std::string& field, const std::string& list, const td_selector& tandem);

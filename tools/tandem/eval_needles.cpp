@@ -182,6 +182,7 @@ void add_eval(CLI::App& app, Action& action) {
   command->add_option("--prompts", options->prompts, "jsonl file of context, question and answer")->required();
   command->add_option("--methods", options->methods,
                       "list of dense, streaming, tandem (the selector below), or selectors spelled out: all,\n"
+                      "sketch:0.02 (sketch1: and sketch2: with 1 and 2 bits per dimension), sketch-topk:0.02,\n"
                       "topk:0.02, lsh:10,150 [dense,tandem,streaming]");
   command->add_option("--seeds", options->seeds, "repeat random methods with this many seeds [1]")
       ->check(number_in(1, 1000, "a whole number from 1 to 1000"));
@@ -196,7 +197,7 @@ void add_eval(CLI::App& app, Action& action) {
       "Every context is read densely once; each method then reads the question (as one step of many queries) and\n"
       "decodes the answer on its own fork. keys % is the mean share of keys attended by question and answer.\n"
       "Example:\n  tandem eval needles --model tools/data/tiny-llama --prompts tools/data/needle_prompts.jsonl "
-      "--methods dense,topk:0.02,lsh:10,150,streaming --seeds 5");
+      "--methods dense,sketch:0.02,topk:0.02,lsh:10,150,streaming --seeds 5");
   command->callback([options, &action] { action = [options] { eval_needles(*options); }; });
 }
 

@@ -78,8 +78,8 @@ Method method_of(const GenerateOptions& options) {
         fmt::format("--attention: '{}' is not allowed with --record, which notes exact results; allowed: dense",
                     options.attention));
   for (const auto& dtype : {options.tiers.window_dtype, options.tiers.host_dtype})
-    if (dtype == "bf16")
-      throw UsageError("bf16 rows are not allowed with --record, which writes f16; allowed: f32, f16");
+    if (dtype == "bf16" || dtype == "int8" || dtype == "k8v4")
+      throw UsageError(dtype + " rows are not allowed with --record, which writes f16; allowed: f32, f16");
   return method;
 }
 

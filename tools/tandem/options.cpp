@@ -48,7 +48,7 @@ std::string not_allowed(const std::string& field, const std::string& text, const
 }
 
 td_dtype dtype_or(const std::string& name, td_dtype fallback) {
-  return name.empty() ? fallback : static_cast<td_dtype>(parse_dtype("dtype", name));
+  return name.empty() ? fallback : static_cast<td_dtype>(parse_row_format("dtype", name));
 }
 
 }  // namespace
@@ -152,8 +152,8 @@ void add_tiers(CLI::App& app, TierOptions& options) {
   app.add_option("--window-dtype", options.window_dtype, "f32, f16 or bf16: rows of the window")
       ->check(dtypes)
       ->group(group);
-  app.add_option("--host-dtype", options.host_dtype, "f32, f16 or bf16: rows of the host tier")
-      ->check(dtypes)
+  app.add_option("--host-dtype", options.host_dtype, "f32, f16, bf16, int8 or k8v4: rows of the host tier")
+      ->check(one_of({"f32", "f16", "bf16", "int8", "k8v4"}))
       ->group(group);
 }
 

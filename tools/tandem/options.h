@@ -22,7 +22,7 @@ struct CommonOptions {
 };
 
 struct SelectorOptions {
-  std::string kind = "lsh";
+  std::string kind = "sketch";
   std::string lsh = "10,150";
   std::int32_t min_collisions = 2;
   std::string lsh_planes = "hadamard";

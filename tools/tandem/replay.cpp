@@ -96,6 +96,8 @@ td_stats Replay::attend(const td::Sequence& sequence, std::size_t layer, std::in
   const auto& meta = trace_.meta;
   result.out.resize(static_cast<std::size_t>(meta.num_q_heads) * static_cast<std::size_t>(meta.head_dim_v));
   result.lse.resize(static_cast<std::size_t>(meta.num_q_heads));
+  result.error_estimates.resize(result.lse.size());
+  result.certified.resize(result.lse.size());
   const td_seq id = sequence.id();
   const std::int64_t one_query = 1;
   auto stats = td::make<td_stats>();
@@ -108,6 +110,8 @@ td_stats Replay::attend(const td::Sequence& sequence, std::size_t layer, std::in
   args.q = tokens_of(trace_.layers[layer].dec_q, step, 1);
   args.out = td::tensor(result.out.data(), TD_F32, 1, meta.num_q_heads, meta.head_dim_v);
   args.lse = result.lse.data();
+  args.error = result.error_estimates.data();
+  args.certified = result.certified.data();
   args.stats = &stats;
   runtime_.attend(args);
   return stats;

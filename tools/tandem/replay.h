@@ -12,8 +12,10 @@ namespace tandem::cli {
 
 /// What one decode step of one layer gave.
 struct LayerStep {
-  std::vector<float> out;  ///< (num_q_heads, head_dim_v)
-  std::vector<float> lse;  ///< (num_q_heads)
+  std::vector<float> out;               ///< (num_q_heads, head_dim_v)
+  std::vector<float> lse;               ///< (num_q_heads)
+  std::vector<float> error_estimates;   ///< (num_q_heads), see td_attend_args.error
+  std::vector<std::uint8_t> certified;  ///< (num_q_heads)
   td_stats append{};
   td_stats attend{};
 };

@@ -65,6 +65,8 @@ void LayerSamples::add(std::int64_t step, const LayerStep& result) {
                                      exact_.out.data() + row * meta_.head_dim_v, meta_.head_dim_v));
     lse_errors_.push_back(
         std::abs(result.lse[static_cast<std::size_t>(h)] - exact_.lse[static_cast<std::size_t>(row)]));
+    add_estimate(result.error_estimates[static_cast<std::size_t>(h)],
+                 result.certified[static_cast<std::size_t>(h)] != 0);
   }
   if (layer_.dec_out.data != nullptr)
     recorded_diff_ = std::max(recorded_diff_, difference_to_recorded(layer_.dec_out, step, result));
@@ -87,6 +89,15 @@ void LayerSamples::add(std::int64_t step, const LayerStep& result) {
   ++steps_;
 }
 
+void LayerSamples::add_estimate(double estimate, bool certified) {
+  error_estimates_.push_back(estimate);
+  if (!certified) return;
+  ++certified_;
+  if (estimate <= 0) return;  // nothing was sampled
+  ++estimated_;
+  if (errors_.back() <= 2 * estimate) ++covered_;
+}
+
 void LayerSamples::add_index(const td_seq_info& info) {
   indexed_rows_ += static_cast<double>(info.host_rows * meta_.num_kv_heads);
   index_.index_build_us += info.index_build_us;
@@ -98,9 +109,14 @@ void LayerSamples::add_index(const td_seq_info& info) {
 Json LayerSamples::figures() const {
   const bool estimated = std::none_of(lse_error_estimates_.begin(), lse_error_estimates_.end(),
                                       [](double estimate) { return estimate < 0; });
+  const bool known = std::none_of(error_estimates_.begin(), error_estimates_.end(), [](double e) { return e < 0; });
   Json figures = {{"layer", layer_.layer},
                   {"error", {{"mean", mean(errors_)}, {"p95", quantile(errors_, 0.95)}, {"max", quantile(errors_, 1)}}},
                   {"lse_error", {{"mean", mean(lse_errors_)}, {"max", quantile(lse_errors_, 1)}}},
+                  {"error_estimate", known ? Json(mean(error_estimates_)) : Json(nullptr)},
+                  {"certified_share", ratio(static_cast<double>(certified_), static_cast<double>(errors_.size()))},
+                  {"coverage", estimated_ > 0 ? Json(static_cast<double>(covered_) / static_cast<double>(estimated_))
+                                              : Json(nullptr)},
                   {"lse_error_estimate", estimated ? Json(mean(lse_error_estimates_)) : Json(nullptr)},
                   {"rows_share", ratio(static_cast<double>(rows_gathered_), static_cast<double>(rows_host_))},
                   {"keys_share", ratio(static_cast<double>(keys_attended_), static_cast<double>(keys_visible_))},
@@ -148,31 +164,32 @@ std::vector<std::string> table_row(const std::string& name, const Json& figures)
     return value.is_number() ? short_number(value.get<double>()) : std::string("-");
   };
   const auto percent = [&figures](const char* field) {
-    return fmt::format("{:.2f}", 100 * figures.at(field).get<double>());
+    const Json& value = figures.at(field);
+    return value.is_number() ? fmt::format("{:.2f}", 100 * value.get<double>()) : std::string("-");
   };
   return {name,
           number("/error/mean"),
           number("/error/p95"),
           number("/error/max"),
+          number("/error_estimate"),
+          percent("certified_share"),
+          percent("coverage"),
           number("/lse_error/mean"),
           number("/lse_error/max"),
           percent("rows_share"),
           human_bytes(figures.at("bytes_per_step").get<double>()),
           number("/index_bytes_per_token"),
           number("/build_ns_per_token"),
-          number("/us/append"),
-          number("/us/window"),
           number("/us/select"),
           number("/us/attend"),
-          number("/us/merge"),
           number("/us/total")};
 }
 
 }  // namespace
 
 std::string replay_table(const Json& layers, const Json& mean) {
-  Table table({"layer", "error", "p95", "max", "lse error", "lse max", "rows %", "read/step", "index B", "build ns",
-               "append us", "window", "select", "attend", "merge", "total us"});
+  Table table({"layer", "error", "p95", "max", "estimate", "cert %", "cover %", "lse error", "lse max", "rows %",
+               "read/step", "index B", "build ns", "select us", "attend", "total us"});
   for (const Json& layer : layers) table.add_row(table_row(std::to_string(layer.at("layer").get<int>()), layer));
   table.add_row(table_row("mean", mean));
   return table.text();

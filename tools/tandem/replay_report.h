@@ -26,6 +26,9 @@ class LayerSamples {
   [[nodiscard]] Json figures() const;
 
  private:
+  /// What the library said about the error that was added last.
+  void add_estimate(double estimate, bool certified);
+
   enum Time { kAppend, kWindow, kSelect, kAttend, kMerge, kTotal, kNumTimes };
 
   const tools::TraceMeta& meta_;
@@ -33,7 +36,8 @@ class LayerSamples {
   const ExactResults& exact_;
   std::vector<double> errors_, lse_errors_;  // per step and query head
   std::array<std::vector<double>, kNumTimes> us_;
-  std::vector<double> lse_error_estimates_;
+  std::vector<double> lse_error_estimates_, error_estimates_;
+  std::int64_t certified_ = 0, covered_ = 0, estimated_ = 0;  // of all; of those that were estimated and certified
   double recorded_diff_ = 0;
   std::int64_t steps_ = 0, bytes_ = 0;
   std::int64_t rows_host_ = 0, rows_gathered_ = 0, keys_visible_ = 0, keys_attended_ = 0;

@@ -203,7 +203,10 @@ void add_run(CLI::App& app, Action& action) {
   add_common(*command, options->common, kAllCommon);
   command->footer(
       "error = |out - dense| / |dense| per query head and step, dense in double precision. rows % = distinct rows\n"
-      "gathered per KV head over rows in the host tier. Times are medians over the steps of one layer, in "
+      "gathered per KV head over rows in the host tier. estimate = the library's own estimate of the error; cert % = "
+      "query\n"
+      "heads and steps for which it is certified; cover % = of these, the errors of at most twice the estimate. Times "
+      "are medians over the steps of one layer, in "
       "microseconds:\n"
       "worker time / workers with work for the stages (a step has one task per KV head), wall clock for append and\n"
       "total (the attention call). index B and build ns are per token and KV head.\n"
