@@ -9,19 +9,20 @@ namespace tandem::lsh {
 ///
 /// Nanoseconds of one worker's time, with all workers at work and rows in memory rather than in a cache, for the
 /// reference shape: one query token, GQA group of 4, head_dim 128, bf16 rows (512 bytes of K and V). SelectionCost says
-/// how they are scaled. The defaults were measured by `tandem profile --threads 2` on a virtual machine with two cores
-/// of an Intel Xeon with AVX-512 and AMX (Sapphire Rapids or later) and DDR5 memory.
+/// how they are scaled. The defaults are those of two cores of an Intel Xeon with AVX-512 (a virtual machine, 480 MiB
+/// of last-level cache): dense, gathered and scanned rows and LSH tables from bench/micro on cold rows, the others from
+/// `tandem profile` in proportion to the dense row.
 struct CostProfile {
   double dense_row_ns = 42;          ///< a row of the exact pass over all rows
-  double query_vector_ns = 4;        ///< what each query vector beyond the group's four adds to a row
-  double gathered_row_ns = 120;      ///< a selected row
+  double query_vector_ns = 5;        ///< what each query vector beyond the group's four adds to a row
+  double gathered_row_ns = 130;      ///< a selected row
   double scanned_row_1bit_ns = 3.2;  ///< a code of the sketch, 1 bit per dimension
   double scanned_row_2bit_ns = 4.8;  ///< likewise, 2 bits
   double scored_row_ns = 90;         ///< a row that top-k scores and ranks
   double table_row_ns = 0.6;         ///< a visible row that LSH tables may have marked
   double table_id_ns = 0.6;          ///< a row id read from a bucket, for one head
   double table_read_ns = 170;        ///< opening one bucket of one table, for one head
-  double selection_ns = 20000;  ///< a selection beside what grows with the rows: transforming queries, pilot, merging
+  double selection_ns = 45000;  ///< a selection beside what grows with the rows: transforming queries, pilot, merging
   double lsh_bit_agreement = 0.52;  ///< probability that a sign bit of a query equals that of a key, over all keys
 
   friend bool operator==(const CostProfile&, const CostProfile&) = default;

@@ -28,11 +28,11 @@ class SelectionCost {
  private:
   double dense_row_ = 0;
   double gathered_row_ = 0;
-  double share_ = 1;          // of the visible rows that a selection gathers
-  double fewest_ = 0;         // rows that it gathers at least
-  double row_ = 0;            // of visible rows, besides what is gathered
-  double fixed_ = 0;          // of a selection
-  double segment_ = 0;        // of each segment of LSH tables
+  double share_ = 1;           // of the visible rows that a selection gathers
+  double fewest_ = 0;          // rows that it gathers at least
+  double row_ = 0;             // of visible rows, besides what is gathered
+  double fixed_ = 0;           // of a selection
+  double segment_ = 0;         // of each segment of LSH tables
   bool always_dense_ = false;  // SelectAll
 };
 

@@ -1,8 +1,9 @@
 // The cost model: laws of its choice, not its figures.
+#include "lsh/selection_cost.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "lsh/selection_cost.h"
 #include "runtime/base/error.h"
 
 namespace tandem::lsh {
@@ -19,9 +20,8 @@ bool pays(const SelectorParams& params, std::int64_t visible, const CostProfile&
 }
 
 TEST(SelectionCost, ShortContextsAreDenseAndLongOnesAreNot) {
-  for (const SelectorParams& params :
-       {SelectorParams(SketchParams{}), SelectorParams(SketchParams{.error = 0.1}),
-        SelectorParams(SketchParams{.top_k = true}), SelectorParams(LshParams{})}) {
+  for (const SelectorParams& params : {SelectorParams(SketchParams{}), SelectorParams(SketchParams{.error = 0.1}),
+                                       SelectorParams(SketchParams{.top_k = true}), SelectorParams(LshParams{})}) {
     for (const std::int64_t visible : {0, 1, 63, 64, 65, 128}) EXPECT_FALSE(pays(params, visible)) << visible;
     EXPECT_TRUE(pays(params, 1 << 20)) << params.index();
   }
