@@ -18,7 +18,7 @@ struct Selection {
   SampledRows sampled;                   ///< drawn besides `rows`, for all heads
   std::vector<float> log_calibration;    ///< per head, added to the sampled part's lse; empty: nothing
   const float* tail_mean = nullptr;      ///< (dim_v) where the sampled part's out is shrunk towards; nullptr: nowhere
-  bool certified = true;                 ///< the error estimate of the sampled part holds
+  bool certified = true;                 ///< the error estimate of what was sampled holds
   std::int64_t bytes_read = 0;           ///< of keys or index, to find them
 
   void clear() noexcept {

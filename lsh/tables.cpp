@@ -220,6 +220,7 @@ std::int64_t LshTables::mark_tail(const cpu::Kernels& kernels, int heads, Tables
 void LshTables::select(const SelectRequest& request, TablesScratch& scratch, cpu::Selection& selection) const {
   selection.clear();
   if (request.end <= request.begin) return;
+  selection.certified = false;  // rows share tables: the spread treats them as independent
   const int group = request.queries.group_size;
   hash_queries(request, scratch);
   std::int64_t first = 0;
