@@ -314,7 +314,7 @@ std::int64_t rows_for_error(std::int64_t visible, double excess) noexcept {
   constexpr double kCaution = 1.3;  // estimates err on both sides
   const double rows = static_cast<double>(pilot_rows(visible)) * std::pow(std::max(1.0, kCaution * excess), 1.5);
   const std::int64_t most = std::max(pilot_rows(visible), drawn_rows(kMostShare, visible));
-  return rows < static_cast<double>(most) ? static_cast<std::int64_t>(rows) : most;
+  return rows < static_cast<double>(most) ? static_cast<std::int64_t>(rows) : visible;
 }
 
 void draw_sketched_rows(const SketchParams& params, const SketchCodes& codes, const SelectRequest& request,

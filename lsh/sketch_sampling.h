@@ -39,7 +39,8 @@ inline constexpr double kPilotShare = 0.01;
 inline constexpr double kMostShare = 0.15;
 
 /// With SketchParams::error: rows of the first draw, and of the second when the first one's estimated error was
-/// `excess` times what is wanted. The error of a draw falls like rows^-2/3.
+/// `excess` times what is wanted. The error of a draw falls like rows^-2/3;
+/// where that asks for more than 15 % of the rows, all.
 std::int64_t pilot_rows(std::int64_t visible) noexcept;
 std::int64_t rows_for_error(std::int64_t visible, double excess) noexcept;
 
