@@ -52,7 +52,7 @@ struct PolicyOf {
     if (p.error <= 0) {
       return {.share = p.budget, .fewest = static_cast<double>(kFewestDrawn), .row = row, .fixed = fixed};
     }
-    // A pilot, and as much as a second draw may take: only the data can tell whether less is enough.
+    // A pilot, and as much as a second draw takes short of all rows: only the data can tell what is enough.
     return {.share = kPilotShare + kMostShare,
             .fewest = 2 * static_cast<double>(kFewestDrawn),
             .row = 2 * row,
