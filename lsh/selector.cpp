@@ -87,6 +87,12 @@ void HeadIndex::commit(Extension&& extension) noexcept {
   }
 }
 
+bool HeadIndex::can_select(double wanted_error) const noexcept {
+  const auto* sketch = std::get_if<SketchIndex>(&state_);
+  if (sketch == nullptr) return true;
+  return sketch->map() != nullptr && (wanted_error <= 0 || sketch->sigma() <= kCertifiedSigma);
+}
+
 HeadIndex HeadIndex::fork(std::int64_t size) const {
   return HeadIndex(std::visit(
       [&](const auto& state) -> State {

@@ -70,6 +70,9 @@ class HeadIndex {
   void extend(const cpu::Kernels& kernels, const cpu::KvStore& store, const QueryLog& queries, SelectScratch& scratch) {
     commit(prepare(kernels, store, queries, scratch));
   }
+  /// False where select() can only take every row: there is no index yet, or it cannot tell how large an error is and
+  /// one is wanted.
+  [[nodiscard]] bool can_select(double wanted_error) const noexcept;
   /// An index of (at most) the first `size` rows, sharing what is immutable.
   [[nodiscard]] HeadIndex fork(std::int64_t size) const;
   [[nodiscard]] std::int64_t bytes() const noexcept;

@@ -308,11 +308,10 @@ std::int64_t drawn_rows(double share, std::int64_t visible) noexcept {
   return std::min(visible, std::max(wanted, kFewestDrawn));
 }
 
-std::int64_t pilot_rows(std::int64_t visible) noexcept { return drawn_rows(0.01, visible); }
+std::int64_t pilot_rows(std::int64_t visible) noexcept { return drawn_rows(kPilotShare, visible); }
 
 std::int64_t rows_for_error(std::int64_t visible, double excess) noexcept {
   constexpr double kCaution = 1.3;  // estimates err on both sides
-  constexpr double kMostShare = 0.15;
   const double rows = static_cast<double>(pilot_rows(visible)) * std::pow(std::max(1.0, kCaution * excess), 1.5);
   const std::int64_t most = std::max(pilot_rows(visible), drawn_rows(kMostShare, visible));
   return rows < static_cast<double>(most) ? static_cast<std::int64_t>(rows) : visible;

@@ -34,6 +34,10 @@ void validate(const SketchParams& params);  ///< throws Error(invalid_argument) 
 /// Fewer rows than these tell nothing about the rest; a step that sees no more takes them all.
 inline constexpr std::int64_t kFewestDrawn = 64;
 
+/// With SketchParams::error: shares of the visible rows that the first draw takes, and the second one at most.
+inline constexpr double kPilotShare = 0.01;
+inline constexpr double kMostShare = 0.15;
+
 /// With SketchParams::error: rows of the first draw, and of the second when the first one's estimated error was
 /// `excess` times what is wanted. The error of a draw falls like rows^-2/3;
 /// where that asks for more than 15 % of the rows, all.

@@ -164,6 +164,12 @@ lsh::SelectorParams selector_of(const td_selector* given) {
   }
 }
 
+bool switch_of(const char* name, std::int32_t value, bool by_default) {
+  TANDEM_CHECK(value == 0 || value == TD_ON || value == TD_OFF, invalid_argument, name, " is ", value,
+               "; allowed: 1 (on), -1 (off), or 0 for the default (", by_default ? "on" : "off", ")");
+  return value == 0 ? by_default : value == TD_ON;
+}
+
 Config config_of(const td_config* given) {
   const td_config c = read_struct("config", given);
   TANDEM_CHECK(c.abi == TANDEM_ABI, unsupported, "config.abi is ", c.abi, "; this library has ABI ", TANDEM_ABI);
@@ -173,6 +179,8 @@ Config config_of(const td_config* given) {
   config.window = {c.sink_tokens, c.local_tokens, dtype_of("window_dtype", c.window_dtype)};
   config.host_dtype = row_format_of("host_dtype", c.host_dtype);
   if (c.selector != nullptr) config.selector = selector_of(c.selector);
+  if (c.profile != nullptr) config.profile = profile_from_json(c.profile);
+  config.never_slower = switch_of("never_slower", c.never_slower, true);
   config.num_workers = c.num_threads;
   if (c.max_tokens != 0) config.max_tokens = c.max_tokens;
   config.host_memory_bytes = c.host_memory_bytes;

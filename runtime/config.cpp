@@ -8,6 +8,7 @@ void validate(const Config& config) {
   validate(config.shape);
   gpu::validate(config.window);
   lsh::validate(config.selector);
+  lsh::validate(config.profile);
   TANDEM_CHECK(config.num_workers >= 0 && config.num_workers <= 1024, invalid_argument, "num_threads is ",
                config.num_workers, "; allowed: 1 to 1024, or 0 for one per usable core");
   TANDEM_CHECK(config.max_tokens >= 1 && config.max_tokens <= kMaxTokens, invalid_argument, "max_tokens is ",

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "gpu/window_cache.h"
+#include "lsh/cost_profile.h"
 #include "lsh/selector.h"
 #include "runtime/base/shape.h"
 
@@ -20,7 +21,9 @@ struct Config {
   gpu::WindowParams window;
   DType host_dtype = DType::f32;
   lsh::SelectorParams selector = lsh::SelectAllParams{};  ///< of new sequences
-  int num_workers = 0;                                    ///< 0: one per usable core
+  lsh::CostProfile profile;                               ///< decides, with never_slower, when a step selects
+  bool never_slower = true;  ///< attend to every visible row where the profile says that selecting costs more
+  int num_workers = 0;       ///< 0: one per usable core
   std::int64_t max_tokens = kMaxTokens;
   std::int64_t host_memory_bytes = 0;  ///< 0: 80 % of what the machine or its cgroup gives
   std::optional<std::string> isa;      ///< none: TANDEM_ISA, else the best
@@ -33,5 +36,8 @@ void validate(const Config& config);
 /// Reads the field names of td_config; throws Error(invalid_argument) for unknown fields, wrong types and bad values.
 Config config_from_json(const std::string& text);
 std::string config_to_json(const Config& config);
+
+/// Reads the field names of CostProfile; those that are missing keep their defaults. Errors as above.
+lsh::CostProfile profile_from_json(const std::string& text);
 
 }  // namespace tandem

@@ -1,89 +1,13 @@
 #include <algorithm>
 #include <iterator>
-#include <set>
 
-#include <nlohmann/json.hpp>
-
-#include "runtime/base/error.h"
 #include "runtime/config.h"
+#include "runtime/json_fields.h"
 
 namespace tandem {
 namespace {
 
 using nlohmann::json;
-
-/// Reads the fields of one JSON object and remembers which exist, so that a misspelt one is an error.
-class Fields {
- public:
-  Fields(const json& object, std::string path) : object_(object), path_(std::move(path)) {
-    TANDEM_CHECK(object.is_object(), invalid_argument, path_, " is ", object.type_name(), "; it must be an object");
-  }
-
-  /// 0 keeps the default that `value` holds, as in td_config.
-  template <typename T>
-  void read_unless_zero(const char* name, T& value) {
-    T given{};
-    read(name, given);
-    if (given != T{}) value = given;
-  }
-  template <typename T>
-  void read(const char* name, T& value) {
-    const json* field = find(name);
-    if (field == nullptr) return;
-    const bool fits = std::is_same_v<T, std::string> ? field->is_string()
-                      : std::is_same_v<T, bool>      ? field->is_boolean()
-                      : std::is_integral_v<T>        ? field->is_number_integer()
-                                                     : field->is_number();
-    TANDEM_CHECK(fits, invalid_argument, path_, ".", name, " is ", field->dump(), "; it must be ",
-                 std::is_same_v<T, std::string> ? "a string"
-                 : std::is_same_v<T, bool>      ? "true or false"
-                 : std::is_integral_v<T>        ? "an integer"
-                                                : "a number");
-    if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) check_range<T>(name, *field);
-    value = field->get<T>();
-  }
-  void read(const char* name, DType& value) {
-    std::string text = to_string(value);
-    read(name, text);
-    value = parse_dtype(path_ + "." + name, text);
-  }
-  void read_row_format(const char* name, DType& value) {
-    std::string text = to_string(value);
-    read(name, text);
-    value = parse_row_format(path_ + "." + name, text);
-  }
-  const json* find(const char* name) {
-    known_.insert(name);
-    const auto it = object_.find(name);
-    return it == object_.end() || it->is_null() ? nullptr : &*it;
-  }
-  void reject_others() const {
-    for (const auto& [name, value] : object_.items()) {
-      if (known_.contains(name)) continue;
-      std::string allowed;
-      for (const auto& known : known_) allowed += (allowed.empty() ? "" : ", ") + known;
-      fail(ErrorCode::invalid_argument, path_, ".", name, " is not a field; allowed: ", allowed);
-    }
-  }
-
- private:
-  template <typename T>
-  void check_range(const char* name, const json& field) const {
-    bool fits = true;
-    if (field.is_number_unsigned()) {
-      fits = field.get<std::uint64_t>() <= static_cast<std::uint64_t>(std::numeric_limits<T>::max());
-    } else {
-      fits =
-          std::is_signed_v<T> && field.get<std::int64_t>() >= static_cast<std::int64_t>(std::numeric_limits<T>::min());
-    }
-    TANDEM_CHECK(fits, invalid_argument, path_, ".", name, " is ", field.dump(),
-                 "; allowed: ", std::numeric_limits<T>::min(), " to ", std::numeric_limits<T>::max());
-  }
-
-  const json& object_;
-  std::string path_;
-  std::set<std::string> known_;
-};
 
 constexpr const char* kPlanes[] = {"hadamard", "gaussian"};  // by cpu::HashPlanes
 
@@ -133,6 +57,21 @@ lsh::SelectorParams selector_from(const json& object) {
   return params;
 }
 
+lsh::CostProfile profile_from(const json& object) {
+  Fields fields(object, "profile");
+  lsh::CostProfile profile;
+  for (const lsh::CostField& field : lsh::kCostFields) fields.read(field.name, profile.*field.value);
+  fields.reject_others();
+  lsh::validate(profile);
+  return profile;
+}
+
+json to_json(const lsh::CostProfile& profile) {
+  json object = json::object();
+  for (const lsh::CostField& field : lsh::kCostFields) object[field.name] = profile.*field.value;
+  return object;
+}
+
 struct SelectorJson {
   json operator()(const lsh::SketchParams& p) const {
     if (p.top_k) return {{"kind", "sketch_topk"}, {"budget", p.budget}, {"sketch_bits", p.bits_per_dim}};
@@ -152,6 +91,12 @@ struct SelectorJson {
 };
 
 }  // namespace
+
+lsh::CostProfile profile_from_json(const std::string& text) {
+  const json object = json::parse(text, nullptr, false);
+  TANDEM_CHECK(!object.is_discarded(), invalid_argument, "profile is not JSON: ", text.substr(0, 60));
+  return profile_from(object);
+}
 
 Config config_from_json(const std::string& text) {
   const json object = json::parse(text, nullptr, false);
@@ -175,6 +120,8 @@ Config config_from_json(const std::string& text) {
   fields.read("topology", config.topology);
   if (fields.find("isa") != nullptr) fields.read("isa", config.isa.emplace());
   if (const json* selector = fields.find("selector")) config.selector = selector_from(*selector);
+  if (const json* profile = fields.find("profile")) config.profile = profile_from(*profile);
+  fields.read("never_slower", config.never_slower);
   fields.reject_others();
   config.shape = resolved(config.shape);
   return config;
@@ -196,7 +143,9 @@ std::string config_to_json(const Config& config) {
                  {"max_tokens", config.max_tokens},
                  {"host_memory_bytes", config.host_memory_bytes},
                  {"topology", config.topology},
-                 {"selector", std::visit(SelectorJson{}, config.selector)}};
+                 {"selector", std::visit(SelectorJson{}, config.selector)},
+                 {"profile", to_json(config.profile)},
+                 {"never_slower", config.never_slower}};
   if (config.isa) object["isa"] = *config.isa;
   return object.dump();
 }

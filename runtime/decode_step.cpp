@@ -123,7 +123,7 @@ void estimate_errors(const StepContext& step, const Task& task, const cpu::Query
   for (std::int64_t v = 0; v < host.rows; ++v) {
     const std::int64_t query = v / queries.group_size;
     const auto i = static_cast<std::size_t>(v);
-    bool known = whole && (step.request.exact || task.selector->estimates_error());
+    bool known = whole && (task.exact || task.selector->estimates_error());
     bool certified = known && scratch.certified[static_cast<std::size_t>(query)] != 0;
     double lse_error = 0;
     double relative = 0;
@@ -250,16 +250,17 @@ void run_piece(const StepContext& step, std::int64_t index, StepBuffers& buffers
 
 }  // namespace
 
-double Runtime::extend_indexes(const SequenceLock& sequences, std::int32_t layer, StepBuffers& buffers) {
+double Runtime::extend_indexes(StepBuffers& buffers) {
   buffers.unindexed.clear();
   buffers.nodes.clear();
-  for (std::size_t s = 0; s < sequences.size(); ++s) {
-    LayerState& state = sequences[s].layer(layer);
-    for (std::size_t head = 0; head < state.heads.size(); ++head) {
-      if (!state.heads[head].index.lacks_rows_of(state.heads[head].store, state.heads[head].queries)) continue;
-      buffers.unindexed.push_back(&state.heads[head]);
-      buffers.nodes.push_back(state.window.node_of(static_cast<std::int64_t>(head)));
-    }
+  const LayerState* done = nullptr;
+  for (const Task& task : buffers.tasks) {  // those of a sequence are consecutive, and so are those of its heads
+    if (task.exact || task.layer == done) continue;
+    HeadState& head = task.layer->heads[static_cast<std::size_t>(task.head)];
+    if (task.head + 1 == static_cast<std::int64_t>(task.layer->heads.size())) done = task.layer;
+    if (!head.index.lacks_rows_of(head.store, head.queries)) continue;
+    buffers.unindexed.push_back(&head);
+    buffers.nodes.push_back(task.layer->window.node_of(task.head));
   }
   if (buffers.unindexed.empty()) return 0.0;
   std::vector<double> us(buffers.unindexed.size());
@@ -285,8 +286,7 @@ StepStats Runtime::attend(const AttendRequest& request) {
   const LeasePool<StepBuffers>::Lease buffers(step_buffers_);
   find(request.sequences, buffers->sequences);
   const SequenceLock sequences(buffers->sequences);
-  plan_tasks(request, sequences, config_.shape, buffers->tasks);
-  plan_pieces(config_.shape, workers_.num_workers(), *buffers);
+  plan_tasks(request, sequences, config_, buffers->tasks);
   StepStats total;
   std::int64_t first_row = 0;
   for (std::size_t s = 0; s < sequences.size(); ++s) {
@@ -294,9 +294,9 @@ StepStats Runtime::attend(const AttendRequest& request) {
                     *buffers);
     first_row += request.num_queries[s];
   }
-  if (request.use_host && !request.exact) {
-    total.trace[Stage::index].us = extend_indexes(sequences, request.layer, *buffers);
-  }
+  if (request.use_host) total.trace[Stage::index].us = extend_indexes(*buffers);
+  plan_without_index(request, config_, buffers->tasks);
+  plan_pieces(config_.shape, workers_.num_workers(), *buffers);
 
   struct Run {
     StepContext step;

@@ -57,8 +57,9 @@ class Runtime {
                                            int node);
   std::vector<LayerState> empty_layers(std::uint64_t id, const lsh::Selector& selector);
   void check_layer(std::int32_t layer) const;
-  /// Indexes the rows that reached the host tier since the last step; returns worker microseconds.
-  double extend_indexes(const SequenceLock& sequences, std::int32_t layer, StepBuffers& buffers);
+  /// Indexes the rows that reached the host tier since the last step, for the tasks that select; returns worker
+  /// microseconds.
+  double extend_indexes(StepBuffers& buffers);
 
   // In the order of construction: what comes later uses what comes earlier.
   const Config config_;

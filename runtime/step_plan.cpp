@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "lsh/selection_cost.h"
 #include "runtime/base/error.h"
+#include "runtime/step_context.h"
 
 namespace tandem {
 namespace {
@@ -16,13 +18,14 @@ constexpr int kVectorsPerTask = 64;
 constexpr std::int64_t kPiecesPerWorker = 16;
 constexpr int kWholeTask = 31;  // a level whose first subtree holds the rows of any sequence
 
-/// The host rows that an exact task may see, in ranges.
-void find_ranges(const AttendRequest& request, Task& task) {
-  task.exact = request.use_host && (request.exact || task.selector->selects_all());
-  if (!task.exact) return;
+cpu::LogitRule masks_of(const AttendRequest& request) { return {0.f, nullptr, request.sliding_window}; }
+
+/// Makes the task exact: the host rows that its queries may see, in ranges.
+void make_exact(const AttendRequest& request, Task& task) {
+  task.exact = true;
   const std::int64_t sinks = task.layer->window.sinks();
   const std::int64_t last_position = task.first_position + task.num_queries - 1;
-  const cpu::LogitRule logits{0.f, nullptr, request.sliding_window};
+  const cpu::LogitRule logits = masks_of(request);
   const std::int64_t begin = std::max<std::int64_t>(0, logits.first_visible(task.first_position) - sinks);
   const std::int64_t end =
       std::min(task.layer->heads[static_cast<std::size_t>(task.head)].store.size(), last_position + 1 - sinks);
@@ -30,6 +33,38 @@ void find_ranges(const AttendRequest& request, Task& task) {
   task.first_range = begin / kRangeRows;
   task.last_range = (end - 1) / kRangeRows + 1;
 }
+
+/// Which queries of one sequence attend to every host row that they see.
+class ExactQueries {
+ public:
+  ExactQueries(const AttendRequest& request, const lsh::Selector& selector, const LayerState& layer,
+               const Config& config)
+      : masks_(masks_of(request)),
+        store_(layer.heads.front().store),  // of as many rows as any head's
+        sinks_(layer.window.sinks()),
+        all_(request.use_host && (request.exact || selector.selects_all())),
+        none_(!request.use_host || (!all_ && !config.never_slower)),
+        cost_(config.profile, selector.params(), store_.layout(), config.shape.group_size()) {}
+
+  [[nodiscard]] bool at(std::int64_t position) const noexcept {
+    if (all_ || none_) return all_;
+    return !cost_.pays(visible_rows(store_, sinks_, masks_, position).count());
+  }
+  /// How many of the `most` queries from `position` on are alike.
+  [[nodiscard]] std::int64_t run_from(std::int64_t position, std::int64_t most) const noexcept {
+    if (all_ || none_) return most;
+    std::int64_t count = 1;
+    while (count < most && at(position + count) == at(position)) ++count;
+    return count;
+  }
+
+ private:
+  cpu::LogitRule masks_;
+  const cpu::KvStore& store_;
+  std::int64_t sinks_;
+  bool all_, none_;
+  lsh::SelectionCost cost_;
+};
 
 /// Subtrees of `level` that hold a task's ranges; one when there are none.
 std::int64_t subtrees_of(const Task& task, int level) {
@@ -47,9 +82,10 @@ int level_for(const std::vector<Task>& tasks, std::int64_t most) {
 
 }  // namespace
 
-void plan_tasks(const AttendRequest& request, const SequenceLock& sequences, const AttentionShape& shape,
+void plan_tasks(const AttendRequest& request, const SequenceLock& sequences, const Config& config,
                 std::vector<Task>& tasks) {
   tasks.clear();
+  const AttentionShape& shape = config.shape;
   const int queries_per_task = std::max(1, kVectorsPerTask / shape.group_size());
   std::int64_t first_row = 0;
   for (std::size_t s = 0; s < sequences.size(); ++s) {
@@ -58,16 +94,27 @@ void plan_tasks(const AttendRequest& request, const SequenceLock& sequences, con
     TANDEM_CHECK(queries <= layer.length(), invalid_argument, "num_queries[", s, "] is ", queries, "; sequence ",
                  sequences[s].id(), " holds ", layer.length(), " tokens in layer ", request.layer,
                  ", and queries belong to its last tokens");
+    const ExactQueries exact(request, sequences[s].selector(), layer, config);
     const std::int64_t first_position = layer.length() - queries;
-    for (std::int64_t begin = 0; begin < queries; begin += queries_per_task) {
-      const auto count = static_cast<int>(std::min<std::int64_t>(queries_per_task, queries - begin));
+    for (std::int64_t begin = 0; begin < queries;) {
+      const std::int64_t most = std::min<std::int64_t>(queries_per_task, queries - begin);
+      const auto count = static_cast<int>(exact.run_from(first_position + begin, most));
       for (std::int32_t head = 0; head < shape.num_kv_heads; ++head) {
         Task task{&layer, &sequences[s].selector(), head, first_row + begin, first_position + begin, count};
-        find_ranges(request, task);
+        if (exact.at(task.first_position)) make_exact(request, task);
         tasks.push_back(task);
       }
+      begin += count;
     }
     first_row += queries;
+  }
+}
+
+void plan_without_index(const AttendRequest& request, const Config& config, std::vector<Task>& tasks) {
+  if (!config.never_slower || !request.use_host) return;
+  for (Task& task : tasks) {
+    const HeadState& head = task.layer->heads[static_cast<std::size_t>(task.head)];
+    if (!task.exact && !head.index.can_select(task.selector->wanted_error())) make_exact(request, task);
   }
 }
 

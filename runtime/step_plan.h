@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "runtime/config.h"
 #include "runtime/requests.h"
 #include "runtime/sequence.h"
 #include "runtime/step_stats.h"
@@ -18,7 +19,7 @@ struct Task {
   std::int64_t first_row;       ///< of the queries in the request's tensors
   std::int64_t first_position;  ///< of the first query
   int num_queries;
-  bool exact = false;            ///< attends every host row
+  bool exact = false;            ///< attends every host row that its queries see
   std::int64_t first_range = 0;  ///< of the host rows that an exact task attends, see kRangeRows
   std::int64_t last_range = 0;   ///< one past the last
   std::int32_t first_piece = 0;
@@ -51,10 +52,15 @@ struct StepBuffers {
   std::vector<float> observed;      ///< queries of one head on their way to its log
 };
 
-/// Fills `tasks`: sequences in order, at most 64 query vectors each, KV heads innermost. Throws Error(invalid_argument)
-/// when a sequence holds fewer tokens than it has queries.
-void plan_tasks(const AttendRequest& request, const SequenceLock& sequences, const AttentionShape& shape,
+/// Fills `tasks`: sequences in order, at most 64 query vectors each, KV heads innermost. With Config::never_slower, the
+/// queries for which selecting does not pay get exact tasks; each is judged by the rows that it sees, as if it were
+/// alone, so that results do not depend on which queries share a step. Throws Error(invalid_argument) when a sequence
+/// holds fewer tokens than it has queries.
+void plan_tasks(const AttendRequest& request, const SequenceLock& sequences, const Config& config,
                 std::vector<Task>& tasks);
+
+/// With Config::never_slower: makes exact tasks of those whose index, which must be up to date, can only take all rows.
+void plan_without_index(const AttendRequest& request, const Config& config, std::vector<Task>& tasks);
 
 /// Fills `pieces` and sizes what they write: exact tasks are cut until there is work for `num_workers`, however few
 /// tasks there are. Pieces of a task are consecutive.

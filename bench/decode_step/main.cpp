@@ -116,6 +116,7 @@ std::vector<Planned> plan_of(const Bench& bench, const tools::TraceMeta& meta, c
                                          .layers = layers_for(bench, bytes),
                                          .host_dtype = dtype,
                                          .tiers = bench.options.tiers,
+                                         .never_slower = bench.options.never_slower,
                                          .isa = bench.options.isa};
           plan.push_back({selector_name(selector), settings.layers * bytes, settings.layers * batch * meta.tokens,
                           [settings, &meta, &layer](Progress& progress) {

@@ -30,6 +30,7 @@ struct Options {
   std::int64_t exact_steps = 4;  ///< of them compared with the exact result
   std::string cold = "auto";
   std::int64_t wash_mib = 0;  ///< 0: 1.25 x the last-level cache
+  bool never_slower = false;
   std::string isa, json;
   std::vector<std::string> command;  ///< argv
 };

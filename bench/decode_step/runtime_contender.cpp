@@ -23,7 +23,8 @@ Json config_of(const RuntimeSettings& s, const tools::TraceMeta& meta) {
                  {"window_dtype", s.tiers.window_dtype.empty() ? s.host_dtype : s.tiers.window_dtype},
                  {"host_dtype", s.host_dtype},
                  {"num_threads", s.threads},
-                 {"selector", s.selector}};
+                 {"selector", s.selector},
+                 {"never_slower", s.never_slower}};
   if (!s.isa.empty()) config["isa"] = s.isa;
   return config;
 }

@@ -14,7 +14,8 @@ struct RuntimeSettings {
   int layers = 1;  ///< each holds the whole trace
   std::string host_dtype = "bf16";
   cli::TierOptions tiers;
-  std::string isa;  ///< empty: the best
+  bool never_slower = false;  ///< let the runtime's cost model pick dense attention
+  std::string isa;            ///< empty: the best
 };
 
 /// Builds a runtime, appends the trace's prompt to every layer of every sequence (the last tokens with their queries)

@@ -56,7 +56,22 @@ INSTANTIATE_TEST_SUITE_P(
                   [](td_config& c) { c.max_tokens = std::int64_t{1} << 31; }},
         BadConfig{"host_memory_bytes is -1; it must be positive", [](td_config& c) { c.host_memory_bytes = -1; }},
         BadConfig{"isa is 'sse2'; allowed: scalar, avx2, avx512", [](td_config& c) { c.isa = "sse2"; }},
-        BadConfig{"isa is ''; allowed: scalar, avx2, avx512", [](td_config& c) { c.isa = ""; }}));
+        BadConfig{"isa is ''; allowed: scalar, avx2, avx512", [](td_config& c) { c.isa = ""; }},
+        BadConfig{"never_slower is 2; allowed: 1 (on), -1 (off)", [](td_config& c) { c.never_slower = 2; }},
+        BadConfig{"profile is not JSON: ", [](td_config& c) { c.profile = ""; }},
+        BadConfig{"profile is not JSON: {\"dense_row_ns\"", [](td_config& c) { c.profile = "{\"dense_row_ns\""; }},
+        BadConfig{"profile is array; it must be an object", [](td_config& c) { c.profile = "[]"; }},
+        BadConfig{"profile.dense is not a field; allowed: dense_row_ns, ",
+                  [](td_config& c) { c.profile = R"({"dense": 1})"; }},
+        BadConfig{"profile.dense_row_ns is \"fast\"; it must be a number",
+                  [](td_config& c) { c.profile = R"({"dense_row_ns": "fast"})"; }},
+        BadConfig{"profile.dense_row_ns is 0; allowed: 0.001 to 1e+09",
+                  [](td_config& c) { c.profile = R"({"dense_row_ns": 0})"; }},
+        BadConfig{"profile.selection_ns is -3; allowed", [](td_config& c) { c.profile = R"({"selection_ns": -3})"; }},
+        BadConfig{"profile.gathered_row_ns is 1e+300; allowed",
+                  [](td_config& c) { c.profile = R"({"gathered_row_ns": 1e300})"; }},
+        BadConfig{"profile.lsh_bit_agreement is 1.5; allowed: 0.4 to 1",
+                  [](td_config& c) { c.profile = R"({"lsh_bit_agreement": 1.5})"; }}));
 
 struct BadSelector {
   const char* message;
@@ -187,6 +202,10 @@ INSTANTIATE_TEST_SUITE_P(
         BadJson{R"("isa": 5)", "config.isa is 5; it must be a string"}, BadJson{R"("topology": "node:0")", "node:0"},
         BadJson{R"("topology": "nonsense")", "nonsense"},
         BadJson{R"("num_threads": 5000)", "num_threads is 5000; allowed: 1 to 1024"},
+        BadJson{R"("never_slower": 1)", "config.never_slower is 1; it must be true or false"},
+        BadJson{R"("profile": "{}")", "profile is string; it must be an object"},
+        BadJson{R"("profile": {"scored_row_ns": 0})", "profile.scored_row_ns is 0; allowed: 0.001 to"},
+        BadJson{R"("profile": {"rows": 1})", "profile.rows is not a field; allowed: dense_row_ns"},
         BadJson{R"("selector": "lsh")", "selector is string; it must be an object"},
         BadJson{R"("selector": {"kind": "random"})",
                 "selector.kind is 'random'; allowed: all, topk, lsh, sketch, sketch_topk"},
@@ -254,12 +273,49 @@ TEST_P(RoundTrip, ADescribedConfigurationIsTheSameConfiguration) {
 
 INSTANTIATE_TEST_SUITE_P(
     Good, RoundTrip,
-    testing::Values("", R"("selector": {"kind": "topk", "budget": 0.1})", R"("selector": null, "isa": null)",
-                    R"("selector": {"kind": "lsh", "lsh_bits": 5, "lsh_tables": 30, "seed": 18446744073709551615})",
-                    R"("selector": {"kind": "lsh", "lsh_bits": 5, "lsh_tables": 30, "lsh_planes": "gaussian"})",
-                    R"("scale": 0.1, "softcap": 30.5, "window_dtype": "bf16", "host_dtype": "fp16", "sink_tokens": 0)",
-                    R"("isa": "scalar", "max_tokens": 300, "host_memory_bytes": 1000000000)",
-                    R"("topology": "node:2 core:2 pu:1")"));
+    testing::Values(
+        "", R"("selector": {"kind": "topk", "budget": 0.1})", R"("selector": null, "isa": null)",
+        R"("selector": {"kind": "lsh", "lsh_bits": 5, "lsh_tables": 30, "seed": 18446744073709551615})",
+        R"("selector": {"kind": "lsh", "lsh_bits": 5, "lsh_tables": 30, "lsh_planes": "gaussian"})",
+        R"("scale": 0.1, "softcap": 30.5, "window_dtype": "bf16", "host_dtype": "fp16", "sink_tokens": 0)",
+        R"("isa": "scalar", "max_tokens": 300, "host_memory_bytes": 1000000000)", R"("topology": "node:2 core:2 pu:1")",
+        R"("never_slower": false, "selector": {"kind": "lsh", "lsh_bits": 5, "lsh_tables": 30})",
+        R"("profile": {"dense_row_ns": 1e6, "scored_row_ns": 0.3}, "selector": {"kind": "topk", "budget": 0.1})"));
+
+TEST(Profile, IsPartOfTheResolvedConfiguration) {
+  td_config c = config();
+  c.never_slower = 0;
+  EXPECT_THAT(config_text(Rt(c)), testing::HasSubstr("\"never_slower\":true"));
+  c.never_slower = TD_OFF;
+  c.profile = R"({"dense_row_ns": 12.5})";
+  const std::string text = config_text(Rt(c));
+  EXPECT_THAT(text, testing::HasSubstr("\"never_slower\":false"));
+  EXPECT_THAT(text, testing::HasSubstr("\"dense_row_ns\":12.5"));
+  EXPECT_THAT(text, testing::HasSubstr("\"selection_ns\":"));  // what it does not name keeps its default
+}
+
+TEST(Profile, DecidesWhatIsSelected) {
+  auto top_k = init<td_selector>();
+  top_k.kind = TD_SELECT_TOP_K;
+  top_k.budget = 0.1;
+  td_config c = config();
+  c.selector = &top_k;
+  c.never_slower = TD_ON;
+  const auto gathered = [&] {
+    const Rt rt(c);
+    const td_seq seq = create(rt);
+    fill(rt, seq, 400, 1);
+    Attend attend({seq}, {1}, 3);
+    auto stats = init<td_stats>();
+    attend.args.stats = &stats;
+    EXPECT_EQ(attend.run(rt), TD_OK) << td_last_error();
+    EXPECT_EQ(stats.out_error, stats.rows_gathered == stats.rows_host ? 0 : -1);
+    return static_cast<double>(stats.rows_gathered) / static_cast<double>(stats.rows_host);
+  };
+  EXPECT_EQ(gathered(), 1.0);
+  c.profile = R"({"dense_row_ns": 1e6, "query_vector_ns": 1e5})";
+  EXPECT_LT(gathered(), 0.3);
+}
 
 TEST(NullPointers, OfCreateAreRefused) {
   td_rt* rt = nullptr;

@@ -9,7 +9,7 @@ const std::vector<std::vector<std::int64_t>> kSteps{{1, 1, 1}, {40, 3, 0}, {5, 0
 
 std::string json(const std::string& selector, int threads, const std::string& topology = "") {
   return R"({"num_layers": 2, "num_q_heads": 4, "num_kv_heads": 2, "head_dim_k": 16, "sink_tokens": 4, "local_tokens": 32,)"
-         R"("host_dtype": "f16", "selector": )" +
+         R"("host_dtype": "f16", "never_slower": false, "selector": )" +
          selector + R"(, "num_threads": )" + std::to_string(threads) + R"(, "topology": ")" + topology + "\"}";
 }
 

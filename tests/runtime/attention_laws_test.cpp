@@ -14,6 +14,7 @@ Config config_for(int head_dim, int group, std::int32_t sinks, std::int32_t loca
   Config config;
   config.shape = resolved({1, 2 * group, 2, head_dim, head_dim, 0.f, 0.f});
   config.window = {sinks, local, DType::f32};
+  config.never_slower = false;
   config.num_workers = 2;
   return config;
 }

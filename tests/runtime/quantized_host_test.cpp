@@ -21,6 +21,7 @@ class QuantizedHost : public ::testing::TestWithParam<std::tuple<DType, lsh::Sel
     config.window = {4, 64, DType::f32};
     config.host_dtype = std::get<0>(GetParam());
     config.selector = std::get<1>(GetParam());
+    config.never_slower = false;
     config.num_workers = 2;
   }
   [[nodiscard]] double tolerance() const { return config.host_dtype == DType::int8 ? 0.03 : 0.2; }

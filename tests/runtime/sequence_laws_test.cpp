@@ -11,6 +11,7 @@ Config config_with(const lsh::SelectorParams& selector, std::int32_t local = 64)
   config.shape = resolved({2, 4, 2, 64, 64, 0.f, 0.f});
   config.window = {4, local, DType::f32};
   config.selector = selector;
+  config.never_slower = false;
   config.num_workers = 2;
   return config;
 }

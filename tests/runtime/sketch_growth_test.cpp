@@ -14,6 +14,7 @@ Config config_with(int workers) {
   config.shape = resolved({2, 4, 2, 32, 32, 0.f, 0.f});
   config.window = {4, 64, DType::f32};
   config.selector = lsh::SketchParams{.budget = 0.1};
+  config.never_slower = false;
   config.num_workers = workers;
   return config;
 }

@@ -13,6 +13,7 @@ Config config_with(const lsh::SelectorParams& selector, float softcap = 0.f) {
   config.shape = resolved({1, 4, 2, 32, 48, 0.f, softcap});
   config.window = {4, 64, DType::f32};
   config.selector = selector;
+  config.never_slower = false;
   config.num_workers = 2;
   return config;
 }

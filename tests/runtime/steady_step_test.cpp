@@ -52,6 +52,7 @@ TEST_P(SteadyStep, AllocatesNothing) {
   config.shape = resolved({1, 4, 2, 64, 64, 0.f, 0.f});
   config.window = {4, 256, DType::f32};
   config.selector = std::get<0>(GetParam());
+  config.never_slower = false;
   config.num_workers = std::get<1>(GetParam());
   Runtime runtime(config);
   TokenSource source(runtime.config().shape, 31);

@@ -16,7 +16,7 @@ import unittest
 
 BINARY = DATA = None
 OK, FAILED, BAD_USAGE = 0, 1, 2
-COMMANDS = (["info"], ["generate"], ["run"], ["eval"], ["eval", "needles"], ["synth"])
+COMMANDS = (["info"], ["generate"], ["run"], ["eval"], ["eval", "needles"], ["synth"], ["profile"])
 RUN_FIELDS = {"error", "lse_error", "rows_share", "bytes_per_step", "index_bytes_per_token", "build_ns_per_token", "us"}
 
 
@@ -85,7 +85,8 @@ class Help(CommandLine):
     def test_common_options_are_documented(self):
         for command in (["generate"], ["run"], ["eval", "needles"]):
             text = self.expect(OK, *command, "--help").stdout
-            for option in ("--seed", "--threads", "--isa", "--json", "--selector", "--lsh", "--budget", "--sinks"):
+            for option in ("--seed", "--threads", "--isa", "--json", "--selector", "--lsh", "--budget", "--sinks",
+                           "--profile", "--always-select"):
                 self.assertIn(option, text)
 
 
@@ -153,7 +154,7 @@ class BadUsage(CommandLine):
         self.expect(BAD_USAGE, *model, "--prompt", "a", "--record", self.path("r"), naming=["--record", "dense"])
         for attention in ("dense", "streaming"):
             for option in (["--selector", "topk"], ["--lsh", "8,75"], ["--min-collisions", 2],
-                           ["--lsh-planes", "gaussian"], ["--budget", 0.1]):
+                           ["--lsh-planes", "gaussian"], ["--budget", 0.1], ["--always-select"]):
                 self.expect(BAD_USAGE, *model, "--prompt", "a", "--attention", attention, *option,
                             naming=[option[0], attention, "tandem"])
 
@@ -288,7 +289,8 @@ class Synth(CommandLine):
 class Run(CommandLine):
     def report(self, *arguments):
         file = self.path("result.json")
-        self.expect(OK, "run", "--trace", self.trace, "--max-copies", 3, "--json", file, *arguments)
+        # 700 tokens: without --always-select every step would be dense.
+        self.expect(OK, "run", "--trace", self.trace, "--max-copies", 3, "--always-select", "--json", file, *arguments)
         with open(file) as text:
             return json.load(text)
 
@@ -329,7 +331,7 @@ class Run(CommandLine):
         self.expect(OK, "synth", "--out", trace, "--tokens", 3000, "--kv-heads", 2, "--q-heads", 8, "--head-dim", 64,
                     "--steps", 12, "--kind", "diffuse")
         def figures(*arguments):
-            result = self.expect(OK, "run", "--trace", trace, "--warm", "--local", 64, "--json", "-", *arguments)
+            result = self.expect(OK, "run", "--trace", trace, "--warm", "--local", 64, "--always-select", "--json", "-", *arguments)
             return json.loads(result.stdout)["mean"]
         budget = figures("--selector", "sketch", "--sketch-bits", 2, "--budget", "0.05")
         self.assertTrue(0.04 < budget["rows_share"] < 0.06, budget["rows_share"])
@@ -352,10 +354,51 @@ class Run(CommandLine):
         self.assertEqual(errors[0], errors[1])
         self.assertNotEqual(errors[0], errors[2])
 
+    def rows_share(self, *arguments):
+        result = self.expect(OK, "run", "--trace", self.trace, "--selector", "topk", "--budget", "0.05", "--warm", "--json",
+                             "-", *arguments)
+        return json.loads(result.stdout)["mean"]["rows_share"]
+
+    def test_the_profile_decides_whether_a_step_selects(self):
+        self.assertEqual(self.rows_share(), 1)
+        self.assertLess(self.rows_share("--always-select"), 0.2)
+        slow_dense = self.write("slow_dense.json", '{"dense_row_ns": 1e6}')
+        self.assertLess(self.rows_share("--profile", slow_dense), 0.2)
+        self.assertEqual(self.rows_share("--profile", self.write("slow_gather.json", '{"gathered_row_ns": 1e6}')), 1)
+
     def test_short_prompt_stays_in_the_window(self):
         figures = self.report("--selector", "lsh", "--local", 2000)["mean"]
         self.assertLess(figures["error"]["max"], 1e-4)
         self.assertEqual(figures["rows_share"], 0)
+
+
+class Profile(CommandLine):
+    def test_what_is_measured_is_what_run_takes(self):
+        out, file = self.path("profile.json"), self.path("profile-report.json")
+        result = self.expect(OK, "profile", "--quick", "--threads", 2, "--out", out, "--json", file)
+        self.assertIn("gathered_row_ns", result.stdout)
+        self.assertIn("lsh 10,150", result.stdout)
+        with open(out) as text:
+            profile = json.load(text)
+        self.assertLessEqual({"dense_row_ns", "gathered_row_ns", "scanned_row_1bit_ns", "scanned_row_2bit_ns",
+                              "scored_row_ns", "table_row_ns", "table_read_ns", "selection_ns"}, set(profile))
+        self.assertTrue(all(value > 0 for value in profile.values()), profile)
+        with open(file) as text:
+            report = json.load(text)
+        self.assertEqual(report["profile"], profile)
+        self.assertEqual(set(report["built_in"]), set(profile))
+        self.assertEqual((report["quick"], report["threads"]), (True, 2))
+        self.assertIn("sketch 0.02", report["crossover_rows"])
+        self.expect(OK, "run", "--trace", self.trace, "--warm", "--profile", out)
+
+    def test_bad_profiles(self):
+        run = ["run", "--trace", self.trace, "--profile"]
+        self.expect(FAILED, *run, self.path("missing.json"), naming=["--profile", "missing.json"])
+        self.expect(FAILED, *run, self.write("text.json", "fast"), naming=["--profile", "text.json", "not JSON"])
+        self.expect(BAD_USAGE, *run, self.write("field.json", '{"dense_row": 1}'), naming=["profile.dense_row", "dense_row_ns"])
+        self.expect(BAD_USAGE, *run, self.write("value.json", '{"dense_row_ns": -1}'), naming=["dense_row_ns is -1", "allowed"])
+        self.expect(BAD_USAGE, *run, self.write("list.json", "[]"), naming=["profile is array", "object"])
+        self.expect(FAILED, "profile", "--quick", "--out", self.path("no", "such", "p.json"), naming=["--out", "p.json"])
 
 
 class Model(CommandLine):
@@ -366,7 +409,8 @@ class Model(CommandLine):
 
     def test_dense_and_top_k_find_the_needle(self):
         self.assertEqual(self.answer("--attention", "dense"), "38977\n")
-        self.assertEqual(self.answer("--attention", "tandem", "--selector", "topk", "--budget", "0.05"), "38977\n")
+        self.assertEqual(self.answer("--attention", "tandem", "--selector", "topk", "--budget", "0.05", "--always-select"),
+                         "38977\n")
 
     def test_streaming_does_not(self):
         self.assertNotEqual(self.answer("--attention", "streaming"), "38977\n")
@@ -394,7 +438,8 @@ class Model(CommandLine):
     def test_eval(self):
         file = self.path("eval.json")
         result = self.expect(OK, "eval", "needles", "--model", self.model, "--prompts", self.prompts, "--max-context", 1100,
-                             "--limit", 3, "--methods", "dense,topk:0.05,lsh:8,75,sketch2:0.05,streaming", "--seeds", 2, "--json", file)
+                             "--limit", 3, "--always-select", "--methods",
+                             "dense,topk:0.05,lsh:8,75,sketch2:0.05,streaming", "--seeds", 2, "--json", file)
         self.assertIn("3/3", result.stdout)
         with open(file) as text:
             report = json.load(text)

@@ -21,6 +21,7 @@ void add_info(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);
 void add_run(CLI::App& app, Action& action);
 void add_eval(CLI::App& app, Action& action);
+void add_profile(CLI::App& app, Action& action);
 void add_synth(CLI::App& app, Action& action);
 
 }  // namespace tandem::cli

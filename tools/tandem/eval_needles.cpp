@@ -98,6 +98,7 @@ td_config config_of(const EvalOptions& options, const llama::Llama& model) {
   auto config = model.attention_config();
   config.max_tokens = model.config().max_positions;
   apply(options.common, config);
+  apply(options.selector, config);
   apply(options.tiers, TD_F16, TD_F16, config);
   return config;
 }

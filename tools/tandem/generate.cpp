@@ -119,6 +119,7 @@ td_config config_of(const GenerateOptions& options, const llama::Llama& model, c
   config.selector = &selector;
   config.max_tokens = model.config().max_positions;
   apply(options.common, config);
+  apply(options.selector, config);
   apply(options.tiers, row_dtype, row_dtype, config);
   return config;
 }

@@ -38,6 +38,7 @@ void add_subcommands(CLI::App& app, Action& action) {
   add_run(app, action);
   add_eval(app, action);
   add_synth(app, action);
+  add_profile(app, action);
 }
 
 /// CLI11 only says that a subcommand is required; the user wants to know which word was wrong and what exists.

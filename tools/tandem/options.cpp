@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <fstream>
+#include <iterator>
 #include <limits>
 #include <system_error>
 #include <thread>
@@ -45,6 +47,14 @@ CLI::Validator parsed_by(Parse parse) {
 
 std::string not_allowed(const std::string& field, const std::string& text, const std::string& allowed) {
   return fmt::format("{}{}'{}' is not allowed; allowed: {}", field, field.empty() ? "" : ": ", text, allowed);
+}
+
+std::string read_profile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string text{std::istreambuf_iterator<char>(file), {}};
+  TANDEM_CHECK(file && !std::filesystem::is_directory(path), io, "--profile: cannot read '", path, "'");
+  TANDEM_CHECK(Json::accept(text), invalid_argument, "--profile: '", path, "' is not JSON");
+  return text;
 }
 
 td_dtype dtype_or(const std::string& name, td_dtype fallback) {
@@ -134,6 +144,14 @@ void add_selector(CLI::App& app, SelectorOptions& options) {
       ->check(number_in(0, 2, "0, 1 or 2"))
       ->group(group);
   app.add_flag("--unbiased", options.unbiased, "sketch: plain Horvitz-Thompson estimate")->group(group);
+  app.add_flag("--always-select", options.always_select,
+               "select in short contexts too, where attending to every row takes less time")
+      ->group(group);
+  app.add_option_function<std::string>(
+         "--profile", [&options](const std::string& path) { options.profile = read_profile(path); },
+         "file of 'tandem profile --out': what decides where selecting pays [built in]")
+      ->type_name("FILE")
+      ->group(group);
 }
 
 std::string given_selector_option(const CLI::App& app) {
@@ -217,6 +235,11 @@ void apply(const CommonOptions& options, td_config& config) {
   if (options.memory_gib > 0)  // less than a byte is still a limit, whereas 0 is the default
     config.host_memory_bytes = std::max<std::int64_t>(1, static_cast<std::int64_t>(options.memory_gib * kBytesPerGib));
   config.isa = options.isa.empty() ? nullptr : options.isa.c_str();
+}
+
+void apply(const SelectorOptions& options, td_config& config) {
+  config.never_slower = options.always_select ? TD_OFF : TD_ON;
+  config.profile = options.profile ? options.profile->c_str() : nullptr;
 }
 
 void apply(const TierOptions& options, td_dtype default_window, td_dtype default_host, td_config& config) {

@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include <CLI/CLI.hpp>
@@ -30,6 +31,8 @@ struct SelectorOptions {
   double error = 0;
   std::int32_t sketch_bits = 0;
   bool unbiased = false;
+  bool always_select = false;
+  std::optional<std::string> profile;  ///< the text of the file; none: the built-in profile
 };
 
 /// The tiers: what stays in the window and how rows are stored. An empty dtype means the subcommand's own default.
@@ -81,6 +84,8 @@ std::string describe(const td_selector& selector);
 
 /// Puts the options into `config`, which must not outlive them.
 void apply(const CommonOptions& options, td_config& config);
+/// The profile and whether it counts; the selector itself is to_selector's.
+void apply(const SelectorOptions& options, td_config& config);
 void apply(const TierOptions& options, td_dtype default_window, td_dtype default_host, td_config& config);
 
 /// td::Runtime whose bad configuration is a UsageError.

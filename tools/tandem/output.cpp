@@ -35,13 +35,13 @@ void write_text(const fs::path& path, const std::string& text) {
 
 }  // namespace
 
-JsonOutput::JsonOutput(const std::string& path) : path_(path) {
+JsonOutput::JsonOutput(const std::string& path, std::string option) : path_(path), option_(std::move(option)) {
   if (path.empty() || is_stdout()) return;
-  TANDEM_CHECK(!fs::is_directory(path_), io, "--json: cannot write ", path_, ": it is a folder");
+  TANDEM_CHECK(!fs::is_directory(path_), io, option_, ": cannot write ", path_, ": it is a folder");
   if (fs::exists(path_) && !fs::is_regular_file(path_)) return;  // a device or pipe: nothing to rename over
   temporary_ = beside(path_);
   std::ofstream probe(temporary_, std::ios::binary);
-  TANDEM_CHECK(probe, io, "--json: cannot write ", path_, ": ", os_reason());
+  TANDEM_CHECK(probe, io, option_, ": cannot write ", path_, ": ", os_reason());
 }
 
 JsonOutput::~JsonOutput() {
@@ -60,7 +60,7 @@ void JsonOutput::write(const Json& value) {
   write_text(temporary_, text);
   std::error_code error;
   fs::rename(temporary_, path_, error);
-  TANDEM_CHECK(!error, io, "--json: cannot write ", path_, ": ", error.message());
+  TANDEM_CHECK(!error, io, option_, ": cannot write ", path_, ": ", error.message());
   temporary_.clear();
 }
 

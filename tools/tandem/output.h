@@ -10,12 +10,12 @@ namespace tandem::cli {
 /// Keys keep the order in which they were added, so that a report reads in its natural order.
 using Json = nlohmann::ordered_json;
 
-/// Where --json F goes. The constructor finds out whether F can be written at all, before any work is done; the file
-/// then appears whole or not at all. An empty path means no output, "-" standard output.
+/// Where --json F (or another option) goes. The constructor finds out whether F can be written at all, before any work
+/// is done; the file then appears whole or not at all. An empty path means no output, "-" standard output.
 class JsonOutput {
  public:
   /// Throws Error(io) naming the path and the reason.
-  explicit JsonOutput(const std::string& path);
+  explicit JsonOutput(const std::string& path, std::string option = "--json");
   JsonOutput(const JsonOutput&) = delete;
   JsonOutput& operator=(const JsonOutput&) = delete;
   ~JsonOutput();
@@ -26,6 +26,7 @@ class JsonOutput {
 
  private:
   std::filesystem::path path_;
+  std::string option_;
   std::filesystem::path temporary_;
 };
 

@@ -75,6 +75,7 @@ td_config config_of(const RunOptions& options, const tools::Trace& trace, const 
   config.scale = meta.scale;
   config.selector = &selector;
   apply(options.common, config);
+  apply(options.selector, config);
   apply(options.tiers, TD_F32, static_cast<td_dtype>(trace.layers.front().k.dtype), config);
   return config;
 }
@@ -213,7 +214,8 @@ void add_run(CLI::App& app, Action& action) {
       "Cold: the steps rotate over copies of the prompt that together exceed 1.25 x the last-level cache, unless the\n"
       "output says that they are capped. A sparse step touches only a small part of its copy, so a very large\n"
       "last-level cache may still serve parts of it.\n"
-      "The host tier keeps the trace's dtype and the window f32 unless told otherwise.\n"
+      "The host tier keeps the trace's dtype and the window f32 unless told otherwise. Where selecting would take\n"
+      "longer, as in short contexts, a step attends to every row: --always-select compares selectors there.\n"
       "Example:\n  tandem run --trace trace --selector lsh --lsh 10,150 --json result.json");
   command->callback([options, &action] { action = [options] { run(*options); }; });
 }

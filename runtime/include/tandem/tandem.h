@@ -52,6 +52,9 @@ typedef enum {
  * head_dim 128 and add a relative error of about 0.01 and 0.1 to attention over normal values. */
 typedef enum { TD_F32 = 0, TD_F16 = 1, TD_BF16 = 2, TD_INT8 = 3, TD_K8V4 = 4 } td_dtype;
 
+/* 0 is the default, whatever it is. */
+typedef enum { TD_ON = 1, TD_OFF = -1 } td_switch;
+
 /* A host tensor of shape (tokens, heads, dim). Strides are in bytes; the dim elements of a row are contiguous. */
 typedef struct {
   void* data;
@@ -112,7 +115,18 @@ typedef struct {
   int64_t host_memory_bytes;   /* limit of the memory ledger; 0: 80 % of what the machine or its cgroup gives */
   const char* isa;             /* "scalar", "avx2", "avx512"; NULL: the TANDEM_ISA variable, else the best */
   const td_selector* selector; /* of new sequences; NULL: TD_SELECT_ALL */
+  const char* profile;         /* what the parts of a step cost, as JSON: see never_slower; NULL: the built-in one */
+  int32_t never_slower;        /* td_switch. On (the default): a query attends to every row that it sees, exactly, where
+                                  `profile` predicts that its selector would take longer, as it does in short contexts
+                                  and always for TOP_K, which reads every key. The results depend on the profile and on
+                                  nothing that is measured while running. Off: the selector always selects. */
+  int32_t reserved2;
 } td_config;
+
+/* A profile is a JSON object of numbers, nanoseconds of one worker for the reference shape (GQA group of 4, head_dim
+ * 128, bf16); `tandem profile` measures one. Fields that are missing keep their built-in values:
+ * {"dense_row_ns": 45, "gathered_row_ns": 110, "scanned_row_1bit_ns": 1.2, "selection_ns": 10000}
+ * td_describe() reports all of them. */
 
 TD_API int td_abi_version(void); /* compare with TANDEM_ABI before anything else */
 TD_API const char* td_version(void);
