@@ -34,6 +34,7 @@ struct Contender {
   int threads = 1;
   int layers = 1;                                                ///< copies of the data, visited in turn
   std::function<StepResult(std::int64_t step, int layer)> step;  ///< steps come in order, for each layer
+  std::function<void(std::int64_t step)> prelude;  ///< the same step over other, few data: loads code, not data
   IndexFigures index;
 };
 

@@ -22,14 +22,15 @@ namespace {
 
 using cli::Progress;
 
-constexpr double kColdFactor = 1.25;  // of the last-level cache
+constexpr double kColdFactor = 1.25;          // of the last-level cache
+constexpr std::int64_t kPreludeTokens = 4096;  // enough for every method to run all of its code
 
 /// One line of the run's plan: a configuration that is not built yet.
 struct Planned {
   std::string name;
   std::int64_t kv_bytes = 0;  ///< what building it will take at least
   std::int64_t work = 0;      ///< units by which building advances its progress
-  std::function<Contender(Progress&)> make;
+  std::function<Contender(const tools::TraceMeta&, Progress&)> make;
 };
 
 /// What all contexts share.
@@ -101,8 +102,8 @@ std::vector<Planned> plan_of(const Bench& bench, const tools::TraceMeta& meta, c
   for (const int threads : bench.options.threads) {
     for (const auto& name : bench.options.baselines) {
       plan.push_back(
-          {name, 2 * kv_bytes(meta, 2), meta.tokens, [&bench, &meta, &layer, name, threads](Progress& progress) {
-             return make_baseline(name, threads, bench.options.tiers, meta, layer, progress);
+          {name, 2 * kv_bytes(meta, 2), meta.tokens, [&bench, &layer, name, threads](const tools::TraceMeta& part, Progress& progress) {
+             return make_baseline(name, threads, bench.options.tiers, part, layer, progress);
            }});
     }
     for (const int batch : bench.options.batches) {
@@ -119,8 +120,8 @@ std::vector<Planned> plan_of(const Bench& bench, const tools::TraceMeta& meta, c
                                          .never_slower = bench.options.never_slower,
                                          .isa = bench.options.isa};
           plan.push_back({selector_name(selector), settings.layers * bytes, settings.layers * batch * meta.tokens,
-                          [settings, &meta, &layer](Progress& progress) {
-                            return make_runtime_contender(settings, meta, layer, progress);
+                          [settings, &layer](const tools::TraceMeta& part, Progress& progress) {
+                            return make_runtime_contender(settings, part, layer, progress);
                           }});
         }
       }
@@ -129,8 +130,19 @@ std::vector<Planned> plan_of(const Bench& bench, const tools::TraceMeta& meta, c
   return plan;
 }
 
+/// Between two steps of a layer, an engine runs those of others: a layer finds the code in the caches and none of its
+/// data. The prelude is that other layer.
+void add_prelude(const Planned& planned, tools::TraceMeta meta, Contender& contender) {
+  meta.tokens = std::min(meta.tokens, kPreludeTokens);
+  Progress progress(fmt::format("building the prelude of {}", planned.name), meta.tokens);
+  contender.prelude = [other = std::make_shared<Contender>(planned.make(meta, progress))](std::int64_t step) {
+    other->step(step, 0);
+  };
+}
+
 /// Builds planned configurations from `begin` on while memory lasts, at least one.
-std::vector<Contender> build_some(const std::vector<Planned>& plan, std::size_t& begin) {
+std::vector<Contender> build_some(const Bench& bench, const tools::TraceMeta& meta, const std::vector<Planned>& plan,
+                                  std::size_t& begin) {
   constexpr double kReserve = 1.5;  // an index, and what the others on the machine take meanwhile
   std::vector<Contender> contenders;
   while (begin < plan.size()) {
@@ -139,7 +151,8 @@ std::vector<Contender> build_some(const std::vector<Planned>& plan, std::size_t&
         kReserve * static_cast<double>(planned.kv_bytes) > static_cast<double>(available_bytes()))
       break;
     Progress progress(fmt::format("building {}", planned.name), planned.work);
-    contenders.push_back(planned.make(progress));
+    contenders.push_back(planned.make(meta, progress));
+    if (bench.cold == Cold::wash) add_prelude(planned, meta, contenders.back());
     ++begin;
   }
   return contenders;
@@ -158,7 +171,10 @@ std::vector<Samples> measure(const Bench& bench, const tools::TraceMeta& meta, c
     for (int layer = 0; layer < most_layers; ++layer) {
       for (std::size_t i = 0; i < contenders.size(); ++i) {
         if (layer >= contenders[i].layers) continue;
-        if (bench.cold == Cold::wash) bench.reader.read(bench.cores);
+        if (bench.cold == Cold::wash) {
+          bench.reader.read(bench.cores);
+          contenders[i].prelude(step);
+        }
         samples[i].add(step, contenders[i].step(step, layer), step > 0);
         if (layer == 0) progress.advance();
       }
@@ -208,7 +224,7 @@ void run_context(Bench bench, std::int64_t tokens, int& group, Json& rows) {
   bench.cold = cold_of(bench, kv_bytes(trace.meta(), row_bytes));
   const auto plan = plan_of(bench, trace.meta(), layer);
   for (std::size_t next = 0; next < plan.size(); ++group) {
-    const auto contenders = build_some(plan, next);
+    const auto contenders = build_some(bench, trace.meta(), plan, next);
     const Json before = bandwidths(bench);
     const auto samples = measure(bench, trace.meta(), exact, contenders);
     add_rows(contenders, samples, before, bandwidths(bench), {{"cold", to_string(bench.cold)}, {"group", group}}, rows);
