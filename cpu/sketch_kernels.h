@@ -43,6 +43,15 @@ struct SketchDraw {
   bool loud_only = false;  ///< report no other rows
 };
 
+/// What a scan reads: rows [begin, end) of contiguous blocks.
+struct SketchRun {
+  const std::byte* blocks = nullptr;
+  std::int64_t first_row = 0;  ///< of the first block, a multiple of kSketchBlockRows
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+  const std::byte* next = nullptr;  ///< blocks that another scan reads next, or nullptr: asked for in time
+};
+
 /// Rows that a scan reports, ascending. The arrays have room for every scanned row.
 struct SketchCandidates {
   std::uint32_t* rows;
@@ -99,17 +108,16 @@ struct SketchKernels {
   /// The sum of min(1, rate * share + floor).
   float (*expected_rows)(const float* shares, int count, float rate, float floor);
 
-  /// Appends what `draw` reports of rows [begin, end) of contiguous `blocks` to `found`; the first block's first row is
-  /// first_row, a multiple of kSketchBlockRows.
-  void (*scan)(const SketchQuery& query, const SketchProposal& proposal, const SketchDraw& draw,
-               const std::byte* blocks, std::int64_t first_row, std::int64_t begin, std::int64_t end,
+  /// Appends what `draw` reports of the run's rows to `found`.
+  void (*scan)(const SketchQuery& query, const SketchProposal& proposal, const SketchDraw& draw, const SketchRun& run,
                SketchCandidates& found, SketchSums& sums);
 };
 
 /// A number in (0, 1) for each (key, row), evenly spread over rows and over keys: what scan() compares.
 /// The rounds are those of a 32-bit hash with low bias (Wellons 2018), the second key enters between them.
+inline constexpr std::uint32_t kRowFactor = 0x9e3779b1u;
 constexpr float sketch_uniform(std::uint64_t key, std::uint32_t row) noexcept {
-  std::uint32_t x = row * 0x9e3779b1u + static_cast<std::uint32_t>(key);
+  std::uint32_t x = row * kRowFactor + static_cast<std::uint32_t>(key);
   x = (x ^ (x >> 16)) * 0x7feb352du;
   x = (x ^ (x >> 15)) + static_cast<std::uint32_t>(key >> 32);
   x = (x ^ (x >> 13)) * 0x846ca68bu;

@@ -29,14 +29,15 @@ float expected_rows(const float* shares, int count, float rate, float floor_shar
 }
 
 /// Uniform numbers of kLanes consecutive rows; the same function as sketch_uniform().
-inline Vec uniforms(std::uint64_t key, std::uint32_t first_row) {
-  Words x = multiply(add(words(first_row), lane_numbers()), words(0x9e3779b1u));
-  x = add(x, words(static_cast<std::uint32_t>(key)));
+inline Vec uniforms(std::uint64_t key, std::uint32_t first_row, Words lane_products) {
+  Words x = add(words(first_row * kRowFactor + static_cast<std::uint32_t>(key)), lane_products);
   x = multiply(xor_shifted<16>(x), words(0x7feb352du));
   x = add(xor_shifted<15>(x), words(static_cast<std::uint32_t>(key >> 32)));
   x = xor_shifted<16>(multiply(xor_shifted<13>(x), words(0x846ca68bu)));
   return fma(upper_24_bits(x), Vec(0x1p-24f), Vec(0x1p-25f));
 }
+
+inline Words row_products() { return multiply(lane_numbers(), words(kRowFactor)); }
 
 /// What a scan keeps of the block in hand; (group_size, 64) and (64).
 struct ScanBlock {
@@ -113,14 +114,19 @@ inline void hide_rows(const std::byte* factors, std::int64_t begin, std::int64_t
   }
 }
 
+inline void ask_for(const std::byte* begin, std::int64_t bytes) {
+  for (std::int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(begin + i);
+}
+
 /// Appends the rows that the draw hits; marks the quiet ones.
 inline void draw_rows(const SketchDraw& draw, int group_size, std::int64_t first_row, ScanBlock& block,
                       SketchCandidates& found) {
+  const Words lane_products = row_products();
   std::uint64_t hits = 0;
   for (int t = 0; t < kSketchBlockRows; t += kLanes) {
     const Vec probability = fma(load(block.shares + t), Vec(draw.rate), load(block.floors + t));
     const Vec uniform =
-        draw.loud_only ? Vec(1.f - 6e-8f) : uniforms(draw.key, static_cast<std::uint32_t>(first_row + t));
+        draw.loud_only ? Vec(1.f - 6e-8f) : uniforms(draw.key, static_cast<std::uint32_t>(first_row + t), lane_products);
     store(block.uniforms + t, uniform);
     store(block.quiet + t, select_lt(probability, Vec(1.f), Vec(1.f), Vec(0.f)));
     hits |= static_cast<std::uint64_t>(positive_mask(probability - uniform)) << t;
@@ -135,8 +141,9 @@ inline void draw_rows(const SketchDraw& draw, int group_size, std::int64_t first
   }
 }
 
-void scan(const SketchQuery& query, const SketchProposal& proposal, const SketchDraw& draw, const std::byte* blocks,
-          std::int64_t first_row, std::int64_t begin, std::int64_t end, SketchCandidates& found, SketchSums& sums) {
+void scan(const SketchQuery& query, const SketchProposal& proposal, const SketchDraw& draw, const SketchRun& run,
+          SketchCandidates& found, SketchSums& sums) {
+  constexpr std::int64_t kBlocksAhead = 8;  // what memory takes under load, and the walk to a page that no TLB has
   ScanBlock block;
   BitsOfHead heads[kMaxGroupSize];
   Vec weights[kMaxGroupSize];
@@ -157,11 +164,17 @@ void scan(const SketchQuery& query, const SketchProposal& proposal, const Sketch
   Vec rows(0.f);
   const std::ptrdiff_t block_bytes = (static_cast<std::ptrdiff_t>(query.code_bytes) + 2) * 64;
   bool partial = true;  // floors are to be set
-  for (std::int64_t b = (begin - first_row) / kSketchBlockRows; first_row + b * kSketchBlockRows < end; ++b) {
-    const std::byte* codes = blocks + b * block_bytes;
+  const std::int64_t end_block = (run.end - run.first_row + kSketchBlockRows - 1) / kSketchBlockRows;
+  for (std::int64_t b = (run.begin - run.first_row) / kSketchBlockRows; b < end_block; ++b) {
+    const std::byte* codes = run.blocks + b * block_bytes;
     const std::byte* factors = codes + block_bytes - kSketchBlockRows * 2;
-    const std::int64_t row = first_row + b * kSketchBlockRows;
-    for (std::ptrdiff_t i = 0; i < block_bytes; i += 64) __builtin_prefetch(codes + 4 * block_bytes + i);
+    const std::int64_t row = run.first_row + b * kSketchBlockRows;
+    const std::int64_t ahead = b + kBlocksAhead;
+    if (ahead < end_block) {
+      ask_for(run.blocks + ahead * block_bytes, block_bytes);
+    } else if (run.next != nullptr) {
+      ask_for(run.next + (ahead - end_block) * block_bytes, block_bytes);
+    }
     sum_all_entries(query, codes, block.sums);
     if (!plain) {
       weigh_block_slowly(query, proposal, factors, row, block);
@@ -173,8 +186,8 @@ void scan(const SketchQuery& query, const SketchProposal& proposal, const Sketch
     if (partial) {  // the last block's: hide_rows() changed them
       for (int t = 0; t < kSketchBlockRows; t += kLanes) store(block.floors + t, Vec(draw.floor));
     }
-    partial = row < begin || row + kSketchBlockRows > end || has_unusable_rows(factors);
-    if (partial) hide_rows(factors, begin - row, end - row, query.group_size, block);
+    partial = row < run.begin || row + kSketchBlockRows > run.end || has_unusable_rows(factors);
+    if (partial) hide_rows(factors, run.begin - row, run.end - row, query.group_size, block);
     draw_rows(draw, query.group_size, row, block, found);
     if (partial) {
       for (int t = 0; t < kSketchBlockRows; ++t) block.quiet[t] = block.hidden[t] ? 0.f : block.quiet[t];

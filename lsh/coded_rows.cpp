@@ -22,9 +22,9 @@ CodedRows CodedRows::cut(std::int64_t rows, const IndexMemory& memory) const {
   CodedRows copy;
   copy.map = map;
   copy.size = rows;
-  const auto full = static_cast<std::size_t>(rows / kPageRows);
+  const auto full = static_cast<std::size_t>(rows / kCodePageRows);
   copy.pages.assign(pages.begin(), pages.begin() + static_cast<std::ptrdiff_t>(full));
-  if (rows % kPageRows != 0) {
+  if (rows % kCodePageRows != 0) {
     copy.pages.push_back(memory.pools->of(memory.node, page_bytes()).allocate());
     std::memcpy(copy.pages.back().get(), pages[full].get(), static_cast<std::size_t>(page_bytes()));
   }
@@ -48,7 +48,7 @@ void code_rows(const cpu::Kernels& kernels, const cpu::KvStore& store, std::int6
                SketchScratch& scratch, CodedRows& coded) {
   const SketchMap& map = *coded.map;
   cpu::PagePool& pool = memory.pools->of(memory.node, coded.page_bytes());
-  while (static_cast<std::int64_t>(coded.pages.size()) * CodedRows::kPageRows < end) {
+  while (static_cast<std::int64_t>(coded.pages.size()) * kCodePageRows < end) {
     coded.pages.push_back(pool.allocate());
     std::memset(coded.pages.back().get(), 0, static_cast<std::size_t>(pool.page_bytes()));
   }
@@ -59,14 +59,14 @@ void code_rows(const cpu::Kernels& kernels, const cpu::KvStore& store, std::int6
   const auto centre = kernels.sketch.centre[static_cast<std::size_t>(store.layout().dtype)];
   std::array<const std::byte*, kChunkRows> rows;
   for (std::int64_t begin = coded.size; begin < end;) {
-    const std::int64_t page = begin / CodedRows::kPageRows;
-    const std::int64_t last = std::min({end, begin + kChunkRows, (page + 1) * CodedRows::kPageRows});
+    const std::int64_t page = begin / kCodePageRows;
+    const std::int64_t last = std::min({end, begin + kChunkRows, (page + 1) * kCodePageRows});
     const auto count = static_cast<int>(last - begin);
     for (int i = 0; i < count; ++i) rows[static_cast<std::size_t>(i)] = store.row(begin + i);
     centre(rows.data(), count, padded_k, map.mean.data(), scratch.keys.data());
     kernels.sketch.project(scratch.keys.data(), count, padded_k, map.key_planes.data(), padded_dims, scratch.z.data());
     kernels.sketch.encode(map.format, scratch.z.data(), count, coded.pages[static_cast<std::size_t>(page)].get(),
-                          begin % CodedRows::kPageRows);
+                          begin % kCodePageRows);
     begin = last;
   }
   coded.size = std::max(coded.size, end);

@@ -18,19 +18,16 @@ namespace tandem::lsh {
 /// Full pages are immutable and may be shared. A partly filled last page is written by code_rows(): of the values that
 /// share one, only one may go on; cut() makes a page for others.
 struct CodedRows {
-  /// Rows of one page of codes.
-  static constexpr std::int64_t kPageRows = 32 * cpu::kSketchBlockRows;
-
   std::shared_ptr<const SketchMap> map;  ///< null: nothing is coded
   std::vector<cpu::PageRef> pages;
   std::int64_t size = 0;
 
   [[nodiscard]] std::int64_t page_bytes() const noexcept {
-    return kPageRows / cpu::kSketchBlockRows * map->format.block_bytes();
+    return kCodePageBlocks * map->format.block_bytes();
   }
   [[nodiscard]] const std::byte* block(std::int64_t index) const noexcept {
-    constexpr std::int64_t kPageBlocks = kPageRows / cpu::kSketchBlockRows;
-    return pages[static_cast<std::size_t>(index / kPageBlocks)].get() + index % kPageBlocks * map->format.block_bytes();
+    return pages[static_cast<std::size_t>(index / kCodePageBlocks)].get() +
+           index % kCodePageBlocks * map->format.block_bytes();
   }
   /// The first `rows` rows, ready to go on. Throws Error(out_of_memory).
   [[nodiscard]] CodedRows cut(std::int64_t rows, const IndexMemory& memory) const;

@@ -35,7 +35,6 @@ class SketchIndex {
   static constexpr std::int64_t kFewestObserved = 64;
   static constexpr std::int64_t kGrowth = 4;
   static constexpr std::int64_t kGrowthAfterDrift = 2;
-  static constexpr std::int64_t kPageRows = CodedRows::kPageRows;
 
   /// Rows at which a calibration on the first `rows` takes effect: 1,024 more, or a 32nd.
   [[nodiscard]] static std::int64_t effect_at(std::int64_t rows) noexcept;

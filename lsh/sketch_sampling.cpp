@@ -12,6 +12,7 @@ namespace tandem::lsh {
 namespace {
 
 constexpr std::int64_t kPilotStride = 16;  // of the blocks, every 16th tells the scale of estimates and shares
+constexpr std::int64_t kPilotAhead = 4;    // blocks on their way from memory
 constexpr float kFloorShare = 0.05f;       // of the budget, spread evenly: no row has a vanishing probability
 constexpr float kRateMargin = 2.f;         // candidates per expected row: the pilot's rate is only an estimate
 constexpr float kLeastShrink = 0.2f;
@@ -76,9 +77,14 @@ struct Pilot {
 };
 
 const std::byte* block_of(const SketchCodes& codes, std::int64_t block) {
-  const std::int64_t per_page = codes.rows_per_page / cpu::kSketchBlockRows;
-  return codes.pages[static_cast<std::size_t>(block / per_page)].get() +
-         block % per_page * codes.map.format.block_bytes();
+  return codes.pages[static_cast<std::size_t>(block / kCodePageBlocks)].get() +
+         block % kCodePageBlocks * codes.map.format.block_bytes();
+}
+
+/// Blocks of the pilot lie too far apart for the processor to see what comes next.
+void ask_for(const SketchCodes& codes, std::int64_t block) {
+  const std::byte* begin = block_of(codes, block);
+  for (std::int64_t i = 0; i < codes.map.format.block_bytes(); i += 64) __builtin_prefetch(begin + i);
 }
 
 Pilot read_pilot(const SketchCodes& codes, const SelectRequest& request, const Proposal& proposal,
@@ -93,7 +99,9 @@ Pilot read_pilot(const SketchCodes& codes, const SelectRequest& request, const P
   scratch.estimates.resize(static_cast<std::size_t>(group * pilot.count));
   scratch.shares.resize(static_cast<std::size_t>(pilot.count));
   float squares = 0;
+  for (std::int64_t i = 0; i < std::min(kPilotAhead, read); ++i) ask_for(codes, pilot.first_block + i * pilot.stride);
   for (std::int64_t i = 0; i < read; ++i) {
+    if (i + kPilotAhead < read) ask_for(codes, pilot.first_block + (i + kPilotAhead) * pilot.stride);
     squares += request.kernels.sketch.estimates(proposal.query, block_of(codes, pilot.first_block + i * pilot.stride),
                                                 scratch.estimates.data() + i * cpu::kSketchBlockRows, pilot.count);
   }
@@ -191,14 +199,18 @@ Draw scan(const SketchCodes& codes, const SelectRequest& request, const Proposal
   Draw draw;
   const int group = proposal.query.group_size;
   PerHead weights;
-  for (std::int64_t page = request.begin / codes.rows_per_page; page * codes.rows_per_page < request.end; ++page) {
-    const std::int64_t first = page * codes.rows_per_page;
-    const std::int64_t end = std::min(request.end, first + codes.rows_per_page);
-    grow_candidates(draw.found.count + codes.rows_per_page, group, scratch, draw.found);
+  const std::int64_t last_page = (request.end - 1) / kCodePageRows;
+  for (std::int64_t page = request.begin / kCodePageRows; page <= last_page; ++page) {
+    cpu::SketchRun run;
+    run.blocks = codes.pages[static_cast<std::size_t>(page)].get();
+    run.first_row = page * kCodePageRows;
+    run.begin = std::max(request.begin, run.first_row);
+    run.end = std::min(request.end, run.first_row + kCodePageRows);
+    if (page < last_page) run.next = codes.pages[static_cast<std::size_t>(page + 1)].get();
+    grow_candidates(draw.found.count + kCodePageRows, group, scratch, draw.found);
     cpu::SketchSums sums{weights.data()};
-    request.kernels.sketch.scan(proposal.query, proposal.weights, rule,
-                                codes.pages[static_cast<std::size_t>(page)].get(), first,
-                                std::max(request.begin, first), end, draw.found, sums);
+    request.kernels.sketch.scan(proposal.query, proposal.weights, rule, run, draw.found,
+                                sums);
     for (int h = 0; h < group; ++h)
       draw.quiet_weights[static_cast<std::size_t>(h)] += weights[static_cast<std::size_t>(h)];
     draw.quiet_share += sums.share;
@@ -208,36 +220,47 @@ Draw scan(const SketchCodes& codes, const SelectRequest& request, const Proposal
 }
 
 /// The rate at which the expected number of rows is `budget`: rows that become certain are counted as one each, and
-/// take no more, so the rest gets what is left.
+/// take no more, so the rest gets what is left. Each round can only raise the rate, so the certain rows only grow in
+/// number.
 float solve_rate(const Draw& draw, const cpu::SketchDraw& rule, double budget, SketchScratch& scratch) {
   scratch.loud_shares.clear();
-  double loud_share = 0;
+  double share = draw.quiet_share;
   for (std::int64_t i = 0; i < draw.found.count; ++i) {
-    const float share = draw.found.shares[i];
-    if (rule.rate * share + rule.floor < 1.f) continue;
-    scratch.loud_shares.push_back(share);
-    loud_share += share;
+    const float each = draw.found.shares[i];
+    if (rule.rate * each + rule.floor < 1.f) continue;
+    scratch.loud_shares.push_back(each);
+    share += each;
   }
-  std::sort(scratch.loud_shares.begin(), scratch.loud_shares.end(), std::greater<>());
   const double all_floors =
       rule.floor * (static_cast<double>(draw.quiet_rows) + static_cast<double>(scratch.loud_shares.size()));
   double rate = 0;
-  double share = draw.quiet_share + loud_share;
-  for (std::size_t certain = 0;; ++certain) {
+  for (std::size_t certain = 0, before = 1; certain != before && share > 0;) {
     const double left = budget - static_cast<double>(certain) * (1.0 - rule.floor) - all_floors;
-    rate = left > 0 && share > 0 ? left / share : rate;
-    if (left <= 0 || certain == scratch.loud_shares.size()) break;
-    const double largest = scratch.loud_shares[certain];
-    if (rate * largest + rule.floor < 1) break;
-    share -= largest;
+    if (left <= 0) break;
+    rate = left / share;
+    before = certain;
+    const auto first = std::partition(scratch.loud_shares.begin(), scratch.loud_shares.end(), [&](float each) {
+      return rate * each + rule.floor < 1;
+    });
+    for (auto i = first; i != scratch.loud_shares.end(); ++i) share -= *i;
+    certain += static_cast<std::size_t>(scratch.loud_shares.end() - first);
+    scratch.loud_shares.erase(first, scratch.loud_shares.end());
   }
   return std::min(static_cast<float>(rate), rule.rate);
 }
 
+/// Asks for a chosen row when it is among the first that attention will read: it asks for the others itself.
+void ask_for_first(const SelectRequest& request, const std::vector<std::uint32_t>& chosen) {
+  if (chosen.size() > cpu::kPageRows) return;
+  const std::byte* row = request.store.row(chosen.back());
+  for (std::int64_t i = 0; i < request.store.layout().row_bytes; i += 64) __builtin_prefetch(row + i, 0, 2);
+}
+
 /// Sorts candidates into certain and sampled rows; ln of the factor that makes each head's sampled estimated weights
 /// add up to those of all rows that were not certain.
-void choose_rows(const SketchParams& params, const Draw& draw, const cpu::SketchDraw& rule, float rate, int group,
-                 cpu::Selection& selection) {
+void choose_rows(const SketchParams& params, const SelectRequest& request, const Draw& draw, const cpu::SketchDraw& rule,
+                 float rate, cpu::Selection& selection) {
+  const int group = request.queries.group_size;
   std::array<double, kMaxGroupSize> all = draw.quiet_weights;
   std::array<double, kMaxGroupSize> drawn{};
   for (std::int64_t i = 0; i < draw.found.count; ++i) {
@@ -245,6 +268,7 @@ void choose_rows(const SketchParams& params, const Draw& draw, const cpu::Sketch
     const float inclusion = rate * draw.found.shares[i] + rule.floor;
     if (inclusion >= 1.f) {
       selection.rows.push_back(draw.found.rows[i]);
+      ask_for_first(request, selection.rows);
       continue;
     }
     if (rule.rate * draw.found.shares[i] + rule.floor >= 1.f) {  // loud in the scan, so not in its sums
@@ -252,6 +276,7 @@ void choose_rows(const SketchParams& params, const Draw& draw, const cpu::Sketch
     }
     if (draw.found.uniforms[i] >= inclusion) continue;
     selection.sampled.rows.push_back(draw.found.rows[i]);
+    ask_for_first(request, selection.sampled.rows);
     selection.sampled.inclusion.push_back(inclusion);
     const float inverse = 1.f / inclusion;
     for (int h = 0; h < group; ++h) drawn[static_cast<std::size_t>(h)] += weights[h] * inverse;
@@ -339,7 +364,7 @@ void draw_sketched_rows(const SketchParams& params, const SketchCodes& codes, co
   rule.key = key;
   const Draw draw = scan(codes, request, proposal, rule, scratch);
   const float rate = solve_rate(draw, rule, static_cast<double>(budget), scratch);
-  choose_rows(params, draw, rule, rate, group, selection);
+  choose_rows(params, request, draw, rule, rate, selection);
   if (!params.unbiased) selection.tail_mean = codes.map.mean_value.data();
 }
 

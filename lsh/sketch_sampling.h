@@ -58,11 +58,14 @@ struct SketchScratch {
   std::vector<std::uint32_t> order;
 };
 
+/// Codes lie in pages of this many rows.
+inline constexpr std::int64_t kCodePageBlocks = 32;
+inline constexpr std::int64_t kCodePageRows = kCodePageBlocks * cpu::kSketchBlockRows;
+
 /// The codes of one head.
 struct SketchCodes {
   const SketchMap& map;
   std::span<const cpu::PageRef> pages;
-  std::int64_t rows_per_page;
 };
 
 /// Draws about `budget` of the rows [request.begin, request.end). Certain rows go to selection.rows, others with their

@@ -234,7 +234,7 @@ TEST_P(Sketch, ScanReportsWhatItsRuleSays) {
           sums(static_cast<std::size_t>(group));
       SketchCandidates found{rows.data(), shares.data(), uniforms.data(), weights.data()};
       SketchSums quiet{sums.data()};
-      coded.kernels.scan(coded.view, rule.proposal, draw, coded.blocks.data(), 0, begin, end, found, quiet);
+      coded.kernels.scan(coded.view, rule.proposal, draw, {coded.blocks.data(), 0, begin, end}, found, quiet);
       AlignedVector<float> estimates(static_cast<std::size_t>(group * 64));
       double share_sum = 0;
       std::vector<double> weight_sums(static_cast<std::size_t>(group), 0.0);
