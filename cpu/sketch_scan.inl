@@ -125,8 +125,8 @@ inline void draw_rows(const SketchDraw& draw, int group_size, std::int64_t first
   std::uint64_t hits = 0;
   for (int t = 0; t < kSketchBlockRows; t += kLanes) {
     const Vec probability = fma(load(block.shares + t), Vec(draw.rate), load(block.floors + t));
-    const Vec uniform =
-        draw.loud_only ? Vec(1.f - 6e-8f) : uniforms(draw.key, static_cast<std::uint32_t>(first_row + t), lane_products);
+    const Vec uniform = draw.loud_only ? Vec(1.f - 6e-8f)
+                                       : uniforms(draw.key, static_cast<std::uint32_t>(first_row + t), lane_products);
     store(block.uniforms + t, uniform);
     store(block.quiet + t, select_lt(probability, Vec(1.f), Vec(1.f), Vec(0.f)));
     hits |= static_cast<std::uint64_t>(positive_mask(probability - uniform)) << t;

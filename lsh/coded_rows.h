@@ -22,9 +22,7 @@ struct CodedRows {
   std::vector<cpu::PageRef> pages;
   std::int64_t size = 0;
 
-  [[nodiscard]] std::int64_t page_bytes() const noexcept {
-    return kCodePageBlocks * map->format.block_bytes();
-  }
+  [[nodiscard]] std::int64_t page_bytes() const noexcept { return kCodePageBlocks * map->format.block_bytes(); }
   [[nodiscard]] const std::byte* block(std::int64_t index) const noexcept {
     return pages[static_cast<std::size_t>(index / kCodePageBlocks)].get() +
            index % kCodePageBlocks * map->format.block_bytes();

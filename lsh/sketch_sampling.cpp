@@ -209,8 +209,7 @@ Draw scan(const SketchCodes& codes, const SelectRequest& request, const Proposal
     if (page < last_page) run.next = codes.pages[static_cast<std::size_t>(page + 1)].get();
     grow_candidates(draw.found.count + kCodePageRows, group, scratch, draw.found);
     cpu::SketchSums sums{weights.data()};
-    request.kernels.sketch.scan(proposal.query, proposal.weights, rule, run, draw.found,
-                                sums);
+    request.kernels.sketch.scan(proposal.query, proposal.weights, rule, run, draw.found, sums);
     for (int h = 0; h < group; ++h)
       draw.quiet_weights[static_cast<std::size_t>(h)] += weights[static_cast<std::size_t>(h)];
     draw.quiet_share += sums.share;
@@ -239,9 +238,8 @@ float solve_rate(const Draw& draw, const cpu::SketchDraw& rule, double budget, S
     if (left <= 0) break;
     rate = left / share;
     before = certain;
-    const auto first = std::partition(scratch.loud_shares.begin(), scratch.loud_shares.end(), [&](float each) {
-      return rate * each + rule.floor < 1;
-    });
+    const auto first = std::partition(scratch.loud_shares.begin(), scratch.loud_shares.end(),
+                                      [&](float each) { return rate * each + rule.floor < 1; });
     for (auto i = first; i != scratch.loud_shares.end(); ++i) share -= *i;
     certain += static_cast<std::size_t>(scratch.loud_shares.end() - first);
     scratch.loud_shares.erase(first, scratch.loud_shares.end());
@@ -258,8 +256,8 @@ void ask_for_first(const SelectRequest& request, const std::vector<std::uint32_t
 
 /// Sorts candidates into certain and sampled rows; ln of the factor that makes each head's sampled estimated weights
 /// add up to those of all rows that were not certain.
-void choose_rows(const SketchParams& params, const SelectRequest& request, const Draw& draw, const cpu::SketchDraw& rule,
-                 float rate, cpu::Selection& selection) {
+void choose_rows(const SketchParams& params, const SelectRequest& request, const Draw& draw,
+                 const cpu::SketchDraw& rule, float rate, cpu::Selection& selection) {
   const int group = request.queries.group_size;
   std::array<double, kMaxGroupSize> all = draw.quiet_weights;
   std::array<double, kMaxGroupSize> drawn{};

@@ -22,7 +22,7 @@ namespace {
 
 using cli::Progress;
 
-constexpr double kColdFactor = 1.25;          // of the last-level cache
+constexpr double kColdFactor = 1.25;           // of the last-level cache
 constexpr std::int64_t kPreludeTokens = 4096;  // enough for every method to run all of its code
 
 /// One line of the run's plan: a configuration that is not built yet.
@@ -101,10 +101,10 @@ std::vector<Planned> plan_of(const Bench& bench, const tools::TraceMeta& meta, c
   std::vector<Planned> plan;
   for (const int threads : bench.options.threads) {
     for (const auto& name : bench.options.baselines) {
-      plan.push_back(
-          {name, 2 * kv_bytes(meta, 2), meta.tokens, [&bench, &layer, name, threads](const tools::TraceMeta& part, Progress& progress) {
-             return make_baseline(name, threads, bench.options.tiers, part, layer, progress);
-           }});
+      plan.push_back({name, 2 * kv_bytes(meta, 2), meta.tokens,
+                      [&bench, &layer, name, threads](const tools::TraceMeta& part, Progress& progress) {
+                        return make_baseline(name, threads, bench.options.tiers, part, layer, progress);
+                      }});
     }
     for (const int batch : bench.options.batches) {
       for (const auto& dtype : bench.options.host_dtypes) {
@@ -183,10 +183,11 @@ std::vector<Samples> measure(const Bench& bench, const tools::TraceMeta& meta, c
   return samples;
 }
 
-/// GB/s of sequential reads per number of threads.
+/// GB/s of reads per number of threads: [sequential, scattered rows].
 Json bandwidths(const Bench& bench) {
   Json result = Json::object();
-  for (const int threads : bench.options.threads) result[std::to_string(threads)] = bench.reader.bandwidth(threads);
+  for (const int threads : bench.options.threads)
+    result[std::to_string(threads)] = {bench.reader.bandwidth(threads), bench.reader.scattered_bandwidth(threads)};
   return result;
 }
 
@@ -194,12 +195,15 @@ void add_rows(const std::vector<Contender>& contenders, const std::vector<Sample
               const Json& after, const Json& shared, Json& rows) {
   for (std::size_t i = 0; i < contenders.size(); ++i) {
     const auto threads = std::to_string(contenders[i].threads);
-    const double fast = std::max(before.at(threads).get<double>(), after.at(threads).get<double>());
+    const auto fastest = [&](int kind) {
+      return std::max(before.at(threads).at(kind).get<double>(), after.at(threads).at(kind).get<double>());
+    };
     Json row = contenders[i].settings;
     row["layers"] = contenders[i].layers;
     row.update(shared);
-    row["bandwidth_gb_per_s"] = {{"before", before.at(threads)}, {"after", after.at(threads)}};
-    row.update(samples[i].figures(fast));
+    row["bandwidth_gb_per_s"] = {{"before", before.at(threads).at(0)}, {"after", after.at(threads).at(0)}};
+    row["scattered_gb_per_s"] = {{"before", before.at(threads).at(1)}, {"after", after.at(threads).at(1)}};
+    row.update(samples[i].figures(fastest(0), fastest(1)));
     row["index_bytes_per_token"] = contenders[i].index.bytes_per_token;
     row["build_ns_per_token"] = contenders[i].index.build_ns_per_token;
     rows.push_back(row);

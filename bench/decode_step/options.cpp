@@ -21,7 +21,8 @@ would; 'rotate' visits copies of the data that exceed the cache together (right 
 sparse step touches too little of a copy to push out the others); 'auto' rotates when every selector is 'all' and 32
 copies are enough, and washes otherwise.
 floor: bytes that the step has to read (window, index, gathered rows) over the bandwidth of sequential reads with as
-many threads, measured before and after in the same process; gap: median / floor.
+many threads, measured before and after in the same process; gap: median / floor. reach: the same, but gathered rows
+at the bandwidth of reading every 50th row of 512 bytes.
 error: |out - dense| / |dense| per query head and step, dense in double precision.
 Selectors are given by kind and fields, as td_create_json knows them; --selector may be repeated:
   --selector all --selector topk:budget=0.02 --selector '{"kind": "lsh", "lsh_bits": 8, "lsh_tables": 75}'

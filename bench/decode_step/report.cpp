@@ -27,6 +27,8 @@ std::vector<std::string> table_row(const Json& row) {
           number("/us/p90"),
           number("/floor_us"),
           number("/gap"),
+          number("/reachable_us"),
+          number("/gap_of_reachable"),
           number("/worker_us/window"),
           number("/worker_us/select"),
           number("/worker_us/attend"),
@@ -50,9 +52,9 @@ std::string processor_name() {
 }  // namespace
 
 std::string table_of(const Json& rows) {
-  cli::Table table({"method", "tokens",   "thr",       "batch",     "rows",    "cold",    "min us", "median",
-                    "p90",    "floor us", "gap",       "window us", "select",  "attend",  "rows %", "read/step",
-                    "error",  "p95",      "lse error", "estimate",  "index B", "build ns"});
+  cli::Table table({"method", "tokens",    "thr",   "batch",    "rows",      "cold",      "min us",  "median",
+                    "p90",    "floor us",  "gap",   "reach us", "gap",       "window us", "select",  "attend",
+                    "rows %", "read/step", "error", "p95",      "lse error", "estimate",  "index B", "build ns"});
   for (const Json& row : rows) table.add_row(table_row(row));
   return table.text();
 }

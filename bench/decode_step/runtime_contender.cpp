@@ -160,6 +160,7 @@ class RuntimeSteps {
     result.us += watch.lap_us();
     add_stages(stats, result);
     result.bytes = stats.bytes[TD_WINDOW] + stats.bytes[TD_SELECT] + stats.bytes[TD_ATTEND];
+    if (stats.rows_gathered < stats.rows_host) result.scattered_bytes = stats.bytes[TD_ATTEND];
     result.rows_host = stats.rows_host;
     result.rows_gathered = stats.rows_gathered;
     result.keys_visible = stats.keys_visible;

@@ -48,6 +48,7 @@ void Samples::add(std::int64_t step, const StepResult& result, bool timed) {
   us_.push_back(result.us);
   for (const auto& [stage, us] : result.stage_us.items()) stage_us_[stage].push_back(us.get<double>());
   bytes_ += static_cast<double>(result.bytes);
+  scattered_bytes_ += static_cast<double>(result.scattered_bytes);
   rows_host_ += static_cast<double>(result.rows_host);
   rows_gathered_ += static_cast<double>(result.rows_gathered);
   keys_visible_ += static_cast<double>(result.keys_visible);
@@ -67,10 +68,13 @@ void Samples::add_errors(std::int64_t step, const StepResult& result) {
   if (result.lse_error_estimate >= 0) estimates_.push_back(result.lse_error_estimate);
 }
 
-Json Samples::figures(double gb_per_s) const {
+Json Samples::figures(double sequential_gb_per_s, double scattered_gb_per_s) const {
   const auto steps = static_cast<double>(us_.size());
   const double bytes = ratio(bytes_, steps);
-  const double floor_us = ratio(bytes, gb_per_s * 1000);
+  const double scattered = ratio(scattered_bytes_, steps);
+  const double floor_us = ratio(bytes, sequential_gb_per_s * 1000);
+  const double reachable_us =
+      ratio(bytes - scattered, sequential_gb_per_s * 1000) + ratio(scattered, scattered_gb_per_s * 1000);
   Json stages = Json::object();
   for (const auto& [stage, us] : stage_us_) stages[stage] = quantile(us, 0.5);
   Json lse_error = nullptr;
@@ -82,6 +86,9 @@ Json Samples::figures(double gb_per_s) const {
           {"floor_us", floor_us},
           {"gap", ratio(quantile(us_, 0.5), floor_us)},
           {"gap_of_min", ratio(quantile(us_, 0), floor_us)},
+          {"scattered_bytes_per_step", scattered},
+          {"reachable_us", reachable_us},
+          {"gap_of_reachable", ratio(quantile(us_, 0.5), reachable_us)},
           {"rows_gathered", ratio(rows_gathered_, steps)},
           {"rows_share", ratio(rows_gathered_, rows_host_)},
           {"keys_share", ratio(keys_attended_, keys_visible_)},

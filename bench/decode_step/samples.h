@@ -25,8 +25,8 @@ class Samples {
 
   /// A step that is not timed still counts for the error.
   void add(std::int64_t step, const StepResult& result, bool timed);
-  /// The figures of one row of the report; gb_per_s is what sequential reads with the same threads reach.
-  [[nodiscard]] Json figures(double gb_per_s) const;
+  /// The figures of one row of the report; GB/s are what reads with the same threads reach.
+  [[nodiscard]] Json figures(double sequential_gb_per_s, double scattered_gb_per_s) const;
 
  private:
   void add_errors(std::int64_t step, const StepResult& result);
@@ -36,7 +36,7 @@ class Samples {
   std::int64_t exact_steps_;
   std::vector<double> us_, errors_, lse_errors_, estimates_;
   std::map<std::string, std::vector<double>> stage_us_;
-  double bytes_ = 0, rows_host_ = 0, rows_gathered_ = 0, keys_visible_ = 0, keys_attended_ = 0;
+  double bytes_ = 0, scattered_bytes_ = 0, rows_host_ = 0, rows_gathered_ = 0, keys_visible_ = 0, keys_attended_ = 0;
 };
 
 }  // namespace tandem::bench

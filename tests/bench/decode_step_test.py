@@ -13,7 +13,8 @@ BINARY = None
 SMALL = {"--contexts": "600", "--kv-heads": 2, "--q-heads": 4, "--head-dim": 64, "--steps": 3, "--error-steps": 2,
          "--wash-mib": 8, "--threads": 1}
 FIELDS = {"name", "selector", "tokens", "threads", "batch", "host_dtype", "layers", "cold", "group", "samples", "us", "worker_us",
-          "bytes_per_step", "floor_us", "gap", "gap_of_min", "rows_gathered", "rows_share", "keys_share", "error", "lse_error",
+          "bytes_per_step", "floor_us", "gap", "gap_of_min", "reachable_us", "gap_of_reachable",
+          "rows_gathered", "rows_share", "keys_share", "error", "lse_error",
           "lse_error_estimate", "index_bytes_per_token", "build_ns_per_token", "bandwidth_gb_per_s"}
 
 
@@ -46,6 +47,14 @@ class DecodeStep(unittest.TestCase):
             self.assertAlmostEqual(row["gap"], us["median"] / row["floor_us"], places=6)
             speed = row["bandwidth_gb_per_s"]
             self.assertAlmostEqual(row["floor_us"], row["bytes_per_step"] / max(speed.values()) / 1000, places=6)
+
+    def test_scattered_rows_take_longer_to_reach(self):
+        dense, sparse = self.report("--selector", "all", "--selector", "topk:budget=0.1")["rows"]
+        self.assertEqual((dense["scattered_bytes_per_step"], dense["reachable_us"]), (0, dense["floor_us"]))
+        apart = sparse["scattered_bytes_per_step"]
+        self.assertTrue(0 < apart < sparse["bytes_per_step"])
+        speed, slow = (max(sparse[name].values()) for name in ("bandwidth_gb_per_s", "scattered_gb_per_s"))
+        self.assertAlmostEqual(sparse["reachable_us"], (sparse["bytes_per_step"] - apart) / speed / 1000 + apart / slow / 1000, places=6)
 
     def test_dense_is_exact_and_reads_every_row(self):
         for cold, used in (("wash", "wash"), ("warm", "warm"), ("auto", "wash")):  # rotation would take too many copies

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tandem::bench {
+
+/// Folds `bytes` (a multiple of 128, at a multiple of 64) into one word, with the widest loads that the processor has:
+/// four narrow ones for a line reach two thirds of the bandwidth.
+[[gnu::noinline]]
+#if defined(__x86_64__)
+[[gnu::target_clones("avx512f", "avx2", "default")]]
+#endif
+inline std::uint64_t
+read_lines(const std::byte* data, std::int64_t bytes) {
+  using Line [[gnu::vector_size(64)]] = std::uint64_t;
+  Line a{}, b{};
+  for (std::int64_t i = 0; i < bytes; i += 128) {
+    a ^= *reinterpret_cast<const Line*>(data + i);
+    b ^= *reinterpret_cast<const Line*>(data + i + 64);
+  }
+  a ^= b;
+  std::uint64_t total = 0;
+  for (int w = 0; w < 8; ++w) total ^= a[w];
+  return total;
+}
+
+/// Asks for the row that will be read a little later: into the second-level cache, whose misses are not the few of the
+/// first.
+inline void ask_for_row(const std::byte* row, std::int64_t row_bytes) {
+  for (std::int64_t line = 0; line < row_bytes; line += 64) __builtin_prefetch(row + line, 0, 2);
+}
+
+}  // namespace tandem::bench
