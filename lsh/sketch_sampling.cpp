@@ -12,9 +12,9 @@ namespace tandem::lsh {
 namespace {
 
 constexpr std::int64_t kPilotStride = 16;  // of the blocks, every 16th tells the scale of estimates and shares
-constexpr std::int64_t kPilotAhead = 4;    // blocks on their way from memory
+constexpr std::int64_t kPilotAhead = 8;    // blocks on their way from memory
 constexpr float kFloorShare = 0.05f;       // of the budget, spread evenly: no row has a vanishing probability
-constexpr float kRateMargin = 2.f;         // candidates per expected row: the pilot's rate is only an estimate
+constexpr float kRateMargin = 1.5f;         // candidates per expected row: the pilot's rate is only an estimate
 constexpr float kLeastShrink = 0.2f;
 constexpr float kMostNoise = 2.f;  // nats of estimate noise from which weights are tempered
 constexpr float kCalibrationBound = 1.5f;
