@@ -33,6 +33,13 @@ AttentionPass::AttentionPass(const Kernels& kernels, const RowLayout& layout, co
   std::fill_n(scratch.acc.begin(), values, 0.f);
 }
 
+void AttentionPass::ask_for(const RowBlock& block) const noexcept {
+  for (int r = 0; r < block.count; ++r) {
+    const std::byte* row = block.rows[static_cast<std::size_t>(r)];
+    for (std::int64_t line = 0; line < layout_.row_bytes; line += 64) __builtin_prefetch(row + line, 0, 2);
+  }
+}
+
 void AttentionPass::add(const RowBlock& block, const RowBlock* next) noexcept {
   if (block.count == 0) return;
   // While a line is read, another is fetched: each kernel takes the share of the next rows that it reads of these.

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <utility>
 
 #include "cpu/aligned_vector.h"
@@ -11,6 +12,12 @@
 #include "runtime/base/partial.h"
 
 namespace tandem::cpu {
+
+/// Rows [begin, end) of a store, or of a list of rows.
+struct RowRange {
+  std::int64_t begin = 0;
+  std::int64_t end = std::numeric_limits<std::int64_t>::max();
+};
 
 /// Memory that attention passes of one worker share; grows to the largest shape seen and then stays.
 struct AttentionScratch {
@@ -72,7 +79,9 @@ class AttentionPass {
     RowBlock blocks[2];
     RowBlock* present = &blocks[0];
     RowBlock* next = &blocks[1];
-    for (bool more = fill(*present); more; std::swap(present, next)) {
+    bool more = fill(*present);
+    if (more) ask_for(*present);
+    for (; more; std::swap(present, next)) {
       more = fill(*next);
       add(*present, more ? next : nullptr);
     }
@@ -81,6 +90,8 @@ class AttentionPass {
   void finish(PartialAttention result, SampleSpread spread = {}) const noexcept;
 
  private:
+  /// Asks memory for all rows of a block: of the first, which nothing computes in front of.
+  void ask_for(const RowBlock& block) const noexcept;
   /// -ln pi of the block's rows, which the plain scores may decide; starts the spread with the first block that has
   /// any.
   RowLogWeights log_weights_of(const RowBlock& block) noexcept;

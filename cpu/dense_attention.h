@@ -1,18 +1,11 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
 
 #include "cpu/attention_pass.h"
 #include "cpu/kv_store.h"
 
 namespace tandem::cpu {
-
-/// Rows [begin, end) of a store.
-struct RowRange {
-  std::int64_t begin = 0;
-  std::int64_t end = std::numeric_limits<std::int64_t>::max();
-};
 
 /// Exact attention of `queries` over the rows of `store` that they may see and that lie in `range`, which begins at a
 /// page; row r is the token at first_position + r.

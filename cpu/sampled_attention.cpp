@@ -7,14 +7,15 @@ namespace tandem::cpu {
 
 void sampled_attention(const Kernels& kernels, const KvStore& store, std::int64_t first_position,
                        const SampledRows& sample, const QueryBlock& queries, const LogitRule& logits,
-                       AttentionScratch& scratch, PartialAttention result, SampleSpread spread) {
+                       AttentionScratch& scratch, PartialAttention result, SampleSpread spread, RowRange range) {
   assert(queries.num_queries == 1);
   assert(sample.rows.size() == sample.inclusion.size());
   assert(std::is_sorted(sample.rows.begin(), sample.rows.end()));
   AttentionPass pass(kernels, store.layout(), queries, logits, nullptr, scratch);
-  std::size_t begin = 0;
+  auto begin = static_cast<std::size_t>(range.begin);
+  const auto end = std::max(begin, std::min(sample.rows.size(), static_cast<std::size_t>(range.end)));
   pass.add_all([&](RowBlock& block) {
-    const std::size_t count = std::min<std::size_t>(kBlockRows, sample.rows.size() - begin);
+    const std::size_t count = std::min<std::size_t>(kBlockRows, end - begin);
     block.count = static_cast<int>(count);
     block.has_inclusion = true;
     for (std::size_t i = 0; i < count; ++i) {

@@ -17,11 +17,12 @@ struct SampledRows {
 /// Horvitz-Thompson attention of one query token's group: with a = w / pi over the drawn rows, out = sum(a v) / sum(a)
 /// and lse = ln sum(a), whose exponential is an unbiased estimate of the denominator over all rows.
 ///
-/// Row r is the token at first_position + r. `queries` has num_queries == 1. Writes result (group_size, dim_v) and what
-/// `spread` asks for. No rows give an empty result. Thread-safe on distinct scratch and results; throws only when
-/// scratch has to grow. Source: Horvitz & Thompson, JASA 47 (1952).
+/// Only the drawn rows at the indices of `range` are attended; row r is the token at first_position + r. `queries` has
+/// num_queries == 1. Writes result (group_size, dim_v) and what `spread` asks for. No rows give an empty result.
+/// Thread-safe on distinct scratch and results; throws only when scratch has to grow. Source: Horvitz & Thompson, JASA
+/// 47 (1952).
 void sampled_attention(const Kernels& kernels, const KvStore& store, std::int64_t first_position,
                        const SampledRows& sample, const QueryBlock& queries, const LogitRule& logits,
-                       AttentionScratch& scratch, PartialAttention result, SampleSpread spread);
+                       AttentionScratch& scratch, PartialAttention result, SampleSpread spread, RowRange range = {});
 
 }  // namespace tandem::cpu

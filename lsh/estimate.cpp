@@ -39,6 +39,27 @@ double tail_error(ConstPartialAttention exact, ConstPartialAttention tail, float
 
 }  // namespace
 
+void add_part(PartialAttention whole, cpu::SampleSpread whole_spread, ConstPartialAttention part,
+              cpu::SampleSpread part_spread) noexcept {
+  const std::int64_t dim = whole.dim;
+  for (std::int64_t h = 0; h < whole.rows; ++h) {
+    const float before = whole.lse[h];
+    merge_state({whole.out + h * dim, whole.lse + h, 1, dim}, {part.out + h * dim, part.lse + h, 1, dim});
+    if (whole_spread.weight == nullptr || std::isinf(part.lse[h])) continue;
+    // Spreads are in units of the squared denominator, which has grown.
+    const auto unit = [&](float lse) {
+      const double share = std::exp(static_cast<double>(lse) - whole.lse[h]);
+      return static_cast<float>(share * share);
+    };
+    const float kept = unit(before);
+    const float added = unit(part.lse[h]);
+    whole_spread.weight[h] = kept * whole_spread.weight[h] + added * part_spread.weight[h];
+    whole_spread.square[h] = kept * whole_spread.square[h] + added * part_spread.square[h];
+    for (std::int64_t d = h * dim; d < (h + 1) * dim; ++d)
+      whole_spread.value[d] = kept * whole_spread.value[d] + added * part_spread.value[d];
+  }
+}
+
 double out_error(float weight, const float* value, float square, double share, const float* out,
                  std::int64_t dim) noexcept {
   return share * std::sqrt(std::max(0.0, square - 2 * dot(out, value, dim) + dot(out, out, dim) * weight));

@@ -17,6 +17,11 @@ namespace tandem::lsh {
 void join_sampled(const cpu::Selection& selection, PartialAttention exact, PartialAttention sampled,
                   cpu::SampleSpread spread) noexcept;
 
+/// Adds `part`, attention over other rows of the same list with its own spread, to `whole`. All (group_size, dim_v) and
+/// likewise; spreads are nullptr throughout, or nowhere. Exact up to rounding; the order of the parts decides the bits.
+void add_part(PartialAttention whole, cpu::SampleSpread whole_spread, ConstPartialAttention part,
+              cpu::SampleSpread part_spread) noexcept;
+
 /// Estimated |error of out| of one query vector, given the spread of the part that was estimated (weight, value (dim),
 /// square), that part's share of the denominator of `out`, and `out` (dim).
 double out_error(float spread_weight, const float* spread_value, float spread_square, double share, const float* out,

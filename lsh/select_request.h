@@ -6,6 +6,7 @@
 #include "cpu/kv_store.h"
 #include "cpu/logit_rule.h"
 #include "cpu/page_pool.h"
+#include "numa/worker_pool.h"
 #include "runtime/base/background.h"
 
 namespace tandem::lsh {
@@ -27,7 +28,8 @@ struct SelectRequest {
   std::int64_t first_position;  ///< position of the token in row 0
   std::int64_t begin;           ///< visible rows [begin, end)
   std::int64_t end;
-  std::int64_t budget = 0;  ///< rows that a policy which draws them should take; 0: what its parameters say
+  std::int64_t budget = 0;         ///< rows that a policy which draws them should take; 0: what its parameters say
+  numa::NodeWorkers workers = {};  ///< who helps with what can be split
 };
 
 }  // namespace tandem::lsh

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <limits>
 #include <numeric>
 
@@ -11,10 +10,11 @@
 namespace tandem::lsh {
 namespace {
 
+constexpr std::int64_t kPieceRows = 4 * kCodePageRows;  // what one worker scans at a time; decides bits
 constexpr std::int64_t kPilotStride = 16;  // of the blocks, every 16th tells the scale of estimates and shares
 constexpr std::int64_t kPilotAhead = 8;    // blocks on their way from memory
 constexpr float kFloorShare = 0.05f;       // of the budget, spread evenly: no row has a vanishing probability
-constexpr float kRateMargin = 1.5f;         // candidates per expected row: the pilot's rate is only an estimate
+constexpr float kRateMargin = 1.5f;        // candidates per expected row: the pilot's rate is only an estimate
 constexpr float kLeastShrink = 0.2f;
 constexpr float kMostNoise = 2.f;  // nats of estimate noise from which weights are tempered
 constexpr float kCalibrationBound = 1.5f;
@@ -170,68 +170,97 @@ float pilot_rate(const SelectRequest& request, const Pilot& pilot, const Proposa
   return high;
 }
 
-/// What the scan found, and the probabilities that follow.
-struct Draw {
-  cpu::SketchCandidates found;
-  std::array<double, kMaxGroupSize> quiet_weights{};
-  double quiet_share = 0;
-  std::int64_t quiet_rows = 0;
-};
-
-void grow_candidates(std::int64_t rows, std::int64_t group, SketchScratch& scratch, cpu::SketchCandidates& found) {
+void grow_candidates(std::int64_t rows, std::int64_t group, SketchPiece& piece) {
   const auto wanted = static_cast<std::size_t>(rows);
-  if (scratch.rows.size() < wanted) {
-    scratch.rows.resize(wanted);
-    scratch.row_shares.resize(wanted);
-    scratch.row_uniforms.resize(wanted);
+  if (piece.rows.size() < wanted) {
+    piece.rows.resize(wanted);
+    piece.shares.resize(wanted);
+    piece.uniforms.resize(wanted);
   }
-  if (scratch.row_weights.size() < wanted * static_cast<std::size_t>(group)) {
-    scratch.row_weights.resize(wanted * static_cast<std::size_t>(group));
+  if (piece.weights.size() < wanted * static_cast<std::size_t>(group)) {
+    piece.weights.resize(wanted * static_cast<std::size_t>(group));
   }
-  found.rows = scratch.rows.data();
-  found.shares = scratch.row_shares.data();
-  found.uniforms = scratch.row_uniforms.data();
-  found.weights = scratch.row_weights.data();
+  piece.found.rows = piece.rows.data();
+  piece.found.shares = piece.shares.data();
+  piece.found.uniforms = piece.uniforms.data();
+  piece.found.weights = piece.weights.data();
 }
 
-Draw scan(const SketchCodes& codes, const SelectRequest& request, const Proposal& proposal, const cpu::SketchDraw& rule,
-          SketchScratch& scratch) {
-  Draw draw;
+/// Scans rows [begin, end), page by page.
+void scan_piece(const SketchCodes& codes, const SelectRequest& request, const Proposal& proposal,
+                const cpu::SketchDraw& rule, std::int64_t begin, std::int64_t end, SketchPiece& piece) {
   const int group = proposal.query.group_size;
+  piece.found.count = 0;
+  piece.quiet_weights = {};
+  piece.quiet_share = 0;
+  piece.quiet_rows = 0;
   PerHead weights;
-  const std::int64_t last_page = (request.end - 1) / kCodePageRows;
-  for (std::int64_t page = request.begin / kCodePageRows; page <= last_page; ++page) {
+  for (std::int64_t page = begin / kCodePageRows; page * kCodePageRows < end; ++page) {
     cpu::SketchRun run;
     run.blocks = codes.pages[static_cast<std::size_t>(page)].get();
     run.first_row = page * kCodePageRows;
-    run.begin = std::max(request.begin, run.first_row);
-    run.end = std::min(request.end, run.first_row + kCodePageRows);
-    if (page < last_page) run.next = codes.pages[static_cast<std::size_t>(page + 1)].get();
-    grow_candidates(draw.found.count + kCodePageRows, group, scratch, draw.found);
+    run.begin = std::max(begin, run.first_row);
+    run.end = std::min(end, run.first_row + kCodePageRows);
+    if (run.end < request.end) run.next = codes.pages[static_cast<std::size_t>(page + 1)].get();
+    grow_candidates(piece.found.count + kCodePageRows, group, piece);
     cpu::SketchSums sums{weights.data()};
-    request.kernels.sketch.scan(proposal.query, proposal.weights, rule, run, draw.found, sums);
+    request.kernels.sketch.scan(proposal.query, proposal.weights, rule, run, piece.found, sums);
     for (int h = 0; h < group; ++h)
-      draw.quiet_weights[static_cast<std::size_t>(h)] += weights[static_cast<std::size_t>(h)];
-    draw.quiet_share += sums.share;
-    draw.quiet_rows += sums.rows;
+      piece.quiet_weights[static_cast<std::size_t>(h)] += weights[static_cast<std::size_t>(h)];
+    piece.quiet_share += sums.share;
+    piece.quiet_rows += sums.rows;
   }
-  return draw;
+}
+
+/// Scans all visible rows, in pieces that idle workers share. Their bounds are the same however many there are, and so
+/// are all sums.
+std::span<const SketchPiece> scan(const SketchCodes& codes, const SelectRequest& request, const Proposal& proposal,
+                                  const cpu::SketchDraw& rule, SketchScratch& scratch) {
+  const std::int64_t first = request.begin / kPieceRows;
+  const auto count = static_cast<std::size_t>((request.end - 1) / kPieceRows + 1 - first);
+  if (scratch.pieces.size() < count) scratch.pieces.resize(count);
+  request.workers.split(static_cast<std::int64_t>(count), [&](std::int64_t i) {
+    const std::int64_t begin = (first + i) * kPieceRows;
+    scan_piece(codes, request, proposal, rule, std::max(request.begin, begin),
+               std::min(request.end, begin + kPieceRows), scratch.pieces[static_cast<std::size_t>(i)]);
+  });
+  return {scratch.pieces.data(), count};
+}
+
+std::int64_t num_found(std::span<const SketchPiece> pieces) {
+  std::int64_t count = 0;
+  for (const SketchPiece& piece : pieces) count += piece.found.count;
+  return count;
+}
+
+/// Room for what steps with about as many candidates need: they should not all bring up memory.
+template <typename T>
+void make_room(std::int64_t count, std::vector<T>& values) {
+  constexpr std::int64_t kStep = 1024;
+  values.reserve(static_cast<std::size_t>((count / kStep + 1) * kStep));
 }
 
 /// The rate at which the expected number of rows is `budget`: rows that become certain are counted as one each, and
 /// take no more, so the rest gets what is left. Each round can only raise the rate, so the certain rows only grow in
 /// number.
-float solve_rate(const Draw& draw, const cpu::SketchDraw& rule, double budget, SketchScratch& scratch) {
+float solve_rate(std::span<const SketchPiece> pieces, const cpu::SketchDraw& rule, double budget,
+                 SketchScratch& scratch) {
   scratch.loud_shares.clear();
-  double share = draw.quiet_share;
-  for (std::int64_t i = 0; i < draw.found.count; ++i) {
-    const float each = draw.found.shares[i];
-    if (rule.rate * each + rule.floor < 1.f) continue;
-    scratch.loud_shares.push_back(each);
-    share += each;
+  make_room(num_found(pieces), scratch.loud_shares);
+  double share = 0;
+  std::int64_t quiet_rows = 0;
+  for (const SketchPiece& piece : pieces) {
+    share += piece.quiet_share;
+    quiet_rows += piece.quiet_rows;
+    for (std::int64_t i = 0; i < piece.found.count; ++i) {
+      const float each = piece.found.shares[i];
+      if (rule.rate * each + rule.floor < 1.f) continue;
+      scratch.loud_shares.push_back(each);
+      share += each;
+    }
   }
   const double all_floors =
-      rule.floor * (static_cast<double>(draw.quiet_rows) + static_cast<double>(scratch.loud_shares.size()));
+      rule.floor * (static_cast<double>(quiet_rows) + static_cast<double>(scratch.loud_shares.size()));
   double rate = 0;
   for (std::size_t certain = 0, before = 1; certain != before && share > 0;) {
     const double left = budget - static_cast<double>(certain) * (1.0 - rule.floor) - all_floors;
@@ -247,37 +276,36 @@ float solve_rate(const Draw& draw, const cpu::SketchDraw& rule, double budget, S
   return std::min(static_cast<float>(rate), rule.rate);
 }
 
-/// Asks for a chosen row when it is among the first that attention will read: it asks for the others itself.
-void ask_for_first(const SelectRequest& request, const std::vector<std::uint32_t>& chosen) {
-  if (chosen.size() > cpu::kPageRows) return;
-  const std::byte* row = request.store.row(chosen.back());
-  for (std::int64_t i = 0; i < request.store.layout().row_bytes; i += 64) __builtin_prefetch(row + i, 0, 2);
-}
-
 /// Sorts candidates into certain and sampled rows; ln of the factor that makes each head's sampled estimated weights
 /// add up to those of all rows that were not certain.
-void choose_rows(const SketchParams& params, const SelectRequest& request, const Draw& draw,
+void choose_rows(const SketchParams& params, const SelectRequest& request, std::span<const SketchPiece> pieces,
                  const cpu::SketchDraw& rule, float rate, cpu::Selection& selection) {
   const int group = request.queries.group_size;
-  std::array<double, kMaxGroupSize> all = draw.quiet_weights;
+  std::array<double, kMaxGroupSize> all{};
   std::array<double, kMaxGroupSize> drawn{};
-  for (std::int64_t i = 0; i < draw.found.count; ++i) {
-    const float* weights = draw.found.weights + i * group;
-    const float inclusion = rate * draw.found.shares[i] + rule.floor;
-    if (inclusion >= 1.f) {
-      selection.rows.push_back(draw.found.rows[i]);
-      ask_for_first(request, selection.rows);
-      continue;
+  make_room(num_found(pieces), selection.rows);
+  make_room(num_found(pieces), selection.sampled.rows);
+  make_room(num_found(pieces), selection.sampled.inclusion);
+  for (const SketchPiece& piece : pieces) {
+    for (int h = 0; h < group; ++h)
+      all[static_cast<std::size_t>(h)] += piece.quiet_weights[static_cast<std::size_t>(h)];
+    const cpu::SketchCandidates& found = piece.found;
+    for (std::int64_t i = 0; i < found.count; ++i) {
+      const float* weights = found.weights + i * group;
+      const float inclusion = rate * found.shares[i] + rule.floor;
+      if (inclusion >= 1.f) {
+        selection.rows.push_back(found.rows[i]);
+        continue;
+      }
+      if (rule.rate * found.shares[i] + rule.floor >= 1.f) {  // loud in the scan, so not in its sums
+        for (int h = 0; h < group; ++h) all[static_cast<std::size_t>(h)] += weights[h];
+      }
+      if (found.uniforms[i] >= inclusion) continue;
+      selection.sampled.rows.push_back(found.rows[i]);
+      selection.sampled.inclusion.push_back(inclusion);
+      const float inverse = 1.f / inclusion;
+      for (int h = 0; h < group; ++h) drawn[static_cast<std::size_t>(h)] += weights[h] * inverse;
     }
-    if (rule.rate * draw.found.shares[i] + rule.floor >= 1.f) {  // loud in the scan, so not in its sums
-      for (int h = 0; h < group; ++h) all[static_cast<std::size_t>(h)] += weights[h];
-    }
-    if (draw.found.uniforms[i] >= inclusion) continue;
-    selection.sampled.rows.push_back(draw.found.rows[i]);
-    ask_for_first(request, selection.sampled.rows);
-    selection.sampled.inclusion.push_back(inclusion);
-    const float inverse = 1.f / inclusion;
-    for (int h = 0; h < group; ++h) drawn[static_cast<std::size_t>(h)] += weights[h] * inverse;
   }
   if (params.unbiased) return;
   for (int h = 0; h < group; ++h) {
@@ -296,20 +324,21 @@ void choose_largest(const SketchCodes& codes, const SelectRequest& request, cons
   cpu::SketchDraw rule;
   rule.rate = rate;
   rule.loud_only = true;
-  Draw draw = scan(codes, request, proposal, rule, scratch);
-  while (draw.found.count < budget && rule.rate < kMostRate) {
+  std::span<const SketchPiece> pieces = scan(codes, request, proposal, rule, scratch);
+  while (num_found(pieces) < budget && rule.rate < kMostRate) {
     rule.rate *= 8.f;
-    draw = scan(codes, request, proposal, rule, scratch);
+    pieces = scan(codes, request, proposal, rule, scratch);
   }
-  const std::int64_t taken = std::min(budget, draw.found.count);
-  scratch.order.resize(static_cast<std::size_t>(draw.found.count));
-  std::iota(scratch.order.begin(), scratch.order.end(), 0u);
-  std::nth_element(
-      scratch.order.begin(), scratch.order.begin() + taken, scratch.order.end(), [&](std::uint32_t a, std::uint32_t b) {
-        return draw.found.shares[a] != draw.found.shares[b] ? draw.found.shares[a] > draw.found.shares[b] : a < b;
-      });
-  for (std::int64_t i = 0; i < taken; ++i)
-    selection.rows.push_back(draw.found.rows[scratch.order[static_cast<std::size_t>(i)]]);
+  scratch.largest.clear();
+  for (const SketchPiece& piece : pieces) {
+    for (std::int64_t i = 0; i < piece.found.count; ++i)
+      scratch.largest.emplace_back(piece.found.shares[i], piece.found.rows[i]);
+  }
+  const auto taken = scratch.largest.begin() + std::min(budget, static_cast<std::int64_t>(scratch.largest.size()));
+  std::nth_element(scratch.largest.begin(), taken, scratch.largest.end(), [](const auto& a, const auto& b) {
+    return a.first != b.first ? a.first > b.first : a.second < b.second;
+  });
+  for (auto i = scratch.largest.begin(); i != taken; ++i) selection.rows.push_back(i->second);
   std::sort(selection.rows.begin(), selection.rows.end());
 }
 
@@ -360,9 +389,9 @@ void draw_sketched_rows(const SketchParams& params, const SketchCodes& codes, co
   rule.floor = kFloorShare * static_cast<float>(budget) / static_cast<float>(visible);
   rule.rate = kRateMargin * pilot_rate(request, pilot, proposal, static_cast<float>(budget), rule.floor, scratch);
   rule.key = key;
-  const Draw draw = scan(codes, request, proposal, rule, scratch);
-  const float rate = solve_rate(draw, rule, static_cast<double>(budget), scratch);
-  choose_rows(params, request, draw, rule, rate, selection);
+  const auto pieces = scan(codes, request, proposal, rule, scratch);
+  const float rate = solve_rate(pieces, rule, static_cast<double>(budget), scratch);
+  choose_rows(params, request, pieces, rule, rate, selection);
   if (!params.unbiased) selection.tail_mean = codes.map.mean_value.data();
 }
 

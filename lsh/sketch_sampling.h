@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "cpu/aligned_vector.h"
@@ -47,15 +48,25 @@ std::int64_t rows_for_error(std::int64_t visible, double excess) noexcept;
 /// Rows of a budget: ceil(share * visible), at least kFewestDrawn, at most visible.
 std::int64_t drawn_rows(double share, std::int64_t visible) noexcept;
 
+/// What the scan of one piece of the rows found: candidates, and sums over the rows that are not loud.
+struct SketchPiece {
+  cpu::SketchCandidates found;
+  std::array<double, kMaxGroupSize> quiet_weights;
+  double quiet_share;
+  std::int64_t quiet_rows;
+
+  cpu::AlignedVector<std::uint32_t> rows;  // memory of `found`
+  cpu::AlignedVector<float> shares, uniforms, weights;
+};
+
 struct SketchScratch {
   cpu::AlignedVector<float> keys, z;               // of a chunk to code
   cpu::AlignedVector<float> queries, bit_weights;  // transformed queries; weights of one head's code bits
   cpu::AlignedVector<std::uint8_t> luts;           // (group_size, 32 * code_bytes)
   cpu::AlignedVector<float> estimates, shares;     // of the sampled blocks: (group_size, rows), (rows)
-  cpu::AlignedVector<std::uint32_t> rows;          // candidates
-  cpu::AlignedVector<float> row_shares, row_uniforms, row_weights;
+  std::vector<SketchPiece> pieces;
   std::vector<float> loud_shares;
-  std::vector<std::uint32_t> order;
+  std::vector<std::pair<float, std::uint32_t>> largest;  // shares and rows
 };
 
 /// Codes lie in pages of this many rows.

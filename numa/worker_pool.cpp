@@ -105,6 +105,9 @@ class WorkerPool::Job {
   /// Runs `group` in `arena`, with the calling thread lending a hand if there is a slot for it, and returns at the end.
   void run_in(tbb::task_arena& arena, Group group) { arena.execute(GroupTask{this, group.data(), group.size()}); }
 
+  /// Runs the tasks [0, size) in `arena`, and nothing else in this thread until they have ended.
+  void split_in(tbb::task_arena& arena, std::size_t size) { arena.execute(SplitTask{this, size}); }
+
   /// Runs `group` on the workers of `arena` and returns at once. `group` must stay until wait() returns.
   void start_in(tbb::task_arena& arena, Group group) {
     arena.enqueue(StartedGroupTask{{this, group.data(), group.size()}});
@@ -126,7 +129,7 @@ class WorkerPool::Job {
   // What oneTBB hands from thread to thread. They read nothing but their own members: see acquire().
   struct RangeTask {
     Job* job;
-    const std::int64_t* indices;
+    const std::int64_t* indices;  // nullptr: task i is number i
     void operator()(const tbb::blocked_range<std::size_t>& range) const {
       job->call_all(indices, range.begin(), range.end());
     }
@@ -140,6 +143,12 @@ class WorkerPool::Job {
   struct StartedGroupTask : GroupTask {
     void operator()() const { job->run_started(indices, size); }
   };
+  struct SplitTask {
+    Job* job;
+    std::size_t size;
+    // Isolated: a thread that waits for the parts of one task must not begin another task on top of it.
+    void operator()() const { tbb::this_task_arena::isolate(GroupTask{job, nullptr, size}); }
+  };
 
   /// Sees what the caller wrote. oneTBB orders that already; this says so where race detectors, which cannot look into
   /// its library, see it. num_ended_ does the same for what a task wrote and the caller reads. Two atomics and not one,
@@ -150,7 +159,7 @@ class WorkerPool::Job {
     acquire();
     for (std::size_t i = begin; i < end; ++i) {
       try {
-        task_(indices[i]);
+        task_(indices == nullptr ? static_cast<std::int64_t>(i) : indices[i]);
       } catch (...) {
         keep_exception();
       }
@@ -266,6 +275,20 @@ void WorkerPool::run(const std::vector<int>& node_of, const Task& task) {
     job.run_in(arenas_[first]->arena, groups.of(first));
   }
   job.wait();
+  job.rethrow_first();
+}
+
+void WorkerPool::split(int node, std::int64_t num_parts, const Task& part) {
+  assert(node >= 0 && node < num_nodes_);
+  if (num_workers_ == 1 || num_parts <= 1) {
+    run_inline(num_parts, part);
+    return;
+  }
+  Job job(part);
+  {
+    const Pinning::Exempt exempt;
+    job.split_in(arenas_[static_cast<std::size_t>(node) % arenas_.size()]->arena, static_cast<std::size_t>(num_parts));
+  }
   job.rethrow_first();
 }
 

@@ -29,6 +29,12 @@ class WorkerPool {
   /// once; tasks must not.
   void run(const std::vector<int>& node_of, const std::function<void(std::int64_t)>& task);
 
+  /// Calls part(i) once for every i in [0, num_parts): from a task of run(), for work that is worth sharing with those
+  /// workers of `node` that have nothing else to do. Returns when all are done; meanwhile this thread runs parts, and
+  /// no other task. With one worker, or one part, everything runs inline, in order. Otherwise as run(); parts must call
+  /// neither.
+  void split(int node, std::int64_t num_parts, const std::function<void(std::int64_t)>& part);
+
   [[nodiscard]] int num_workers() const noexcept { return num_workers_; }
   [[nodiscard]] int num_nodes() const noexcept { return num_nodes_; }
   /// Workers of one node; 0 when another node's workers serve it.
@@ -42,6 +48,29 @@ class WorkerPool {
   struct Limit;  // oneTBB's process-wide thread limit, raised while this pool lives
   std::unique_ptr<Limit> limit_;
   std::vector<std::unique_ptr<NodeArena>> arenas_;  // of the nodes that have workers: the first ones
+};
+
+/// The workers of one node, for those who split their work and do not care which pool serves them.
+class NodeWorkers {
+ public:
+  /// Splits nothing: everything runs inline.
+  NodeWorkers() = default;
+  /// `pool` must outlive this.
+  NodeWorkers(WorkerPool& pool, int node) : pool_(&pool), node_(node) {}
+
+  /// As WorkerPool::split().
+  template <typename Part>
+  void split(std::int64_t num_parts, const Part& part) const {
+    if (pool_ == nullptr || num_parts <= 1 || pool_->num_workers() == 1) {
+      for (std::int64_t i = 0; i < num_parts; ++i) part(i);
+    } else {  // a reference: a std::function of it allocates nothing
+      pool_->split(node_, num_parts, [&part](std::int64_t i) { part(i); });
+    }
+  }
+
+ private:
+  WorkerPool* pool_ = nullptr;
+  int node_ = 0;
 };
 
 }  // namespace tandem::numa

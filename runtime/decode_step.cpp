@@ -302,7 +302,7 @@ StepStats Runtime::attend(const AttendRequest& request) {
     StepContext step;
     LeasePool<WorkerScratch>& scratch;
     StepBuffers& buffers;
-  } run{{request, config_, kernels_, *device_}, scratch_, *buffers};
+  } run{{request, config_, kernels_, *device_, workers_, attention_scratch_}, scratch_, *buffers};
   run.buffers.nodes.clear();
   for (const Piece& piece : run.buffers.pieces) {
     const Task& task = run.buffers.tasks[static_cast<std::size_t>(piece.task)];

@@ -75,6 +75,7 @@ class Runtime {
   const std::shared_ptr<const lsh::Selector> selector_;
   BackgroundThread background_;  // ends after all sequences and before the memory that its tasks write
   LeasePool<WorkerScratch> scratch_;
+  LeasePool<cpu::AttentionScratch> attention_scratch_;
   LeasePool<StepBuffers> step_buffers_;
 
   std::mutex mutex_;  // of what follows

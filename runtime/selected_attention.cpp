@@ -4,9 +4,8 @@
 #include <cmath>
 #include <numeric>
 
-#include "cpu/sampled_attention.h"
-#include "cpu/sparse_attention.h"
 #include "lsh/estimate.h"
+#include "runtime/gathered_attention.h"
 
 namespace tandem {
 namespace {
@@ -21,27 +20,21 @@ struct HostQuery {
   VisibleRows visible;
   PartialAttention result;   // (group_size, dim_v)
   cpu::SampleSpread spread;  // likewise
+  numa::NodeWorkers workers;
 };
 
 /// Selects `budget` rows (0: what the policy says) and attends to them.
 void select_and_attend(const HostQuery& q, std::int64_t budget, WorkerScratch& scratch, StepStats& stats) {
   Stopwatch watch;
   cpu::Selection& selection = scratch.selection;
-  const cpu::Kernels& kernels = q.step.kernels;
-  q.head.index.select({kernels, q.head.store, q.query, q.logits, q.sinks, q.visible.begin, q.visible.end, budget},
-                      scratch.select, selection);
+  const StepContext& step = q.step;
+  q.head.index.select(
+      {step.kernels, q.head.store, q.query, q.logits, q.sinks, q.visible.begin, q.visible.end, budget, q.workers},
+      scratch.select, selection);
   stats.trace[Stage::select].us += watch.lap_us();
   stats.trace[Stage::select].bytes += selection.bytes_read;
-  cpu::sparse_attention(kernels, q.head.store, q.sinks, selection, q.query, q.logits, scratch.attention, q.result,
-                        q.spread);
-  if (!selection.sampled.rows.empty()) {
-    scratch.sampled_out.resize(static_cast<std::size_t>(q.result.rows * q.result.dim));
-    scratch.sampled_lse.resize(static_cast<std::size_t>(q.result.rows));
-    const PartialAttention sampled{scratch.sampled_out.data(), scratch.sampled_lse.data(), q.result.rows, q.result.dim};
-    cpu::sampled_attention(kernels, q.head.store, q.sinks, selection.sampled, q.query, q.logits, scratch.attention,
-                           sampled, q.spread);
-    lsh::join_sampled(selection, q.result, sampled, q.spread);
-  }
+  gathered_attention({step.kernels, q.head.store, q.sinks, q.query, q.logits, q.workers, step.attention_scratch},
+                     selection, scratch.gathered, q.result, q.spread);
   const auto rows = static_cast<std::int64_t>(selection.rows.size() + selection.sampled.rows.size());
   stats.trace[Stage::attend].bytes += rows * q.head.store.layout().kv_bytes;
   stats.trace[Stage::attend].us += watch.lap_us();
@@ -86,7 +79,8 @@ void attend_selected(const StepContext& step, const Task& task, const cpu::Query
         logits,
         visible_rows(head.store, sinks, logits, queries.positions[i]),
         {result.out + v * dim, result.lse + v, group, dim},
-        {scratch.spread_weight.data() + v, scratch.spread_value.data() + v * dim, scratch.spread_square.data() + v}};
+        {scratch.spread_weight.data() + v, scratch.spread_value.data() + v * dim, scratch.spread_square.data() + v},
+        {step.workers, task.layer->window.node_of(task.head)}};
     select_and_attend(query, 0, scratch, stats);
     if (wanted > 0 && !scratch.selection.sampled.rows.empty()) {
       const double error = largest_error(query, {window.out + v * dim, window.lse + v, group, dim}, scratch);

@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "cpu/attention_pass.h"
 #include "cpu/kernels.h"
 #include "cpu/kv_store.h"
 #include "cpu/logit_rule.h"
 #include "gpu/device.h"
+#include "numa/worker_pool.h"
+#include "runtime/base/lease_pool.h"
 #include "runtime/config.h"
 #include "runtime/requests.h"
 
@@ -18,6 +21,8 @@ struct StepContext {
   const Config& config;
   const cpu::Kernels& kernels;
   gpu::Device& device;
+  numa::WorkerPool& workers;
+  LeasePool<cpu::AttentionScratch>& attention_scratch;  ///< for the parts of a task
 };
 
 /// Rows of the store that a query at `position` may see; row 0 is the token at position `sinks`.

@@ -16,13 +16,13 @@ struct WorkerScratch {
   cpu::AttentionScratch attention;
   lsh::SelectScratch select;
   cpu::Selection selection;
-  cpu::AlignedVector<float> queries;            // (num_vectors, padded_k), scaled
-  std::vector<std::int64_t> positions;          // (num_queries)
-  std::vector<float> out, lse;                  // the merged partial, (num_vectors, dim_v) and (num_vectors)
-  std::vector<float> host_out, host_lse;        // the host tier's partial
-  std::vector<float> subtrees;                  // partials that wait for their siblings, see PartialTree
-  std::vector<float> sampled_out, sampled_lse;  // what one query's selection sampled
-  std::vector<float> merged_row;                // (dim_v): one head, on trial
+  cpu::AlignedVector<float> queries;      // (num_vectors, padded_k), scaled
+  std::vector<std::int64_t> positions;    // (num_queries)
+  std::vector<float> out, lse;            // the merged partial, (num_vectors, dim_v) and (num_vectors)
+  std::vector<float> host_out, host_lse;  // the host tier's partial
+  std::vector<float> subtrees;            // partials that wait for their siblings, see PartialTree
+  std::vector<float> gathered;            // partials and spreads of parts of a selection
+  std::vector<float> merged_row;          // (dim_v): one head, on trial
   std::vector<float> spread_weight, spread_value, spread_square;  // of the host tier's partial; see cpu::SampleSpread
   std::vector<std::uint8_t> certified;                            // (num_queries): the spread tells the error
   cpu::AlignedVector<std::byte> page;                             // one page on its way from the window to the store

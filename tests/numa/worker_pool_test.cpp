@@ -108,6 +108,58 @@ TEST_P(WorkerPoolOf, AllNodesWorkAtOnce) {
   }
 }
 
+TEST_P(WorkerPoolOf, RunsEveryPartOnce) {
+  for (const int num_parts : {0, 1, 2, 9, 100}) {
+    std::vector<int> calls(static_cast<std::size_t>(num_parts));
+    pool_.split(num_nodes_ - 1, num_parts, [&](std::int64_t i) { ++calls[static_cast<std::size_t>(i)]; });
+    EXPECT_EQ(calls, std::vector<int>(calls.size(), 1)) << "outside of a task";
+    pool_.run({0, num_nodes_ - 1}, [&](std::int64_t task) {
+      if (task == 1)
+        pool_.split(num_nodes_ - 1, num_parts, [&](std::int64_t i) { ++calls[static_cast<std::size_t>(i)]; });
+    });
+    EXPECT_EQ(calls, std::vector<int>(calls.size(), 2)) << "in a task";
+  }
+}
+
+TEST_P(WorkerPoolOf, IdleWorkersOfTheNodeShareTheParts) {
+  for (int node = 0; node < num_nodes_; ++node) {
+    const int together = std::max(1, pool_.workers_on(node));
+    std::latch all_here(together);  // never opens unless that many threads are in parts at the same time
+    pool_.run({node},
+              [&](std::int64_t) { pool_.split(node, together, [&](std::int64_t) { all_here.arrive_and_wait(); }); });
+  }
+}
+
+TEST_P(WorkerPoolOf, AThreadThatWaitsForPartsBeginsNoOtherTask) {
+  static thread_local int depth = 0;
+  std::atomic<int> deepest{0};
+  std::vector<int> parts(64 * 8);
+  std::vector<int> node_of(64);
+  for (std::size_t i = 0; i < node_of.size(); ++i) node_of[i] = static_cast<int>(i) % num_nodes_;
+  pool_.run(node_of, [&](std::int64_t task) {
+    ++depth;
+    int seen = deepest.load();
+    while (seen < depth && !deepest.compare_exchange_weak(seen, depth)) {
+    }
+    pool_.split(node_of[static_cast<std::size_t>(task)], 8,
+                [&](std::int64_t i) { ++parts[static_cast<std::size_t>(task * 8 + i)]; });
+    --depth;
+  });
+  EXPECT_EQ(deepest.load(), 1);
+  EXPECT_EQ(parts, std::vector<int>(parts.size(), 1));
+}
+
+TEST_P(WorkerPoolOf, RethrowsWhatAPartThrows) {
+  std::atomic<int> calls{0};
+  const auto part = [&](std::int64_t i) {
+    ++calls;
+    if (i == 3) throw std::runtime_error("part 3");
+  };
+  const auto task = [&](std::int64_t) { pool_.split(0, 6, part); };
+  EXPECT_THAT([&] { pool_.run({0}, task); }, testing::ThrowsMessage<std::runtime_error>("part 3"));
+  EXPECT_EQ(calls.load(), 6) << "the other parts have run";
+}
+
 TEST_P(WorkerPoolOf, ServesSeveralCallersAtOnce) {
   constexpr int kCallers = 4;
   const auto all = spreads(num_nodes_, 23);
