@@ -179,7 +179,7 @@ typedef enum { TD_APPEND, TD_EVICT, TD_INDEX, TD_WINDOW, TD_SELECT, TD_ATTEND, T
 typedef struct {
   uint32_t size;
   int32_t num_workers;
-  double us[TD_N_STAGES];     /* time of the workers that ran the tasks, per stage, summed; not that of those who helped */
+  double us[TD_N_STAGES]; /* time of the workers that ran the tasks, per stage, summed; not that of those who helped */
   int64_t bytes[TD_N_STAGES]; /* K and V bytes that the stage read or wrote */
   double total_us;            /* wall clock of the call */
   int64_t rows_window;        /* rows in the window, summed over queries and KV heads */
