@@ -14,6 +14,7 @@
 #include "bench/decode_step/report.h"
 #include "bench/decode_step/runtime_contender.h"
 #include "bench/decode_step/samples.h"
+#include "cpu/row_layout.h"
 #include "tools/tandem/command.h"
 #include "tools/tandem/interrupt.h"
 
@@ -53,8 +54,10 @@ std::int64_t available_bytes() {
   return INT64_MAX;
 }
 
-std::int64_t kv_bytes(const tools::TraceMeta& meta, std::int64_t row_bytes) {
-  return meta.tokens * meta.num_kv_heads * (meta.head_dim_k + meta.head_dim_v) * row_bytes;
+std::int64_t kv_bytes(const tools::TraceMeta& meta, const std::string& host_dtype) {
+  const auto shape = resolved({1, meta.num_q_heads, meta.num_kv_heads, meta.head_dim_k, meta.head_dim_v, 0.f, 0.f});
+  return meta.tokens * meta.num_kv_heads *
+         cpu::RowLayout::of(shape, parse_row_format("--host-dtypes", host_dtype)).kv_bytes;
 }
 
 /// Copies of `bytes` of data that exceed the last-level cache.
@@ -101,15 +104,14 @@ std::vector<Planned> plan_of(const Bench& bench, const tools::TraceMeta& meta, c
   std::vector<Planned> plan;
   for (const int threads : bench.options.threads) {
     for (const auto& name : bench.options.baselines) {
-      plan.push_back({name, 2 * kv_bytes(meta, 2), meta.tokens,
+      plan.push_back({name, 2 * kv_bytes(meta, "bf16"), meta.tokens,
                       [&bench, &layer, name, threads](const tools::TraceMeta& part, Progress& progress) {
                         return make_baseline(name, threads, bench.options.tiers, part, layer, progress);
                       }});
     }
     for (const int batch : bench.options.batches) {
       for (const auto& dtype : bench.options.host_dtypes) {
-        const auto row_bytes = static_cast<std::int64_t>(bytes_of(parse_dtype("--host-dtypes", dtype)));
-        const auto bytes = batch * kv_bytes(meta, row_bytes);
+        const auto bytes = batch * kv_bytes(meta, dtype);
         for (const Json& selector : bench.options.selectors) {
           const RuntimeSettings settings{.selector = selector,
                                          .threads = threads,
@@ -222,10 +224,9 @@ void run_context(Bench bench, std::int64_t tokens, int& group, Json& rows) {
     Progress progress("exact reference", cli::exact_work(trace.meta(), bench.options.exact_steps));
     exact = cli::exact_decode(trace.meta(), layer, bench.options.exact_steps, bench.cores, progress);
   }
-  std::int64_t row_bytes = 4;
-  for (const auto& dtype : bench.options.host_dtypes)
-    row_bytes = std::min(row_bytes, static_cast<std::int64_t>(bytes_of(parse_dtype("--host-dtypes", dtype))));
-  bench.cold = cold_of(bench, kv_bytes(trace.meta(), row_bytes));
+  std::int64_t smallest = INT64_MAX;
+  for (const auto& dtype : bench.options.host_dtypes) smallest = std::min(smallest, kv_bytes(trace.meta(), dtype));
+  bench.cold = cold_of(bench, smallest);
   const auto plan = plan_of(bench, trace.meta(), layer);
   for (std::size_t next = 0; next < plan.size(); ++group) {
     const auto contenders = build_some(bench, trace.meta(), plan, next);

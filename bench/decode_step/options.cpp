@@ -69,7 +69,7 @@ void resolve(const Raw& raw, Options& options) {
   options.threads = raw.threads.empty() ? std::vector<int>{cores} : counts("--threads", raw.threads, 1024);
   options.batches = counts("--batches", raw.batches, 1024);
   options.host_dtypes = split(raw.host_dtypes);
-  for (const auto& dtype : options.host_dtypes) parse_dtype("--host-dtypes", dtype);
+  for (const auto& dtype : options.host_dtypes) parse_row_format("--host-dtypes", dtype);
   options.baselines = known_baselines(raw.baselines);
   options.shape.kind = cli::head_kind_named(raw.kind);
   options.exact_steps = std::min(options.exact_steps, options.steps + 1);
@@ -88,7 +88,8 @@ void add_options(CLI::App& app, Raw& raw, Options& options) {
                  fmt::format("methods outside the runtime: {} [none]", fmt::join(baseline_names(), ",")));
   app.add_option("--threads", raw.threads, "worker threads, a list [every core]");
   app.add_option("--batches", raw.batches, "sequences of one step, a list [1]");
-  app.add_option("--host-dtypes", raw.host_dtypes, "dtypes of the host rows, a list of f32, f16, bf16 [bf16]");
+  app.add_option("--host-dtypes", raw.host_dtypes,
+                 "dtypes of the host rows, a list of f32, f16, bf16, int8, k8v4 [bf16]");
   app.add_option("--steps", options.steps, "timed steps [32]")
       ->check(number_in<std::int64_t>(1, 100000, "a whole number from 1 to 100000"));
   app.add_option("--error-steps", options.exact_steps, "steps compared with the exact result [4]")

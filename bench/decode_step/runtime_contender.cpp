@@ -11,6 +11,11 @@ namespace {
 
 constexpr std::int64_t kChunk = 1024;  // prompt tokens of one append
 
+/// The window holds no quantized rows.
+std::string window_dtype_for(const std::string& host_dtype) {
+  return host_dtype == "int8" || host_dtype == "k8v4" ? "bf16" : host_dtype;
+}
+
 Json config_of(const RuntimeSettings& s, const tools::TraceMeta& meta) {
   Json config = {{"num_layers", s.layers},
                  {"num_q_heads", meta.num_q_heads},
@@ -20,7 +25,7 @@ Json config_of(const RuntimeSettings& s, const tools::TraceMeta& meta) {
                  {"scale", meta.scale},
                  {"sink_tokens", s.tiers.sinks},
                  {"local_tokens", s.tiers.local},
-                 {"window_dtype", s.tiers.window_dtype.empty() ? s.host_dtype : s.tiers.window_dtype},
+                 {"window_dtype", s.tiers.window_dtype.empty() ? window_dtype_for(s.host_dtype) : s.tiers.window_dtype},
                  {"host_dtype", s.host_dtype},
                  {"num_threads", s.threads},
                  {"selector", s.selector},

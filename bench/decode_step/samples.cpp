@@ -35,11 +35,8 @@ double quantile(std::vector<double> values, double share) {
 }
 
 Json spread_of(std::vector<double> values) {
-  return {{"min", quantile(values, 0)},
-          {"p10", quantile(values, 0.1)},
-          {"median", quantile(values, 0.5)},
-          {"p90", quantile(values, 0.9)},
-          {"mean", mean(values)}};
+  return {{"min", quantile(values, 0)},   {"p10", quantile(values, 0.1)}, {"median", quantile(values, 0.5)},
+          {"p90", quantile(values, 0.9)}, {"max", quantile(values, 1)},   {"mean", mean(values)}};
 }
 
 void Samples::add(std::int64_t step, const StepResult& result, bool timed) {
@@ -81,6 +78,7 @@ Json Samples::figures(double sequential_gb_per_s, double scattered_gb_per_s) con
   if (!lse_errors_.empty()) lse_error = {{"mean", mean(lse_errors_)}, {"p95", quantile(lse_errors_, 0.95)}};
   return {{"samples", us_.size()},
           {"us", spread_of(us_)},
+          {"slowest_step", std::distance(us_.begin(), std::max_element(us_.begin(), us_.end()))},
           {"worker_us", stages},
           {"bytes_per_step", bytes},
           {"floor_us", floor_us},

@@ -10,7 +10,7 @@
 
 namespace tandem::bench {
 
-/// min, p10, median, p90 and mean of some values; all zero when there are none.
+/// min, p10, median, p90, max and mean of some values; all zero when there are none.
 Json spread_of(std::vector<double> values);
 
 /// The smallest value that at least `share` of the values do not exceed; 0 when there are none.

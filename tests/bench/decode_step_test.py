@@ -43,7 +43,8 @@ class DecodeStep(unittest.TestCase):
             self.assertLessEqual(FIELDS, set(row))
             self.assertEqual(row["samples"], 3)
             us = row["us"]
-            self.assertTrue(0 < us["min"] <= us["p10"] <= us["median"] <= us["p90"], us)
+            self.assertTrue(0 < us["min"] <= us["p10"] <= us["median"] <= us["p90"] <= us["max"], us)
+            self.assertIn(row["slowest_step"], range(3))
             self.assertAlmostEqual(row["gap"], us["median"] / row["floor_us"], places=6)
             speed = row["bandwidth_gb_per_s"]
             self.assertAlmostEqual(row["floor_us"], row["bytes_per_step"] / max(speed.values()) / 1000, places=6)
@@ -55,6 +56,13 @@ class DecodeStep(unittest.TestCase):
         self.assertTrue(0 < apart < sparse["bytes_per_step"])
         speed, slow = (max(sparse[name].values()) for name in ("bandwidth_gb_per_s", "scattered_gb_per_s"))
         self.assertAlmostEqual(sparse["reachable_us"], (sparse["bytes_per_step"] - apart) / speed / 1000 + apart / slow / 1000, places=6)
+
+    def test_quantized_rows_are_fewer_bytes(self):
+        rows = self.report("--selector", "all", "--host-dtypes", "bf16,int8,k8v4")["rows"]
+        self.assertEqual([row["host_dtype"] for row in rows], ["bf16", "int8", "k8v4"])
+        whole, eight, four = (row["bytes_per_step"] for row in rows)
+        self.assertTrue(four < eight < whole)
+        self.assertTrue(0 < rows[1]["error"]["mean"] < rows[2]["error"]["mean"] < 0.2)
 
     def test_dense_is_exact_and_reads_every_row(self):
         for cold, used in (("wash", "wash"), ("warm", "warm"), ("auto", "wash")):  # rotation would take too many copies
@@ -96,7 +104,7 @@ class DecodeStep(unittest.TestCase):
         for option, value, naming in [("--selector", "best", "best"), ("--selector", "lsh:lsh_bits", "FIELD=VALUE"),
                                       ("--selector", "lsh:lsh_bitz=3", "lsh_bitz"), ("--contexts", "0", "1 to 16M"),
                                       ("--contexts", "4G", "4G"), ("--threads", "0", "--threads"),
-                                      ("--host-dtypes", "int8", "int8"), ("--kind", "round", "positional"),
+                                      ("--host-dtypes", "int4", "int8"), ("--kind", "round", "positional"),
                                       ("--baselines", "magic", "magic"), ("--cold", "icy", "rotate"),
                                       ("--steps", "0", "from 1")]:
             with self.subTest(option=option, value=value):
