@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <numeric>
 
@@ -15,6 +16,7 @@ constexpr std::int64_t kPilotStride = 16;  // of the blocks, every 16th tells th
 constexpr std::int64_t kPilotAhead = 8;    // blocks on their way from memory
 constexpr float kFloorShare = 0.05f;       // of the budget, spread evenly: no row has a vanishing probability
 constexpr float kRateMargin = 1.5f;        // candidates per expected row: the pilot's rate is only an estimate
+constexpr float kMostRate = 1e30f;         // of a scan for loud rows
 constexpr float kLeastShrink = 0.2f;
 constexpr float kMostNoise = 2.f;  // nats of estimate noise from which weights are tempered
 constexpr float kCalibrationBound = 1.5f;
@@ -142,17 +144,22 @@ void fit_head(const SketchMap& map, const SelectRequest& request, const Pilot& p
       1.f / (static_cast<float>(proposal.query.group_size) * std::max(total, 1e-30f) * visible / usable);
 }
 
-/// The rate at which the pilot's rows would be `budget` of all.
-float pilot_rate(const SelectRequest& request, const Pilot& pilot, const Proposal& proposal, float budget, float floor,
-                 SketchScratch& scratch) {
+/// Shares of the pilot's rows, from the weights of all heads; returns how many of them `budget` of all rows would be.
+float add_up_shares(const SelectRequest& request, const Pilot& pilot, const Proposal& proposal, float budget,
+                    SketchScratch& scratch) {
   std::fill(scratch.shares.begin(), scratch.shares.end(), 0.f);
   for (int h = 0; h < proposal.query.group_size; ++h) {
     const float* values = scratch.estimates.data() + std::ptrdiff_t{h} * pilot.count;
     const float scale = proposal.scales[static_cast<std::size_t>(h)];
     for (int i = 0; i < pilot.count; ++i) scratch.shares[static_cast<std::size_t>(i)] += scale * values[i];
   }
-  const auto visible = static_cast<float>(request.end - request.begin);
-  const float wanted = budget * static_cast<float>(pilot.count) / visible;
+  return budget * static_cast<float>(pilot.count) / static_cast<float>(request.end - request.begin);
+}
+
+/// The rate at which the pilot's rows would be `budget` of all.
+float pilot_rate(const SelectRequest& request, const Pilot& pilot, const Proposal& proposal, float budget, float floor,
+                 SketchScratch& scratch) {
+  const float wanted = add_up_shares(request, pilot, proposal, budget, scratch);
   const auto expected = [&](float rate) {
     return request.kernels.sketch.expected_rows(scratch.shares.data(), pilot.count, rate, floor);
   };
@@ -168,6 +175,15 @@ float pilot_rate(const SelectRequest& request, const Pilot& pilot, const Proposa
     (expected(middle) < wanted ? low : high) = middle;
   }
   return high;
+}
+
+/// The rate at which as many of the pilot's rows are loud as `budget` of all would be.
+float loud_rate(const SelectRequest& request, const Pilot& pilot, const Proposal& proposal, float budget,
+                SketchScratch& scratch) {
+  const float wanted = add_up_shares(request, pilot, proposal, budget, scratch);
+  const auto last = scratch.shares.begin() + std::min(pilot.count - 1, static_cast<int>(wanted));
+  std::nth_element(scratch.shares.begin(), last, scratch.shares.begin() + pilot.count, std::greater<>());
+  return 1.f / std::max(*last, 1.f / kMostRate);
 }
 
 void grow_candidates(std::int64_t rows, std::int64_t group, SketchPiece& piece) {
@@ -320,7 +336,6 @@ void choose_rows(const SketchParams& params, const SelectRequest& request, std::
 /// reported; where it misled, more are.
 void choose_largest(const SketchCodes& codes, const SelectRequest& request, const Proposal& proposal, float rate,
                     std::int64_t budget, SketchScratch& scratch, cpu::Selection& selection) {
-  constexpr float kMostRate = 1e30f;
   cpu::SketchDraw rule;
   rule.rate = rate;
   rule.loud_only = true;
@@ -381,7 +396,7 @@ void draw_sketched_rows(const SketchParams& params, const SketchCodes& codes, co
   selection.certified = codes.map.sigma <= kCertifiedSigma && !params.top_k;
   selection.bytes_read += visible * (codes.map.format.code_bytes + 2);
   if (params.top_k) {
-    const float rate = pilot_rate(request, pilot, proposal, kRateMargin * static_cast<float>(budget), 0.f, scratch);
+    const float rate = loud_rate(request, pilot, proposal, kRateMargin * static_cast<float>(budget), scratch);
     choose_largest(codes, request, proposal, rate, budget, scratch, selection);
     return;
   }
