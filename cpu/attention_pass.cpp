@@ -86,9 +86,9 @@ RowLogWeights AttentionPass::log_weights_of(const RowBlock& block) noexcept {
   for (int v = 0; v < queries_.num_vectors(); ++v) {  // from the plain scores: the angle knows no cap and no bias
     const int head = v % queries_.group_size;
     float* weights = scratch_.log_weights.data() + static_cast<std::ptrdiff_t>(v) * kBlockRows;
-    kernels_.collision_log_weights(rule_->weight, scratch_.scores.data() + static_cast<std::ptrdiff_t>(v) * kBlockRows,
-                                   block.inverse_norms.data(), block.count, rule_->query_offsets[head],
-                                   rule_->inverse_query_norms[head], weights);
+    kernels_.simhash.collision_log_weights(
+        rule_->weight, scratch_.scores.data() + static_cast<std::ptrdiff_t>(v) * kBlockRows, block.inverse_norms.data(),
+        block.count, rule_->query_offsets[head], rule_->inverse_query_norms[head], weights);
     std::fill(weights + block.count, weights + kBlockRows, 0.f);
   }
   return {scratch_.log_weights.data(), kBlockRows};

@@ -1,36 +1,25 @@
-// Compiled once per instruction set with -DTANDEM_ISA=...; exports one symbol, that set's kernel table.
-// The order matters: each file uses the ones above it.
+// The kernel table of one instruction set, joined from what its other files export. Compiled once per instruction set
+// with -DTANDEM_ISA=..., like score_kernels.cpp, value_kernels.cpp, simhash_kernels.cpp and sketch_kernels.cpp.
+// The order matters here and there: each file uses the ones above it.
 // clang-format off
+#include "cpu/isa_tables.inl"
 #include "cpu/simd.inl"
-#include "cpu/row_formats.inl"
-#include "cpu/attention_tiles.inl"
-#include "cpu/attention_kernels.inl"
-#include "cpu/simhash_kernels.inl"
-#include "cpu/simd_integers.inl"
-#include "cpu/sketch_encoding.inl"
-#include "cpu/sketch_estimates.inl"
-#include "cpu/sketch_scan.inl"
-#include "cpu/sketch_kernels.inl"
+#include "cpu/logit_kernels.inl"
 // clang-format on
 
 namespace tandem::cpu::TANDEM_ISA {
 
-extern const Kernels kernels;
-const Kernels kernels{
-    Isa::TANDEM_ISA,
-    {&scores<Element::f32>, &scores<Element::f16>, &scores<Element::bf16>, &scores<Element::int8>,
-     &scores<Element::int8>},
-    {&accumulate<Element::f32>, &accumulate<Element::f16>, &accumulate<Element::bf16>, &accumulate<Element::int8>,
-     &accumulate<Element::int4>},
-    {&to_natural_order<Element::f32>, &to_natural_order<Element::f16>, &to_natural_order<Element::bf16>,
-     &to_natural_order<Element::int8>, &to_natural_order<Element::int4>},
-    &softcap,
-    &collision_log_weights,
-    &inclusion_log_weights,
-    &sign_bits,
-    {&hadamard_bits, &sample_codes, &mark_equal_codes, &find_marked},
-    &exp_all,
-    sketch_kernels,
+// Constant: other objects may ask for it while theirs are being initialised.
+constinit const Kernels kernels{
+    .isa = Isa::TANDEM_ISA,
+    .scores = scores_of_format,
+    .accumulate = accumulate_of_format,
+    .to_natural_order = to_natural_order_of_format,
+    .softcap = &softcap,
+    .inclusion_log_weights = &inclusion_log_weights,
+    .exp = &exp_all,
+    .simhash = simhash_kernels,
+    .sketch = sketch_kernels,
 };
 
 }  // namespace tandem::cpu::TANDEM_ISA

@@ -42,18 +42,6 @@ struct RowLogWeights {
   std::ptrdiff_t stride = 0;      ///< 0: all vectors share them
 };
 
-/// -ln of the probability that a key shares a bucket with the query in at least m of L tables of K bits, as a function
-/// of their angle: p = 1 - angle / pi, x = p^K, u = P(Binomial(L, x) >= m). See cpu/codec/simhash.h.
-struct CollisionWeight {
-  static constexpr int kTerms = 7;
-  int bits_per_table = 0;
-  float power = 0.f;  ///< u = 1 - (1 - x)^power (1 + slope x), used for L x >= series_below
-  float slope = 0.f;
-  float series_below = 0.f;
-  int leading_power = 1;  ///< else u = x^m sum_i series[i] x^i, where that difference would cancel
-  float series[kTerms] = {};
-};
-
 /// The kernels of one instruction set. Raw pointers and counts only; float arrays are 64-byte aligned, dimensions
 /// padded to kDimPadding with zeros. All are noexcept and thread-safe.
 struct Kernels {
@@ -62,39 +50,30 @@ struct Kernels {
   /// scores[v][r] = <queries[v], K of rows[r]>. `decoded` is scratch for (kBlockRows, padded_k) floats.
   using ScoresFn = void (*)(const float* queries, int num_vectors, int padded_k, RowPointers rows, float* decoded,
                             float* scores);
-  ScoresFn scores[kNumRowFormats];  ///< by format of the rows
+  const ScoresFn* scores;  ///< (kNumRowFormats), by format of the rows
 
   /// Adds the block's keys to the running softmax; -inf scores are left out. `scores` is overwritten. `log_weights`
   /// feed the spread. `decoded` is scratch for (kBlockRows, padded_v).
   using AccumulateFn = void (*)(float* scores, RowLogWeights log_weights, int num_vectors, int padded_v,
                                 std::int64_t v_offset, RowPointers rows, float* decoded, SoftmaxState state);
-  AccumulateFn accumulate[kNumRowFormats];
+  const AccumulateFn* accumulate;  ///< (kNumRowFormats)
+
   /// natural (padded_v) = one vector of SoftmaxState::acc or spread_value, which `accumulate` keeps in an order of its
   /// own, in the order of the dimensions. `kept` and `natural` do not overlap.
-  void (*to_natural_order[kNumRowFormats])(const float* kept, int padded_v, float* natural);
+  using ToNaturalOrderFn = void (*)(const float* kept, int padded_v, float* natural);
+  const ToNaturalOrderFn* to_natural_order;  ///< (kNumRowFormats)
 
   /// scores = cap * tanh(scores / cap) for `count` values, a multiple of kDimPadding; -inf becomes -cap.
   void (*softcap)(float* scores, std::int64_t count, float cap);
 
-  /// weights[r] = -ln u(angle) of one query vector against `count` <= kBlockRows keys, where cos(angle) =
-  /// (scores[r] - offset) * inverse_norms[r] * inverse_scale, clamped to [-1, 1]. Always finite and >= 0.
-  void (*collision_log_weights)(const CollisionWeight& weight, const float* scores, const float* inverse_norms,
-                                int count, float offset, float inverse_scale, float* weights);
-
   /// weights[r] = -ln inclusion[r] for `count` <= kBlockRows probabilities in (0, 1]; exactly 0 for 1.
   void (*inclusion_log_weights)(const float* inclusion, int count, float* weights);
-
-  /// bits[v] gets one bit per plane: <vectors[v], plane> > 0. vectors (num_vectors, padded_dim); planes is
-  /// (padded_dim, num_planes) row-major, num_planes a multiple of 64; bits is (num_vectors, num_planes / 64) words.
-  void (*sign_bits)(const float* vectors, std::int64_t num_vectors, int padded_dim, const float* planes, int num_planes,
-                    std::uint64_t* bits);
-
-  SimHashKernels simhash;
 
   /// out[i] = e^x[i] for x <= 0: the exponential of the softmax, here for the test of its range.
   void (*exp)(const float* x, float* out, std::int64_t count);
 
-  SketchKernels sketch;
+  const SimHashKernels& simhash;
+  const SketchKernels& sketch;
 };
 
 /// The table of an available ISA (see available_isas).

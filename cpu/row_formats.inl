@@ -1,4 +1,4 @@
-// How kernels read the elements of rows; compiled per ISA by isa_kernels.cpp; no include guard.
+// How kernels read the elements of rows; compiled per ISA; no include guard.
 //
 // A format is read a pair of vectors at a time, in the order that costs least, its *kernel order*: bf16 gives the even
 // elements and then the odd ones, since either is one operation on the 32-bit words. Queries are brought to that order

@@ -184,14 +184,5 @@ inline Vec exp_nonpositive(Vec x) { return select_lt(x, Vec(-87.f), Vec(0.f), ex
 
 inline float exp_nonpositive(float x) { return x < -87.f ? 0.f : ::expf(x); }
 
-void exp_all(const float* x, float* out, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i) {
-    alignas(64) float lanes[kLanes] = {};
-    lanes[0] = x[i];
-    store(lanes, exp_nonpositive(load(lanes)));
-    out[i] = lanes[0];
-  }
-}
-
 }  // namespace
 }  // namespace tandem::cpu::TANDEM_ISA

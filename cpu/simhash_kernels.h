@@ -24,8 +24,25 @@ struct CollisionMark {
   std::uint8_t twice;
 };
 
+/// -ln of the probability that a key shares a bucket with the query in at least m of L tables of K bits, as a function
+/// of their angle: p = 1 - angle / pi, x = p^K, u = P(Binomial(L, x) >= m). See cpu/codec/simhash.h.
+struct CollisionWeight {
+  static constexpr int kTerms = 7;
+  int bits_per_table = 0;
+  float power = 0.f;  ///< u = 1 - (1 - x)^power (1 + slope x), used for L x >= series_below
+  float slope = 0.f;
+  float series_below = 0.f;
+  int leading_power = 1;  ///< else u = x^m sum_i series[i] x^i, where that difference would cancel
+  float series[kTerms] = {};
+};
+
 /// Kernels of SimHash codes and their tables, part of Kernels. Raw pointers and counts; all noexcept and thread-safe.
 struct SimHashKernels {
+  /// bits[v] gets one bit per plane: <vectors[v], plane> > 0. vectors (num_vectors, padded_dim); planes is
+  /// (padded_dim, num_planes) row-major, num_planes a multiple of 64; bits is (num_vectors, num_planes / 64) words.
+  void (*sign_bits)(const float* vectors, std::int64_t num_vectors, int padded_dim, const float* planes, int num_planes,
+                    std::uint64_t* bits);
+
   /// bits[b] gets bit v: component b of vector v is positive, for num_vectors <= kCodeBlock rows of `vectors`
   /// (num_vectors, padded_dim) and num_blocks * block components. `work` is scratch for 32 * block floats, 64-byte
   /// aligned. Without fused operations: equal to the bit on every instruction set.
@@ -43,6 +60,11 @@ struct SimHashKernels {
 
   /// found[w] gets bit r: marks[w * kCodeBlock + r] has a bit of `wanted`; or-ed in. num_rows a multiple of kCodeBlock.
   void (*find_marked)(const std::uint8_t* marks, std::int64_t num_rows, std::uint8_t wanted, std::uint64_t* found);
+
+  /// weights[r] = -ln u(angle) of one query vector against `count` <= kBlockRows keys, where cos(angle) =
+  /// (scores[r] - offset) * inverse_norms[r] * inverse_scale, clamped to [-1, 1]. Always finite and >= 0.
+  void (*collision_log_weights)(const CollisionWeight& weight, const float* scores, const float* inverse_norms,
+                                int count, float offset, float inverse_scale, float* weights);
 };
 
 }  // namespace tandem::cpu

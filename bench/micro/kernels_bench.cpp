@@ -41,7 +41,7 @@ void sign_bits(benchmark::State& state, const cpu::Kernels& kernels) {
   const auto planes = normals(std::size_t{kDim} * kPlanes, 4);
   std::vector<std::uint64_t> bits(std::size_t{kVectors} * kPlanes / 64);
   for (auto _ : state) {
-    kernels.sign_bits(vectors.data(), kVectors, kDim, planes.data(), kPlanes, bits.data());
+    kernels.simhash.sign_bits(vectors.data(), kVectors, kDim, planes.data(), kPlanes, bits.data());
     benchmark::DoNotOptimize(bits.data());
   }
   report(state, kVectors);

@@ -100,7 +100,7 @@ void SimHash::encode_block(const Kernels& kernels, const float* vectors, int cou
   }
   const int words = num_bits_ / 64;
   scratch.bits.resize(static_cast<std::size_t>(count) * static_cast<std::size_t>(words));
-  kernels.sign_bits(vectors, count, padded_dim_, planes_.data(), num_bits_, scratch.bits.data());
+  kernels.simhash.sign_bits(vectors, count, padded_dim_, planes_.data(), num_bits_, scratch.bits.data());
   for (int v = 0; v < count; ++v) {
     for (int t = 0; t < params_.num_tables; ++t) {
       codes[code_index(v, t)] =

@@ -72,8 +72,8 @@ TEST_P(KernelsTest, CollisionWeightsFollowTheExactFormula) {
         AlignedVector<float> scores(kBlockRows), inverse_norms(kBlockRows, 1.f), weights(kBlockRows);
         for (int i = 0; i < kBlockRows; ++i)
           scores[static_cast<std::size_t>(i)] = -0.3f + 1.3f * static_cast<float>(i) / (kBlockRows - 1);
-        kernels.collision_log_weights(weight, scores.data(), inverse_norms.data(), kBlockRows, 0.f, 1.f,
-                                      weights.data());
+        kernels.simhash.collision_log_weights(weight, scores.data(), inverse_norms.data(), kBlockRows, 0.f, 1.f,
+                                              weights.data());
         for (std::size_t i = 0; i < kBlockRows; ++i) {
           const double p = 1.0 - std::acos(std::min(1.0, static_cast<double>(scores[i]))) / M_PI;
           const double u = exact_collision_probability(p, bits, tables, m);
@@ -93,7 +93,8 @@ TEST_P(KernelsTest, CollisionWeightsAreFiniteForAnyAngle) {
   const float special[] = {1.f, -1.f, 1.0000001f, -1.0000001f, 2.f, -2.f, 0.f, 1e30f, -1e30f, 1e-40f};
   for (std::size_t i = 0; i < std::size(special); ++i) scores[i] = special[i];
   inverse_norms[20] = 0.f;
-  kernels.collision_log_weights(weight, scores.data(), inverse_norms.data(), kBlockRows, 0.f, 1.f, weights.data());
+  kernels.simhash.collision_log_weights(weight, scores.data(), inverse_norms.data(), kBlockRows, 0.f, 1.f,
+                                        weights.data());
   for (const float w : weights) {
     EXPECT_TRUE(std::isfinite(w));
     EXPECT_GE(w, 0.f);
@@ -154,7 +155,7 @@ TEST_P(KernelsTest, SignBitsMatchTheSignsOfDotProducts) {
       const auto p = representable_normals(random, std::int64_t{dim} * kPlanes, DType::f32);
       const AlignedVector<float> vectors(x.begin(), x.end()), planes(p.begin(), p.end());
       std::vector<std::uint64_t> bits(static_cast<std::size_t>(count) * kPlanes / 64, ~std::uint64_t{0});
-      kernels.sign_bits(vectors.data(), count, dim, planes.data(), kPlanes, bits.data());
+      kernels.simhash.sign_bits(vectors.data(), count, dim, planes.data(), kPlanes, bits.data());
       for (std::int64_t v = 0; v < count; ++v) {
         for (int plane = 0; plane < kPlanes; ++plane) {
           double dot = 0;

@@ -1,77 +1,53 @@
-// Block-wise softmax attention; compiled per ISA by isa_kernels.cpp; no include guard.
+// The softmax of a block's scores, and values added up by its weights; compiled per ISA by value_kernels.cpp; no
+// include guard.
 namespace tandem::cpu::TANDEM_ISA {
 namespace {
 
-/// From this many query vectors on, rows are decoded once into fp32 instead of anew for every four vectors.
-constexpr int kDecodeFrom = 16;
-
-/// K or V of a block as fp32 in kernel order.
-struct DecodedPart {
-  template <Element element>
-  static DecodedPart of(Part part, int padded_dim, float* decoded) {
-    DecodedPart result;
-    for (int r = 0; r < part.count; ++r) {
-      float* target = decoded + static_cast<std::ptrdiff_t>(r) * padded_dim;
-      const std::byte* row = part.rows[r] + part.offset;
-      int i = 0;
-      for (; i + 2 * kLanes <= padded_dim; i += 2 * kLanes) {
-        const Pair pair = load_pair<element>(row, i);
-        store(target + i, pair.first);
-        store(target + i + kLanes, pair.second);
-      }
-      if (i < padded_dim) store(target + i, load_elements<element>(row, i));
-      result.rows[r] = reinterpret_cast<const std::byte*>(target);
-    }
-    result.count = part.count;
-    return result;
+/// acc[v] += sum over rows of a[v][r] * values[r] for kHeads vectors and kPairs pairs of vectors from element i on.
+template <Element element, int kHeads, int kPairs>
+inline void add_tile(const float* a, Part values, int i, int padded_dim, Upcoming& upcoming, float* acc) {
+  Vec sums[kHeads * kPairs * 2];
+  unroll<kHeads * kPairs * 2>([&](auto s) {
+    constexpr int kHead = decltype(s)::value / (2 * kPairs), kVec = decltype(s)::value % (2 * kPairs);
+    sums[s.value] = load(acc + static_cast<std::ptrdiff_t>(kHead) * padded_dim + i + kVec * kLanes);
+  });
+  for (int r = 0; r < values.count; ++r) {
+    const std::byte* value = values.rows[r] + values.offset;
+    Vec weight[kHeads];
+    unroll<kHeads>([&](auto h) { weight[h.value] = Vec(a[h.value * kBlockRows + r]); });
+    unroll<kPairs>([&](auto p) {
+      const Pair pair = load_pair<element>(value, i + p.value * 2 * kLanes);
+      unroll<kHeads>([&](auto h) {
+        Vec* sum = sums + (h.value * kPairs + p.value) * 2;
+        sum[0] = fma(weight[h.value], pair.first, sum[0]);
+        sum[1] = fma(weight[h.value], pair.second, sum[1]);
+      });
+      upcoming.while_reading<bytes_of(element, 2 * kLanes)>(r * kPairs + p.value);
+    });
   }
-  [[nodiscard]] Part part() const { return {rows, count, 0}; }
-  const std::byte* rows[kBlockRows];
-  int count;
-};
-
-/// What the integers of each row's K or V are to be multiplied with: one number per row, so that scores and weights are
-/// scaled instead of elements.
-struct RowScales {
-  RowScales() = default;
-  RowScales(RowPointers rows, std::int64_t offset) {
-    for (int r = 0; r < rows.count; ++r) std::memcpy(factors + r, rows.rows[r] + offset, sizeof(float));
-  }
-  void apply(float* values) const {
-    for (int r = 0; r < kBlockRows; r += kLanes) store(values + r, load(values + r) * load(factors + r));
-  }
-  alignas(64) float factors[kBlockRows] = {};
-};
-
-/// Scores of rows of `element`, whose kernel order the queries get from `order`.
-template <Element element, Element order>
-void score_parts(const float* queries, int num_vectors, int padded_k, Part keys, Upcoming& upcoming, float* out) {
-  for_head_tiles(num_vectors, [&](auto heads, int v) {
-    alignas(64) float ordered[kMostHeads * kMostPaddedDim];
-    const std::ptrdiff_t first = static_cast<std::ptrdiff_t>(v);
-    for (int h = 0; h < heads.value; ++h)
-      to_kernel_order<order>(queries + (first + h) * padded_k, padded_k,
-                             ordered + static_cast<std::ptrdiff_t>(h) * padded_k);
-    dot_rows<element, decltype(heads)::value>(ordered, padded_k, keys, upcoming, out + first * kBlockRows);
+  unroll<kHeads * kPairs * 2>([&](auto s) {
+    constexpr int kHead = decltype(s)::value / (2 * kPairs), kVec = decltype(s)::value % (2 * kPairs);
+    store(acc + static_cast<std::ptrdiff_t>(kHead) * padded_dim + i + kVec * kLanes, sums[s.value]);
   });
 }
 
-template <Element element>
-void scores(const float* queries, int num_vectors, int padded_k, RowPointers rows, float* decoded, float* out) {
-  const Part keys{rows.rows, rows.count, 0};
-  Upcoming upcoming(rows);
-  if (element != Element::f32 && num_vectors >= kDecodeFrom) {
-    const auto copy = DecodedPart::of<element>(keys, padded_k, decoded);
-    score_parts<Element::f32, element>(queries, num_vectors, padded_k, copy.part(), upcoming, out);
-  } else {
-    score_parts<element, element>(queries, num_vectors, padded_k, keys, upcoming, out);
-  }
-  if constexpr (is_scaled(element)) {
-    const RowScales scales(rows, padded_k);
-    for (int v = 0; v < num_vectors; ++v) scales.apply(out + static_cast<std::ptrdiff_t>(v) * kBlockRows);
-  }
-  for (int v = 0; v < num_vectors; ++v) {
-    for (int r = rows.count; r < kBlockRows; ++r) out[static_cast<std::ptrdiff_t>(v) * kBlockRows + r] = -kInfinity;
+/// The same for the whole of each row.
+template <Element element, int kHeads>
+void add_rows(const float* a, Part values, int padded_dim, Upcoming& upcoming, float* acc) {
+  constexpr int kPairs = kTileSums / (2 * kHeads);  // 2, 4 or 8 with AVX-512, otherwise half of that
+  int i = 0;
+  for (; i + kPairs * 2 * kLanes <= padded_dim; i += kPairs * 2 * kLanes)
+    add_tile<element, kHeads, kPairs>(a, values, i, padded_dim, upcoming, acc);
+  for (; i + 2 * kLanes <= padded_dim; i += 2 * kLanes)
+    add_tile<element, kHeads, 1>(a, values, i, padded_dim, upcoming, acc);
+  upcoming.fetch_rest();
+  if (i == padded_dim) return;
+  for (int h = 0; h < kHeads; ++h) {
+    float* target = acc + static_cast<std::ptrdiff_t>(h) * padded_dim + i;
+    Vec sum = load(target);
+    for (int r = 0; r < values.count; ++r)
+      sum = fma(Vec(a[h * kBlockRows + r]), load_elements<element>(values.rows[r] + values.offset, i), sum);
+    store(target, sum);
   }
 }
 
@@ -189,18 +165,6 @@ void accumulate(float* scores, RowLogWeights log_weights, int num_vectors, int p
   } else {
     add_values<element>(scores, log_weights, num_vectors, values, scaled, padded_v, upcoming, state);
   }
-}
-
-void inclusion_log_weights(const float* inclusion, int count, float* weights) {
-  for (int r = 0; r < count; r += kLanes) {
-    const Vec pi = load(inclusion + r);
-    store(weights + r, select_lt(pi, Vec(1.f), Vec(0.f) - log(pi), Vec(0.f)));
-  }
-}
-
-void softcap(float* scores, std::int64_t count, float cap) {
-  const Vec inverse(1.f / cap);
-  for (std::int64_t i = 0; i < count; i += kLanes) store(scores + i, tanh(load(scores + i) * inverse) * Vec(cap));
 }
 
 }  // namespace

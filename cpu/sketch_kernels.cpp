@@ -1,0 +1,28 @@
+// Compiled once per instruction set; see isa_kernels.cpp.
+// clang-format off
+#include "cpu/isa_tables.inl"
+#include "cpu/simd.inl"
+#include "cpu/row_formats.inl"
+#include "cpu/simd_integers.inl"
+#include "cpu/sketch_encoding.inl"
+#include "cpu/sketch_estimates.inl"
+#include "cpu/sketch_scan.inl"
+// clang-format on
+
+namespace tandem::cpu::TANDEM_ISA {
+
+constinit const SketchKernels sketch_kernels{
+    .centre = {&centre<DType::f32>, &centre<DType::f16>, &centre<DType::bf16>, &centre<DType::int8>,
+               &centre<DType::k8v4>},
+    .project = &project,
+    .encode = &encode,
+    .luts = &luts,
+    .estimates = &estimates,
+    .logits = &logits,
+    .moments = &moments,
+    .weigh = &weigh,
+    .expected_rows = &expected_rows,
+    .scan = &scan,
+};
+
+}  // namespace tandem::cpu::TANDEM_ISA
