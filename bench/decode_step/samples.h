@@ -13,9 +13,6 @@ namespace tandem::bench {
 /// min, p10, median, p90, max and mean of some values; all zero when there are none.
 Json spread_of(std::vector<double> values);
 
-/// The smallest value that at least `share` of the values do not exceed; 0 when there are none.
-double quantile(std::vector<double> values, double share);
-
 /// Everything measured of one contender.
 class Samples {
  public:

@@ -1,0 +1,34 @@
+#include "tools/tandem/statistics.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace tandem::cli {
+
+double mean(const std::vector<double>& values) {
+  return values.empty() ? 0 : std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+double quantile(std::vector<double> values, double share) {
+  if (values.empty()) return 0;
+  const auto rank = static_cast<std::ptrdiff_t>(std::ceil(share * static_cast<double>(values.size()))) - 1;
+  const auto nth = values.begin() + std::max<std::ptrdiff_t>(rank, 0);
+  std::nth_element(values.begin(), nth, values.end());
+  return *nth;
+}
+
+double ratio(double part, double whole) { return whole > 0 ? part / whole : 0; }
+
+double relative_error(const float* out, const double* exact, std::int64_t dim) {
+  double difference = 0;
+  double norm = 0;
+  for (std::int64_t i = 0; i < dim; ++i) {
+    difference += (out[i] - exact[i]) * (out[i] - exact[i]);
+    norm += exact[i] * exact[i];
+  }
+  if (difference == 0) return 0;
+  return std::sqrt(difference) / std::sqrt(norm);
+}
+
+}  // namespace tandem::cli
