@@ -37,7 +37,7 @@ struct Raw {
 
 std::vector<int> counts(const std::string& field, const std::string& list, int most) {
   std::vector<int> values;
-  for (const auto& text : split(list)) {
+  for (const auto& text : cli::split_list(list)) {
     int value = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (error != std::errc{} || end != text.data() + text.size() || value < 1 || value > most)
@@ -51,7 +51,7 @@ std::vector<int> counts(const std::string& field, const std::string& list, int m
 std::vector<std::string> known_baselines(const std::string& list) {
   if (list.empty()) return {};
   const auto known = baseline_names();
-  auto names = split(list);
+  auto names = cli::split_list(list);
   for (const auto& name : names) {
     if (std::find(known.begin(), known.end(), name) == known.end())
       throw cli::UsageError(
@@ -63,12 +63,12 @@ std::vector<std::string> known_baselines(const std::string& list) {
 
 void resolve(const Raw& raw, Options& options) {
   options.contexts.clear();
-  for (const auto& text : split(raw.contexts)) options.contexts.push_back(parse_tokens("--contexts", text));
+  for (const auto& text : cli::split_list(raw.contexts)) options.contexts.push_back(parse_tokens("--contexts", text));
   for (const auto& text : raw.selectors) options.selectors.push_back(parse_selector(text));
   const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   options.threads = raw.threads.empty() ? std::vector<int>{cores} : counts("--threads", raw.threads, 1024);
   options.batches = counts("--batches", raw.batches, 1024);
-  options.host_dtypes = split(raw.host_dtypes);
+  options.host_dtypes = cli::split_list(raw.host_dtypes);
   for (const auto& dtype : options.host_dtypes) parse_row_format("--host-dtypes", dtype);
   options.baselines = known_baselines(raw.baselines);
   options.shape.kind = cli::head_kind_named(raw.kind);

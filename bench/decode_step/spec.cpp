@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "tools/tandem/command.h"
+#include "tools/tandem/options.h"
 
 namespace tandem::bench {
 namespace {
@@ -22,17 +23,6 @@ Json value_of(const std::string& text) {
 
 }  // namespace
 
-std::vector<std::string> split(const std::string& list) {
-  std::vector<std::string> parts(1);
-  for (const char c : list) {
-    if (c == ',')
-      parts.emplace_back();
-    else
-      parts.back() += c;
-  }
-  return parts;
-}
-
 Json parse_selector(const std::string& text) {
   if (text.starts_with('{')) {
     const Json object = Json::parse(text, nullptr, false);
@@ -43,7 +33,7 @@ Json parse_selector(const std::string& text) {
   Json selector = {{"kind", text.substr(0, colon)}};
   if (colon == 0) refuse(text);
   if (colon == text.size()) return selector;
-  for (const auto& part : split(text.substr(colon + 1))) {
+  for (const auto& part : cli::split_list(text.substr(colon + 1))) {
     const auto equals = part.find('=');
     if (equals == std::string::npos || equals == 0) refuse(text);
     selector[part.substr(0, equals)] = value_of(part.substr(equals + 1));

@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <string>
-#include <vector>
 
 #include "tools/tandem/output.h"
 
@@ -20,8 +19,5 @@ std::string selector_name(const Json& selector);
 
 /// "4K" -> 4096, "1M" -> 1048576, "1000" -> 1000. Throws cli::UsageError naming `field`.
 std::int64_t parse_tokens(const std::string& field, const std::string& text);
-
-/// "1,2,8" -> its parts.
-std::vector<std::string> split(const std::string& list);
 
 }  // namespace tandem::bench

@@ -10,17 +10,6 @@
 namespace tandem::cli {
 namespace {
 
-std::vector<std::string> split(const std::string& list) {
-  std::vector<std::string> parts(1);
-  for (const char c : list) {
-    if (c == ',')
-      parts.emplace_back();
-    else
-      parts.back() += c;
-  }
-  return parts;
-}
-
 /// One answer in the making: what every forward pass shares.
 class Decoder {
  public:
@@ -76,7 +65,7 @@ Method parse_method(const std::string& field, const std::string& name, const td_
 }
 
 std::vector<Method> parse_methods(const std::string& field, const std::string& list, const td_selector& tandem) {
-  const auto parts = split(list);
+  const auto parts = split_list(list);
   std::vector<Method> methods;
   for (std::size_t i = 0; i < parts.size(); ++i) {
     auto name = parts[i];

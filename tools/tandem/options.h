@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
@@ -51,6 +52,9 @@ void add_selector(CLI::App& app, SelectorOptions& options);
 /// The first option of add_selector that the command line gave, such as "--lsh"; empty when it gave none.
 std::string given_selector_option(const CLI::App& app);
 void add_tiers(CLI::App& app, TierOptions& options);
+
+/// "1,2,8" -> its parts, which may be empty; at least one.
+std::vector<std::string> split_list(const std::string& list);
 
 /// Accepts a number in [low, high], all of it; otherwise the error says `allowed`.
 template <typename Number>
