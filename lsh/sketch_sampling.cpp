@@ -12,11 +12,12 @@ namespace tandem::lsh {
 namespace {
 
 constexpr std::int64_t kPieceRows = 4 * kCodePageRows;  // what one worker scans at a time; decides bits
-constexpr std::int64_t kPilotStride = 16;  // of the blocks, every 16th tells the scale of estimates and shares
-constexpr std::int64_t kPilotAhead = 8;    // blocks on their way from memory
-constexpr float kFloorShare = 0.05f;       // of the budget, spread evenly: no row has a vanishing probability
-constexpr float kRateMargin = 1.5f;        // candidates per expected row: the pilot's rate is only an estimate
-constexpr float kMostRate = 1e30f;         // of a scan for loud rows
+constexpr std::int64_t kPilotStride = 16;       // of the blocks, every 16th tells the scale of estimates and shares
+constexpr std::int64_t kMostPilotBlocks = 256;  // as many tell as much of a context of any length
+constexpr std::int64_t kPilotAhead = 8;         // blocks on their way from memory
+constexpr float kFloorShare = 0.05f;            // of the budget, spread evenly: no row has a vanishing probability
+constexpr float kRateMargin = 1.5f;             // candidates per expected row: the pilot's rate is only an estimate
+constexpr float kMostRate = 1e30f;              // of a scan for loud rows
 constexpr float kLeastShrink = 0.2f;
 constexpr float kMostNoise = 2.f;  // nats of estimate noise from which weights are tempered
 constexpr float kCalibrationBound = 1.5f;
@@ -94,7 +95,7 @@ Pilot read_pilot(const SketchCodes& codes, const SelectRequest& request, const P
   Pilot pilot;
   pilot.first_block = (request.begin + cpu::kSketchBlockRows - 1) / cpu::kSketchBlockRows;
   const std::int64_t blocks = request.end / cpu::kSketchBlockRows - pilot.first_block;
-  pilot.stride = std::clamp<std::int64_t>(blocks / kPilotStride, 1, kPilotStride);
+  pilot.stride = std::max(std::clamp<std::int64_t>(blocks / kPilotStride, 1, kPilotStride), blocks / kMostPilotBlocks);
   const std::int64_t read = (blocks + pilot.stride - 1) / pilot.stride;
   pilot.count = static_cast<int>(read * cpu::kSketchBlockRows);
   const std::int64_t group = proposal.query.group_size;

@@ -28,11 +28,10 @@ Pinning::Exempt::~Exempt() { exempt = before_; }
 Pinning::Pinning(tbb::task_arena& arena, const Topology& topology, const Node& node)
     : topology_(topology), observer_(arena, *this) {
   if (!topology.is_this_machine()) return;
+  for (const int cpu : node.cpus) hwloc_bitmap_set(cpus_.get(), static_cast<unsigned>(cpu));
   slots_.resize(static_cast<std::size_t>(arena.max_concurrency()));
   for (std::size_t i = 0; i < slots_.size(); ++i) {
-    slots_[i].cpu = make_bitmap();
     slots_[i].before = make_bitmap();
-    hwloc_bitmap_only(slots_[i].cpu.get(), static_cast<unsigned>(node.cpus[i % node.cpus.size()]));
   }
   ready_.store(true, std::memory_order_release);
   arena.initialize();
@@ -69,7 +68,7 @@ void Pinning::enter(bool is_worker) noexcept {
   }
   hwloc_topology_t hwloc = topology_.native();
   slot->pinned = hwloc_get_cpubind(hwloc, slot->before.get(), HWLOC_CPUBIND_THREAD) == 0 &&
-                 hwloc_set_cpubind(hwloc, slot->cpu.get(), HWLOC_CPUBIND_THREAD) == 0;
+                 hwloc_set_cpubind(hwloc, cpus_.get(), HWLOC_CPUBIND_THREAD) == 0;
   if (!slot->pinned) {
     note_refusal();
     count_down();

@@ -13,7 +13,10 @@
 
 namespace tandem::numa {
 
-/// Pins the workers of one arena while they are in it: the one in slot i to node.cpus[i modulo their number].
+/// Pins the workers of one arena to the CPUs of its node while they are in it.
+///
+/// Not one CPU each: the calling thread lends a hand wherever it happens to run, and the worker of that very CPU would
+/// wait for it while another CPU idles.
 ///
 /// A worker gets back the affinity it came with when it leaves. Threads that are not oneTBB's workers are left alone.
 /// Best effort: a refusal is logged once for the process. Nothing is pinned on synthetic topologies.
@@ -39,7 +42,6 @@ class Pinning {
 
  private:
   struct Slot {
-    Bitmap cpu;     ///< where the worker in this slot belongs
     Bitmap before;  ///< the affinity that it came with
     bool pinned = false;
   };
@@ -64,6 +66,7 @@ class Pinning {
   std::condition_variable worker_left_;
   int num_pinned_ = 0;
   bool closing_ = false;
+  Bitmap cpus_ = make_bitmap();  ///< of the node
   std::vector<Slot> slots_;
   Observer observer_;
 };

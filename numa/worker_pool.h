@@ -9,7 +9,7 @@
 
 namespace tandem::numa {
 
-/// One oneTBB arena per NUMA node whose worker threads are pinned to that node's cores, one each.
+/// One oneTBB arena per NUMA node whose worker threads are pinned to that node's cores.
 ///
 /// The thread that calls run() lends a hand on the first node that has work (its own affinity is never touched) and
 /// returns when everything is done. With one worker, or one task, everything runs inline on the calling thread.
