@@ -1,27 +1,19 @@
 #!/usr/bin/env python3
-"""The command line from outside: exit codes, messages, JSON fields, and a real answer of the tiny model.
+"""The command line from outside: help, JSON fields, what each command does, and a real answer of the tiny model.
 
 usage: cli_test.py TANDEM_BINARY DATA_FOLDER [unittest options]
 """
 import json
 import os
-import resource
-import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import time
-import unittest
 
-BINARY = DATA = None
-OK, FAILED, BAD_USAGE = 0, 1, 2
+import cli_case
+from cli_case import BAD_USAGE, BINARY, FAILED, OK, CommandLine
+
 COMMANDS = (["info"], ["generate"], ["run"], ["eval"], ["eval", "needles"], ["synth"], ["profile"])
 RUN_FIELDS = {"error", "lse_error", "rows_share", "bytes_per_step", "index_bytes_per_token", "build_ns_per_token", "us"}
-
-
-def tandem(*arguments, **options):
-    return subprocess.run([BINARY, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options)
 
 
 def tensors_of(path):
@@ -29,46 +21,6 @@ def tensors_of(path):
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         return json.loads(file.read(length))
-
-
-class CommandLine(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.folder = tempfile.mkdtemp(prefix="tandem-cli-")
-        cls.model = os.path.join(DATA, "tiny-llama")
-        cls.prompts = os.path.join(DATA, "needle_prompts.jsonl")
-        cls.trace = cls.path("trace")
-        made = tandem("synth", "--out", cls.trace, "--tokens", 700, "--kv-heads", 2, "--q-heads", 4, "--head-dim", 64,
-                      "--steps", 6, "--dtype", "f16")
-        assert made.returncode == OK, made.stderr
-
-    @classmethod
-    def tearDownClass(cls):
-        shutil.rmtree(cls.folder)
-
-    @classmethod
-    def path(cls, *parts):
-        return os.path.join(cls.folder, *parts)
-
-    def expect(self, exit_code, *arguments, naming=()):
-        """Runs and checks the exit code; a failure is one line on stderr that holds all of `naming`."""
-        result = tandem(*arguments)
-        self.assertEqual(result.returncode, exit_code, result.stderr)
-        if exit_code != OK:
-            self.assertRegex(result.stderr, r"\Atandem: [^\n]+\n\Z")
-        for text in naming:
-            self.assertIn(text, result.stderr)
-        return result
-
-    def copy_of_trace(self, name):
-        target = self.path(name)
-        shutil.copytree(self.trace, target)
-        return target
-
-    def write(self, name, text):
-        with open(self.path(name), "w") as file:
-            file.write(text)
-        return self.path(name)
 
 
 class Help(CommandLine):
@@ -88,180 +40,6 @@ class Help(CommandLine):
             for option in ("--seed", "--threads", "--isa", "--json", "--selector", "--lsh", "--budget", "--sinks",
                            "--profile", "--always-select"):
                 self.assertIn(option, text)
-
-
-class BadUsage(CommandLine):
-    """Exit code 2, before any work is done; the message names option, value and what is allowed."""
-
-    def run_with(self, *arguments):
-        return ["run", "--trace", self.trace, *arguments]
-
-    def test_commands(self):
-        self.expect(BAD_USAGE, naming=["command is missing", "info"])
-        self.expect(BAD_USAGE, "frobnicate", naming=["frobnicate", "info"])
-        self.expect(BAD_USAGE, "eval", "haystack", naming=["haystack", "needles"])
-        self.expect(BAD_USAGE, "run", naming=["--trace"])
-        self.expect(BAD_USAGE, *self.run_with("--no-such-option"), naming=["--no-such-option"])
-
-    def test_values(self):
-        cases = [
-            ("--selector", "best", "all, topk, lsh, sketch, sketch-topk"),
-            ("--error", "1", "0 to 0.999"),
-            ("--error", "-0.1", "0 to 0.999"),
-            ("--error", "nan", "0 to 0.999"),
-            ("--sketch-bits", "3", "0, 1 or 2"),
-            ("--budget", "0", "above 0 and at most 1"),
-            ("--budget", "-0.5", "above 0 and at most 1"),
-            ("--budget", "1.5", "above 0 and at most 1"),
-            ("--budget", "nan", "above 0 and at most 1"),
-            ("--budget", "much", "above 0 and at most 1"),
-            ("--lsh", "10", "K,L"),
-            ("--lsh", "0,150", "1 to 12"),
-            ("--lsh", "13,150", "1 to 12"),
-            ("--lsh", "10,301", "1 to 300"),
-            ("--lsh", "10,0", "1 to 300"),
-            ("--lsh", "10,150,2", "K,L"),
-            ("--lsh", "ten,150", "K,L"),
-            ("--lsh-planes", "haar", "hadamard, gaussian"),
-            ("--min-collisions", "3", "1 or 2"),
-            ("--isa", "sse9", "scalar, avx2, avx512"),
-            ("--threads", "-1", "0 to 1024"),
-            ("--threads", "1025", "0 to 1024"),
-            ("--threads", "two", "0 to 1024"),
-            ("--sinks", "-4", "from 0"),
-            ("--local", "256x", "from 1"),
-            ("--window-dtype", "int8", "f32, f16, bf16"),
-            ("--host-dtype", "f64", "f32, f16, bf16"),
-            ("--seed", "1.5", "whole number"),
-            ("--seed", "0", "from 1"),
-            ("--steps", "7", "at most the trace's 6"),
-            ("--layers", "0,9", "layers 0"),
-            ("--layers", "0,0", "each layer once"),
-            ("--max-copies", "0", "from 1"),
-            ("--memory", "-1", "from 0"),
-        ]
-        for option, value, allowed in cases:
-            with self.subTest(option=option, value=value):
-                self.expect(BAD_USAGE, *self.run_with(option, value), naming=[option, value.split(",")[-1], allowed])
-
-    def test_generate(self):
-        model = ["generate", "--model", self.model]
-        self.expect(BAD_USAGE, *model, naming=["--prompt"])
-        self.expect(BAD_USAGE, *model, "--prompt", "a", "--needle", self.prompts + ":0", naming=["--needle"])
-        self.expect(BAD_USAGE, *model, "--prompt", "a", "--attention", "sparse", naming=["sparse", "dense"])
-        self.expect(BAD_USAGE, *model, "--needle", self.prompts, naming=["FILE:INDEX"])
-        self.expect(BAD_USAGE, *model, "--needle", self.prompts + ":99", naming=["below 20"])
-        self.expect(BAD_USAGE, *model, "--prompt", "a", "--record", self.path("r"), naming=["--record", "dense"])
-        for attention in ("dense", "streaming"):
-            for option in (["--selector", "topk"], ["--lsh", "8,75"], ["--min-collisions", 2],
-                           ["--lsh-planes", "gaussian"], ["--budget", 0.1], ["--always-select"]):
-                self.expect(BAD_USAGE, *model, "--prompt", "a", "--attention", attention, *option,
-                            naming=[option[0], attention, "tandem"])
-
-    def test_eval(self):
-        needles = ["eval", "needles", "--model", self.model, "--prompts", self.prompts, "--methods"]
-        for methods, naming in [("dense,best", "best"), ("topk:2", "above 0"), ("sketch:0", "above 0"), ("sketch3:0.1", "sketch3:0.1"), ("lsh:10", "K,L"), ("lsh:40,7", "1 to 12"),
-                                ("", "dense")]:
-            with self.subTest(methods=methods):
-                self.expect(BAD_USAGE, *needles, methods, naming=["--methods", naming])
-        self.expect(BAD_USAGE, *needles, "lsh:8,75", "--seeds", 2, "--seed", 2**64 - 1,
-                    naming=["--seed", str(2**64 - 1), str(2**64 - 2)])
-
-    def test_synth(self):
-        out = ["synth", "--out", self.path("never")]
-        self.expect(BAD_USAGE, *out, "--q-heads", "12", "--kv-heads", "8", naming=["--q-heads", "12"])
-        self.expect(BAD_USAGE, *out, "--head-dim", "63", naming=["--head-dim", "63", "even"])
-        self.expect(BAD_USAGE, *out, "--tokens", "0", naming=["--tokens"])
-        self.expect(BAD_USAGE, *out, "--kind", "round", naming=["--kind", "round", "mixed, diffuse", "positional"])
-        self.expect(BAD_USAGE, *out, "--query-tail", "1025", naming=["--query-tail", "1025", "from 0 to 1024"])
-        self.assertFalse(os.path.exists(self.path("never")))
-
-
-class BadFiles(CommandLine):
-    """Exit code 1; the message names the file and what is wrong with it; nothing half-written stays behind."""
-
-    def test_trace(self):
-        self.expect(FAILED, "run", "--trace", self.path("missing"), naming=["missing", "meta.json"])
-        no_layer = self.copy_of_trace("no_layer")
-        os.remove(os.path.join(no_layer, "layer0.safetensors"))
-        self.expect(FAILED, "run", "--trace", no_layer, naming=["layer0.safetensors"])
-        truncated = self.copy_of_trace("truncated")
-        layer = os.path.join(truncated, "layer0.safetensors")
-        os.truncate(layer, os.path.getsize(layer) // 2)
-        self.expect(FAILED, "run", "--trace", truncated, naming=["layer0.safetensors"])
-        bad_json = self.copy_of_trace("bad_json")
-        self.write("bad_json/meta.json", '{"T": 700,')
-        self.expect(FAILED, "run", "--trace", bad_json, naming=["meta.json"])
-        misshapen = self.copy_of_trace("misshapen")
-        with open(os.path.join(misshapen, "meta.json")) as file:
-            meta = json.load(file)
-        self.write("misshapen/meta.json", json.dumps({**meta, "T": 701}))
-        self.expect(FAILED, "run", "--trace", misshapen, naming=["layer0.safetensors"])
-
-    def test_model(self):
-        prompt = ["--prompt", "a"]
-        self.expect(FAILED, "generate", "--model", self.path("missing"), *prompt, naming=["missing"])
-        truncated = self.path("model")
-        shutil.copytree(self.model, truncated)
-        os.truncate(os.path.join(truncated, "model.safetensors"), 1000)
-        self.expect(FAILED, "generate", "--model", truncated, *prompt, naming=["model.safetensors"])
-        shutil.copy(os.path.join(self.model, "model.safetensors"), truncated)
-        self.write("model/config.json", "{}")
-        self.expect(FAILED, "generate", "--model", truncated, *prompt, naming=["config.json"])
-
-    def test_prompts(self):
-        needles = ["eval", "needles", "--model", self.model, "--prompts"]
-        self.expect(FAILED, *needles, self.path("missing.jsonl"), naming=["missing.jsonl"])
-        bad = self.write("bad.jsonl", '{"context": "a", "question": "b", "answer": "c"}\nnot json\n')
-        self.expect(FAILED, *needles, bad, naming=["bad.jsonl", "line 2"])
-        bad = self.write("field.jsonl", '{"context": "a", "question": 3, "answer": "c"}\n')
-        self.expect(FAILED, *needles, bad, naming=["question", "number", "string"])
-        self.expect(FAILED, *needles, self.write("empty.jsonl", ""), naming=["no prompts"])
-        self.expect(FAILED, "generate", "--model", self.model, "--prompt-file", self.path("missing.txt"),
-                    naming=["missing.txt"])
-
-    def test_prompt_too_long(self):
-        long = self.write("long.txt", "a" * 20000)
-        self.expect(FAILED, "generate", "--model", self.model, "--prompt-file", long, naming=["20001", "16384"])
-        prompt = {"context": "a" * 20000, "question": "b", "answer": "c"}
-        self.expect(FAILED, "eval", "needles", "--model", self.model, "--prompts",
-                    self.write("long.jsonl", json.dumps(prompt)), naming=["20003", "16384"])
-
-    def test_output(self):
-        run = ["run", "--trace", self.trace, "--json"]
-        self.expect(FAILED, *run, self.path("no", "such", "folder.json"), naming=["folder.json"])
-        self.expect(FAILED, *run, self.folder, naming=["folder"])
-        self.expect(FAILED, *run, "/proc/result.json", naming=["/proc/result.json"])
-        self.expect(FAILED, "synth", "--out", self.trace, naming=["trace", "not empty"])
-        self.expect(FAILED, "synth", "--out", self.prompts, naming=["not a folder"])
-        self.expect(FAILED, "synth", "--out", "/proc/trace", naming=["/proc/trace"])
-        self.expect(FAILED, "generate", "--model", self.model, "--prompt", "a", "--attention", "dense", "--record",
-                    self.trace, naming=["not empty"])
-        self.assertEqual([name for name in os.listdir(self.folder) if ".tmp-" in name], [])
-
-    def test_memory_limit(self):
-        for gib in ("0.0001", "1e-12"):
-            self.expect(FAILED, "run", "--trace", self.trace, "--memory", gib, naming=["memory"])
-
-    def test_address_space_limit(self):
-        """The process ends, although the exit handlers of OpenBLAS would wait for a thread without memory."""
-        sanitizers = json.loads(self.expect(OK, "info", "--json", "-").stdout)["build"]["sanitize"]
-        if sanitizers:
-            self.skipTest("sanitizers reserve more address space than the limit")
-        limit = 150000 * 1024
-        for arguments in (["info"], ["synth", "--out", self.path("never"), "--tokens", "64", "--threads", "1024"]):
-            with self.subTest(arguments=arguments):
-                result = subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=60,
-                                        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
-                self.assertIn(result.returncode, (OK, FAILED), result.stderr)
-                if result.returncode != OK:
-                    self.assertRegex(result.stderr, r"(?m)^tandem: (cannot start threads: |.*memory)")
-
-    def test_full_disk(self):
-        with open("/dev/full", "w") as full:
-            result = subprocess.run([BINARY, "info"], stdout=full, stderr=subprocess.PIPE, text=True)
-        self.assertEqual(result.returncode, FAILED)
-        self.assertIn("standard output", result.stderr)
 
 
 class Info(CommandLine):
@@ -469,5 +247,4 @@ class Interrupt(CommandLine):
 
 
 if __name__ == "__main__":
-    BINARY, DATA = sys.argv[1:3]
-    unittest.main(argv=[sys.argv[0], *sys.argv[3:]])
+    cli_case.main()
