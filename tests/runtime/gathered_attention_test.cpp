@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "cpu/codec/simhash.h"
 #include "cpu/sampled_attention.h"
 #include "cpu/sparse_attention.h"
 #include "lsh/estimate.h"
@@ -91,6 +92,25 @@ TEST_F(GatheredAttention, PartsAddUpToOnePass) {
         EXPECT_EQ(parts, pass) << "one part each is one pass";
       }
     }
+  }
+}
+
+TEST_F(GatheredAttention, PartsOfWeightedRowsAddUpWithTheirSpread) {
+  const std::vector<float> inverse_norms(kRows, 0.2f), offsets(kGroup, 0.1f), inverse_queries(kGroup, 0.8f);
+  auto chosen = selection(2000, 0);
+  chosen.weights =
+      cpu::CollisionRule{cpu::collision_weight(2, 40, 2), inverse_norms.data(), offsets.data(), inverse_queries.data()};
+  const Result parts = in_parts(chosen, {});
+  const Result pass = in_one_pass(chosen);
+  for (std::size_t h = 0; h < kGroup; ++h) {
+    EXPECT_GT(pass.weight[h], 0.f);
+    EXPECT_NEAR(parts.lse[h], pass.lse[h], 1e-5);
+    EXPECT_NEAR(parts.weight[h], pass.weight[h], 1e-4 * pass.weight[h]);
+    EXPECT_NEAR(parts.square[h], pass.square[h], 1e-4 * pass.square[h]);
+  }
+  for (std::size_t i = 0; i < parts.out.size(); ++i) {
+    EXPECT_NEAR(parts.out[i], pass.out[i], 1e-5);
+    EXPECT_NEAR(parts.value[i], pass.value[i], 1e-4 * std::abs(pass.value[i]) + 1e-7);
   }
 }
 
