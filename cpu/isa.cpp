@@ -1,5 +1,6 @@
 #include "cpu/isa.h"
 
+#include <array>
 #include <cstdlib>
 #include <string>
 
@@ -7,6 +8,8 @@
 
 namespace tandem::cpu {
 namespace {
+
+constexpr std::array kAll{Isa::scalar, Isa::avx2, Isa::avx512, Isa::avx512vbmi};
 
 bool runs_here(Isa isa) {
 #if defined(__x86_64__)
@@ -19,6 +22,8 @@ bool runs_here(Isa isa) {
     case Isa::avx512:
       return runs_here(Isa::avx2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    case Isa::avx512vbmi:
+      return runs_here(Isa::avx512) && __builtin_cpu_supports("avx512vbmi");
   }
   return false;
 #else
@@ -42,13 +47,15 @@ const char* to_string(Isa isa) noexcept {
       return "avx2";
     case Isa::avx512:
       return "avx512";
+    case Isa::avx512vbmi:
+      return "avx512vbmi";
   }
   return "unknown";
 }
 
 std::vector<Isa> available_isas() {
   std::vector<Isa> isas;
-  for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : kAll) {
     if (runs_here(isa)) isas.push_back(isa);
   }
   return isas;
@@ -61,7 +68,7 @@ Isa choose_isa(std::optional<std::string_view> requested) {
     if (variable == nullptr || *variable == '\0') return available.back();
     requested = variable;
   }
-  for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : kAll) {
     if (*requested != to_string(isa)) continue;
     for (const Isa here : available) {
       if (here == isa) return isa;
@@ -69,7 +76,7 @@ Isa choose_isa(std::optional<std::string_view> requested) {
     fail(ErrorCode::unsupported, "isa is '", *requested, "', which this machine does not run; it runs ",
          names_of(available));
   }
-  fail(ErrorCode::invalid_argument, "isa is '", *requested, "'; allowed: scalar, avx2, avx512");
+  fail(ErrorCode::invalid_argument, "isa is '", *requested, "'; allowed: ", names_of({kAll.begin(), kAll.end()}));
 }
 
 }  // namespace tandem::cpu

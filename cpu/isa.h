@@ -6,8 +6,9 @@
 
 namespace tandem::cpu {
 
-/// Instruction sets with a kernel table of their own, worst first.
-enum class Isa { scalar, avx2, avx512 };
+/// Instruction sets with a kernel table of their own, worst first. avx512vbmi (Ice Lake, Zen 4 and later) has the rows'
+/// kernels of avx512 and larger lookup tables for sketches.
+enum class Isa { scalar, avx2, avx512, avx512vbmi };
 
 const char* to_string(Isa isa) noexcept;
 

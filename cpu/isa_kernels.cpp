@@ -12,13 +12,13 @@ namespace tandem::cpu::TANDEM_ISA {
 // Constant: other objects may ask for it while theirs are being initialised.
 constinit const Kernels kernels{
     .isa = Isa::TANDEM_ISA,
-    .scores = scores_of_format,
-    .accumulate = accumulate_of_format,
-    .to_natural_order = to_natural_order_of_format,
+    .scores = TANDEM_ROWS_ISA::scores_of_format,
+    .accumulate = TANDEM_ROWS_ISA::accumulate_of_format,
+    .to_natural_order = TANDEM_ROWS_ISA::to_natural_order_of_format,
     .softcap = &softcap,
     .inclusion_log_weights = &inclusion_log_weights,
     .exp = &exp_all,
-    .simhash = simhash_kernels,
+    .simhash = TANDEM_ROWS_ISA::simhash_kernels,
     .sketch = sketch_kernels,
 };
 

@@ -12,10 +12,14 @@ extern const Kernels kernels;
 namespace avx512 {
 extern const Kernels kernels;
 }
+namespace avx512vbmi {
+extern const Kernels kernels;
+}
 #endif
 
 const Kernels& kernels_for(Isa isa) noexcept {
 #if defined(__x86_64__)
+  if (isa == Isa::avx512vbmi) return avx512vbmi::kernels;
   if (isa == Isa::avx512) return avx512::kernels;
   if (isa == Isa::avx2) return avx2::kernels;
 #endif

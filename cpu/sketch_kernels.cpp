@@ -5,6 +5,12 @@
 #include "cpu/row_formats.inl"
 #include "cpu/simd_integers.inl"
 #include "cpu/sketch_encoding.inl"
+#include "cpu/sketch_luts.inl"
+#if defined(__AVX512VBMI__)
+#include "cpu/sketch_luts_6bit.inl"
+#else
+#include "cpu/sketch_luts_4bit.inl"
+#endif
 #include "cpu/sketch_estimates.inl"
 #include "cpu/sketch_scan.inl"
 // clang-format on
@@ -16,6 +22,7 @@ constinit const SketchKernels sketch_kernels{
                &centre<DType::k8v4>},
     .project = &project,
     .encode = &encode,
+    .lut_bytes = &lut_bytes,
     .luts = &luts,
     .estimates = &estimates,
     .logits = &logits,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -8,15 +9,12 @@
 
 namespace tandem::cpu {
 
-/// Largest entry of a lookup table: four of them still fit a byte.
-inline constexpr int kSketchLutMax = 63;
-
 /// One GQA group's queries against the codes of one head, as lookup tables: the estimate of head h for a token is
 /// factor * (slopes[h] * sum of entries + intercepts[h]), the factor as stored.
 struct SketchQuery {
   int group_size = 0;
   int code_bytes = 0;
-  const std::uint8_t* luts = nullptr;  ///< (group_size, 2 * code_bytes, 16), 16-byte aligned
+  const std::uint8_t* luts = nullptr;  ///< (group_size, lut_bytes(code_bytes)), 64-byte aligned
   const float* slopes = nullptr;       ///< (group_size)
   const float* intercepts = nullptr;   ///< (group_size)
 };
@@ -91,8 +89,10 @@ struct SketchKernels {
   /// Codes z (count, format.padded_dims) as rows first_row.. of contiguous `blocks`.
   void (*encode)(const SketchFormat& format, const float* z, int count, std::byte* blocks, std::int64_t first_row);
 
-  /// The tables of one head from the weights of a code's bits (8 * code_bytes). Writes 2 * code_bytes * 16 entries, and
-  /// slope and intercept of their sum.
+  /// Bytes of one head's tables: how many bits a table covers is up to the instruction set.
+  int (*lut_bytes)(int code_bytes);
+  /// The tables of one head from the weights of a code's bits (8 * code_bytes), and slope and intercept of the sum of
+  /// their entries.
   void (*luts)(const float* bit_weights, int code_bytes, std::uint8_t* luts, float* slope, float* intercept);
 
   /// estimates (group_size, kSketchBlockRows) of one block, heads `stride` values apart; -inf for rows that must not be
@@ -113,16 +113,34 @@ struct SketchKernels {
                SketchCandidates& found, SketchSums& sums);
 };
 
-/// A number in (0, 1) for each (key, row), evenly spread over rows and over keys: what scan() compares.
-/// The rounds are those of a 32-bit hash with low bias (Wellons 2018), the second key enters between them.
-inline constexpr std::uint32_t kRowFactor = 0x9e3779b1u;
-constexpr float sketch_uniform(std::uint64_t key, std::uint32_t row) noexcept {
-  std::uint32_t x = row * kRowFactor + static_cast<std::uint32_t>(key);
+/// The rounds of a 32-bit hash with low bias (Wellons 2018); the second half of the key enters between them.
+constexpr std::uint32_t sketch_hash(std::uint64_t key, std::uint32_t x) noexcept {
+  x = x * 0x9e3779b1u + static_cast<std::uint32_t>(key);
   x = (x ^ (x >> 16)) * 0x7feb352du;
   x = (x ^ (x >> 15)) + static_cast<std::uint32_t>(key >> 32);
   x = (x ^ (x >> 13)) * 0x846ca68bu;
-  x ^= x >> 16;
-  return static_cast<float>(x >> 8) * 0x1p-24f + 0x1p-25f;
+  return x ^ (x >> 16);
+}
+
+/// One point in each 64th of [0, 2^32), neighbours far apart: the upper six bits of point t are those of t, reversed.
+alignas(64) inline constexpr auto kSketchPoints = [] {
+  std::array<std::uint32_t, kSketchBlockRows> points{};
+  for (std::uint32_t t = 0; t < kSketchBlockRows; ++t) {
+    for (std::uint32_t bit = 0; bit < 6; ++bit) points[t] |= (t >> bit & 1u) << (31 - bit);
+    points[t] |= sketch_hash(0, t) >> 6;
+  }
+  return points;
+}();
+
+constexpr float sketch_uniform_of(std::uint32_t bits) noexcept {
+  return static_cast<float>(bits >> 8) * 0x1p-24f + 0x1p-25f;
+}
+
+/// A number in (0, 1) for each (key, row): what scan() compares. Uniform for every row over the keys, and the rows of a
+/// block have one in each 64th of the interval: a draw hits about as many rows of a block as their probabilities add up
+/// to. The same random bits flip those of all points of a block (a digital shift: L'Ecuyer & Lemieux 2002, section 3).
+constexpr float sketch_uniform(std::uint64_t key, std::uint32_t row) noexcept {
+  return sketch_uniform_of(sketch_hash(key, row / kSketchBlockRows) ^ kSketchPoints[row % kSketchBlockRows]);
 }
 
 }  // namespace tandem::cpu

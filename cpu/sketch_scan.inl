@@ -28,17 +28,6 @@ float expected_rows(const float* shares, int count, float rate, float floor_shar
   return sum(total);
 }
 
-/// Uniform numbers of kLanes consecutive rows; the same function as sketch_uniform().
-inline Vec uniforms(std::uint64_t key, std::uint32_t first_row, Words lane_products) {
-  Words x = add(words(first_row * kRowFactor + static_cast<std::uint32_t>(key)), lane_products);
-  x = multiply(xor_shifted<16>(x), words(0x7feb352du));
-  x = add(xor_shifted<15>(x), words(static_cast<std::uint32_t>(key >> 32)));
-  x = xor_shifted<16>(multiply(xor_shifted<13>(x), words(0x846ca68bu)));
-  return fma(upper_24_bits(x), Vec(0x1p-24f), Vec(0x1p-25f));
-}
-
-inline Words row_products() { return multiply(lane_numbers(), words(kRowFactor)); }
-
 /// What a scan keeps of the block in hand; (group_size, 64) and (64).
 struct ScanBlock {
   alignas(64) std::uint16_t sums[kMaxGroupSize * kSketchBlockRows];
@@ -121,12 +110,13 @@ inline void ask_for(const std::byte* begin, std::int64_t bytes) {
 /// Appends the rows that the draw hits; marks the quiet ones.
 inline void draw_rows(const SketchDraw& draw, int group_size, std::int64_t first_row, ScanBlock& block,
                       SketchCandidates& found) {
-  const Words lane_products = row_products();
+  const Words flips = words(sketch_hash(draw.key, static_cast<std::uint32_t>(first_row / kSketchBlockRows)));
   std::uint64_t hits = 0;
   for (int t = 0; t < kSketchBlockRows; t += kLanes) {
     const Vec probability = fma(load(block.shares + t), Vec(draw.rate), load(block.floors + t));
-    const Vec uniform = draw.loud_only ? Vec(1.f - 6e-8f)
-                                       : uniforms(draw.key, static_cast<std::uint32_t>(first_row + t), lane_products);
+    const Words bits = exclusive_or(load_words(kSketchPoints.data() + t), flips);  // as in sketch_uniform()
+    const Vec uniform =
+        draw.loud_only ? Vec(1.f - 6e-8f) : fma(upper_24_bits(bits), Vec(0x1p-24f), Vec(0x1p-25f));
     store(block.uniforms + t, uniform);
     store(block.quiet + t, select_lt(probability, Vec(1.f), Vec(1.f), Vec(0.f)));
     hits |= static_cast<std::uint64_t>(positive_mask(probability - uniform)) << t;

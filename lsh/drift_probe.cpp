@@ -15,13 +15,11 @@ static_assert(DriftProbe::kQueries <= kPlanes);
 struct Probe {
   int count = 0;
   cpu::AlignedVector<float> planes;  // (padded_k, kPlanes): a query is a column
-  std::array<float, DriftProbe::kQueries> slopes{}, intercepts{};
   cpu::SketchQuery query;
 };
 
 Probe prepared(const cpu::Kernels& kernels, const SketchMap& map, const cpu::AlignedVector<float>& vectors,
                int padded_k, SketchScratch& scratch) {
-  const cpu::SketchFormat& format = map.format;
   Probe probe;
   probe.count = static_cast<int>(vectors.size()) / padded_k;
   probe.planes.assign(static_cast<std::size_t>(padded_k) * kPlanes, 0.f);
@@ -29,21 +27,8 @@ Probe prepared(const cpu::Kernels& kernels, const SketchMap& map, const cpu::Ali
     for (int d = 0; d < padded_k; ++d)
       probe.planes[static_cast<std::size_t>(d * kPlanes + v)] = vectors[static_cast<std::size_t>(v * padded_k + d)];
   }
-  scratch.queries.resize(static_cast<std::size_t>(probe.count * format.padded_dims));
-  scratch.bit_weights.resize(static_cast<std::size_t>(format.code_bytes * 8));
-  scratch.luts.resize(static_cast<std::size_t>(probe.count * format.code_bytes * 32));
-  kernels.sketch.project(vectors.data(), probe.count, padded_k, map.query_planes.data(), format.padded_dims,
-                         scratch.queries.data());
-  for (int v = 0; v < probe.count; ++v) {
-    const auto i = static_cast<std::size_t>(v);
-    format.bit_weights(scratch.queries.data() + std::ptrdiff_t{v} * format.padded_dims, scratch.bit_weights.data());
-    kernels.sketch.luts(scratch.bit_weights.data(), format.code_bytes,
-                        scratch.luts.data() + std::ptrdiff_t{v} * format.code_bytes * 32, &probe.slopes[i],
-                        &probe.intercepts[i]);
-    probe.slopes[i] *= map.slope * format.factor_scale;
-    probe.intercepts[i] *= map.slope * format.factor_scale;
-  }
-  probe.query = {probe.count, format.code_bytes, scratch.luts.data(), probe.slopes.data(), probe.intercepts.data()};
+  scratch.queries.prepare(kernels.sketch, map, vectors.data(), probe.count, padded_k, map.slope * map.format.factor_scale);
+  probe.query = scratch.queries.view();
   return probe;
 }
 

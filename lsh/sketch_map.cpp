@@ -7,6 +7,7 @@
 #include <Eigen/Cholesky>
 #include <Eigen/Eigenvalues>
 
+#include "lsh/query_tables.h"
 #include "runtime/base/random.h"
 #include "runtime/base/shape.h"
 
@@ -201,23 +202,11 @@ void measure(const cpu::Kernels& kernels, const KeySample& sample, const cpu::Al
   cpu::AlignedVector<std::byte> codes(product(blocks, format.block_bytes()), std::byte{0});
   kernels.sketch.encode(format, z.data(), static_cast<int>(sample.count), codes.data(), 0);
 
-  cpu::AlignedVector<float> transformed(product(count, format.padded_dims));
   const cpu::AlignedVector<float> aligned(queries.begin(), queries.begin() + count * sample.padded_k);
-  kernels.sketch.project(aligned.data(), count, sample.padded_k, map.query_planes.data(), format.padded_dims,
-                         transformed.data());
-  cpu::AlignedVector<std::uint8_t> luts(product(count, format.code_bytes * 32));
-  std::vector<float> slopes(static_cast<std::size_t>(count)), intercepts(slopes.size()),
-      weights(product(format.code_bytes, 8));
+  QueryTables tables;
+  tables.prepare(kernels.sketch, map, aligned.data(), static_cast<int>(count), sample.padded_k, format.factor_scale);
   double query_squares = 0;
-  for (std::int64_t v = 0; v < count; ++v) {
-    const float* y = transformed.data() + v * format.padded_dims;
-    for (int i = 0; i < format.num_dims; ++i) query_squares += static_cast<double>(y[i]) * y[i];
-    format.bit_weights(y, weights.data());
-    kernels.sketch.luts(weights.data(), format.code_bytes, luts.data() + v * format.code_bytes * 32,
-                        &slopes[static_cast<std::size_t>(v)], &intercepts[static_cast<std::size_t>(v)]);
-  }
-  const cpu::SketchQuery query{static_cast<int>(count), format.code_bytes, luts.data(), slopes.data(),
-                               intercepts.data()};
+  for (int v = 0; v < count; ++v) query_squares += static_cast<double>(tables.square(v));
 
   struct Sums {
     double s = 0, e = 0, ss = 0, ee = 0, se = 0;
@@ -226,7 +215,7 @@ void measure(const cpu::Kernels& kernels, const KeySample& sample, const cpu::Al
   cpu::AlignedVector<float> estimates(product(count, cpu::kSketchBlockRows));
   double factor_squares = 0;
   for (std::int64_t b = 0; b < blocks; ++b) {
-    factor_squares += static_cast<double>(kernels.sketch.estimates(query, codes.data() + b * format.block_bytes(),
+    factor_squares += static_cast<double>(kernels.sketch.estimates(tables.view(), codes.data() + b * format.block_bytes(),
                                                                    estimates.data(), cpu::kSketchBlockRows));
     const std::int64_t rows = std::min<std::int64_t>(cpu::kSketchBlockRows, sample.count - b * cpu::kSketchBlockRows);
     for (std::int64_t v = 0; v < count; ++v) {
@@ -234,9 +223,7 @@ void measure(const cpu::Kernels& kernels, const KeySample& sample, const cpu::Al
       const float* true_logits = exact.data() + v * sample.count + b * cpu::kSketchBlockRows;
       for (std::int64_t r = 0; r < rows; ++r) {
         const double s = true_logits[r];
-        const double e =
-            static_cast<double>(estimates[product(v, cpu::kSketchBlockRows) + static_cast<std::size_t>(r)]) *
-            format.factor_scale;
+        const double e = estimates[product(v, cpu::kSketchBlockRows) + static_cast<std::size_t>(r)];
         sum.s += s;
         sum.e += e;
         sum.ss += s * s;

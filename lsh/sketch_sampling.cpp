@@ -26,31 +26,18 @@ using PerHead = std::array<float, kMaxGroupSize>;
 
 /// Everything about the group's queries that the scan needs.
 struct Proposal {
-  PerHead slopes, intercepts, query_squares;
   PerHead shrinks, offsets, alibi, references, tempers, scales;
   cpu::SketchQuery query;
   cpu::SketchProposal weights;
 };
 
 void transform_queries(const SketchMap& map, const SelectRequest& request, SketchScratch& scratch, Proposal& proposal) {
-  const cpu::SketchFormat& format = map.format;
   const int group = request.queries.group_size;
   const int padded_k = request.store.layout().padded_k;
-  scratch.queries.resize(static_cast<std::size_t>(group * format.padded_dims));
-  scratch.bit_weights.resize(static_cast<std::size_t>(format.code_bytes * 8));
-  scratch.luts.resize(static_cast<std::size_t>(group * format.code_bytes * 32));
-  request.kernels.sketch.project(request.queries.q, group, padded_k, map.query_planes.data(), format.padded_dims,
-                                 scratch.queries.data());
+  scratch.queries.prepare(request.kernels.sketch, map, request.queries.q, group, padded_k, map.format.factor_scale);
+  proposal.query = scratch.queries.view();
   for (int h = 0; h < group; ++h) {
     const auto i = static_cast<std::size_t>(h);
-    const float* y = scratch.queries.data() + std::ptrdiff_t{h} * format.padded_dims;
-    proposal.query_squares[i] = std::inner_product(y, y + format.num_dims, y, 0.f);
-    format.bit_weights(y, scratch.bit_weights.data());
-    request.kernels.sketch.luts(scratch.bit_weights.data(), format.code_bytes,
-                                scratch.luts.data() + std::ptrdiff_t{h} * format.code_bytes * 32, &proposal.slopes[i],
-                                &proposal.intercepts[i]);
-    proposal.slopes[i] *= format.factor_scale;
-    proposal.intercepts[i] *= format.factor_scale;
     const float* q = request.queries.q + std::ptrdiff_t{h} * padded_k;
     // What centring took from every logit. Only a cap can tell.
     proposal.offsets[i] =
@@ -59,7 +46,6 @@ void transform_queries(const SketchMap& map, const SelectRequest& request, Sketc
     proposal.shrinks[i] = proposal.tempers[i] = 1.f;
     proposal.references[i] = proposal.scales[i] = 0.f;
   }
-  proposal.query = {group, format.code_bytes, scratch.luts.data(), proposal.slopes.data(), proposal.intercepts.data()};
   proposal.weights = {.shrinks = proposal.shrinks.data(),
                       .offsets = proposal.offsets.data(),
                       .alibi = request.logits.alibi == nullptr ? nullptr : proposal.alibi.data(),
@@ -122,7 +108,7 @@ void fit_head(const SketchMap& map, const SelectRequest& request, const Pilot& p
   const float n = static_cast<float>(std::max(1, raw.count));
   const float mean = raw.sum / n;
   const float variance = std::max(0.f, raw.sum_of_squares / n - mean * mean);
-  const float noise = map.noise * proposal.query_squares[i] * pilot.mean_factor_square;
+  const float noise = map.noise * scratch.queries.square(h) * pilot.mean_factor_square;
   const float shrink = variance > 0.f ? std::clamp(1.f - noise / variance, kLeastShrink, 1.f) : 1.f;
   proposal.shrinks[i] = shrink;
   proposal.offsets[i] += (1.f - shrink) * mean;

@@ -9,6 +9,7 @@
 #include "cpu/aligned_vector.h"
 #include "cpu/page_pool.h"
 #include "cpu/selection.h"
+#include "lsh/query_tables.h"
 #include "lsh/select_request.h"
 #include "lsh/sketch_map.h"
 #include "runtime/base/shape.h"
@@ -60,10 +61,9 @@ struct SketchPiece {
 };
 
 struct SketchScratch {
-  cpu::AlignedVector<float> keys, z;               // of a chunk to code
-  cpu::AlignedVector<float> queries, bit_weights;  // transformed queries; weights of one head's code bits
-  cpu::AlignedVector<std::uint8_t> luts;           // (group_size, 32 * code_bytes)
-  cpu::AlignedVector<float> estimates, shares;     // of the sampled blocks: (group_size, rows), (rows)
+  cpu::AlignedVector<float> keys, z;  // of a chunk to code
+  QueryTables queries;
+  cpu::AlignedVector<float> estimates, shares;  // of the sampled blocks: (group_size, rows), (rows)
   std::vector<SketchPiece> pieces;
   std::vector<float> loud_shares;
   std::vector<std::pair<float, std::uint32_t>> largest;  // shares and rows

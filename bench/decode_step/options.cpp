@@ -116,8 +116,8 @@ void add_options(CLI::App& app, Raw& raw, Options& options) {
       ->check(number_in<std::uint64_t>(1, UINT64_MAX, "a whole number from 1"));
   app.add_flag("--never-slower", options.never_slower,
                "let the runtime attend densely where it expects a selector to take longer, as it does by default");
-  app.add_option("--isa", options.isa, "scalar, avx2 or avx512 [the best]")
-      ->check(cli::one_of({"scalar", "avx2", "avx512"}));
+  app.add_option("--isa", options.isa, "scalar, avx2, avx512 or avx512vbmi [the best]")
+      ->check(cli::one_of({"scalar", "avx2", "avx512", "avx512vbmi"}));
   app.add_option("--json", options.json, "write the results as JSON to this file; - is standard output");
 }
 

@@ -61,15 +61,15 @@ struct Coded {
     blocks.resize(static_cast<std::size_t>((rows + 63) / 64 * format.block_bytes()));
     queries.resize(static_cast<std::size_t>(group * format.padded_dims), 0.f);
     for (float& q : queries) q = static_cast<float>(random.normal() * 0.3);
-    luts.resize(static_cast<std::size_t>(group * format.code_bytes * 32));
+    const std::ptrdiff_t lut_bytes = kernels.lut_bytes(format.code_bytes);
+    luts.resize(static_cast<std::size_t>(group * lut_bytes));
     slopes.resize(static_cast<std::size_t>(group));
     intercepts = slopes;
     std::vector<float> weights(static_cast<std::size_t>(format.code_bytes * 8));
     for (int h = 0; h < group; ++h) {
       const auto i = static_cast<std::size_t>(h);
       format.bit_weights(query(h), weights.data());
-      kernels.luts(weights.data(), format.code_bytes, luts.data() + h * format.code_bytes * 32, &slopes[i],
-                   &intercepts[i]);
+      kernels.luts(weights.data(), format.code_bytes, luts.data() + h * lut_bytes, &slopes[i], &intercepts[i]);
       slopes[i] *= format.factor_scale;
       intercepts[i] *= format.factor_scale;
     }
@@ -342,13 +342,25 @@ void expect_uniform(const std::vector<double>& u, const char* what) {
   EXPECT_LT(std::abs(chi - 63) / std::sqrt(2 * 63.0), 5) << what;
 }
 
-TEST(SketchUniform, IsUniformOverRowsAndOverKeys) {
+TEST(SketchUniform, IsUniformOverBlocksAndOverKeys) {
   for (const std::uint64_t key : {0ull, 1ull, 0xffffffffull, 0x123456789abcdef0ull}) {
-    std::vector<double> rows, keys;
-    for (std::uint32_t i = 0; i < 200000; ++i) rows.push_back(sketch_uniform(key, i));
-    for (std::uint64_t i = 0; i < 200000; ++i) keys.push_back(sketch_uniform(CounterRandom(key, i).next(), 77));
-    expect_uniform(rows, "rows of one key");
-    expect_uniform(keys, "keys of one row");
+    for (const std::uint32_t row : {0u, 13u, 63u}) {
+      std::vector<double> blocks, keys;
+      for (std::uint32_t i = 0; i < 100000; ++i) blocks.push_back(sketch_uniform(key, i * kSketchBlockRows + row));
+      for (std::uint64_t i = 0; i < 100000; ++i) keys.push_back(sketch_uniform(CounterRandom(key, i).next(), 77 + row));
+      expect_uniform(blocks, "blocks of one key");
+      expect_uniform(keys, "keys of one row");
+    }
+  }
+}
+
+TEST(SketchUniform, EveryBlockHasOneNumberInEach64th) {
+  for (std::uint32_t block = 0; block < 1000; ++block) {
+    std::uint64_t seen = 0;
+    for (std::uint32_t t = 0; t < kSketchBlockRows; ++t) {
+      seen |= std::uint64_t{1} << static_cast<int>(sketch_uniform(block % 7, block * kSketchBlockRows + t) * 64);
+    }
+    EXPECT_EQ(seen, ~std::uint64_t{0});
   }
 }
 

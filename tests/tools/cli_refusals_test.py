@@ -47,7 +47,7 @@ class BadUsage(CommandLine):
             ("--lsh", "ten,150", "K,L"),
             ("--lsh-planes", "haar", "hadamard, gaussian"),
             ("--min-collisions", "3", "1 or 2"),
-            ("--isa", "sse9", "scalar, avx2, avx512"),
+            ("--isa", "sse9", "scalar, avx2, avx512, avx512vbmi"),
             ("--threads", "-1", "0 to 1024"),
             ("--threads", "1025", "0 to 1024"),
             ("--threads", "two", "0 to 1024"),
