@@ -115,8 +115,7 @@ inline void draw_rows(const SketchDraw& draw, int group_size, std::int64_t first
   for (int t = 0; t < kSketchBlockRows; t += kLanes) {
     const Vec probability = fma(load(block.shares + t), Vec(draw.rate), load(block.floors + t));
     const Words bits = exclusive_or(load_words(kSketchPoints.data() + t), flips);  // as in sketch_uniform()
-    const Vec uniform =
-        draw.loud_only ? Vec(1.f - 6e-8f) : fma(upper_24_bits(bits), Vec(0x1p-24f), Vec(0x1p-25f));
+    const Vec uniform = draw.loud_only ? Vec(1.f - 6e-8f) : fma(upper_24_bits(bits), Vec(0x1p-24f), Vec(0x1p-25f));
     store(block.uniforms + t, uniform);
     store(block.quiet + t, select_lt(probability, Vec(1.f), Vec(1.f), Vec(0.f)));
     hits |= static_cast<std::uint64_t>(positive_mask(probability - uniform)) << t;

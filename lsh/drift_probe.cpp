@@ -27,7 +27,8 @@ Probe prepared(const cpu::Kernels& kernels, const SketchMap& map, const cpu::Ali
     for (int d = 0; d < padded_k; ++d)
       probe.planes[static_cast<std::size_t>(d * kPlanes + v)] = vectors[static_cast<std::size_t>(v * padded_k + d)];
   }
-  scratch.queries.prepare(kernels.sketch, map, vectors.data(), probe.count, padded_k, map.slope * map.format.factor_scale);
+  scratch.queries.prepare(kernels.sketch, map, vectors.data(), probe.count, padded_k,
+                          map.slope * map.format.factor_scale);
   probe.query = scratch.queries.view();
   return probe;
 }

@@ -215,8 +215,8 @@ void measure(const cpu::Kernels& kernels, const KeySample& sample, const cpu::Al
   cpu::AlignedVector<float> estimates(product(count, cpu::kSketchBlockRows));
   double factor_squares = 0;
   for (std::int64_t b = 0; b < blocks; ++b) {
-    factor_squares += static_cast<double>(kernels.sketch.estimates(tables.view(), codes.data() + b * format.block_bytes(),
-                                                                   estimates.data(), cpu::kSketchBlockRows));
+    factor_squares += static_cast<double>(kernels.sketch.estimates(
+        tables.view(), codes.data() + b * format.block_bytes(), estimates.data(), cpu::kSketchBlockRows));
     const std::int64_t rows = std::min<std::int64_t>(cpu::kSketchBlockRows, sample.count - b * cpu::kSketchBlockRows);
     for (std::int64_t v = 0; v < count; ++v) {
       Sums& sum = sums[static_cast<std::size_t>(v)];
