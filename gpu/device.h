@@ -2,7 +2,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string>
 #include <utility>
 
@@ -31,8 +30,8 @@ struct WindowView {
   }
 };
 
-/// Attention of one QueryBlock over one window. `result` is (num_vectors, dim_v). Queries, positions and result are
-/// host memory that the device can reach; they belong to the device until wait().
+/// Attention of one QueryBlock over one window. `result` is (num_vectors, dim_v). Queries, positions, slopes and result
+/// are host memory and belong to the device until wait().
 struct WindowAttention {
   WindowView window;
   cpu::QueryBlock queries;
@@ -71,15 +70,20 @@ class DeviceBuffer {
   std::int64_t bytes_ = 0;
 };
 
-/// Order of work on a device: operations on one stream run one after the other. The host device's only stream is 0.
+/// Order of work on a device: operations on one stream run one after the other.
 struct Stream {
   std::int64_t id = 0;
 };
 
+/// Of everything that touches windows, so that reads, writes and attention need no other order among them.
+inline constexpr Stream kWindowStream{};
+
 /// What holds and attends over the window: a GPU, or the host itself. The only virtual class of the project.
 ///
-/// Operations on one stream take effect in order; wait() returns when all of them have. Pointers to rows and results
-/// are device memory, unless a name says host. Thread-safe on distinct windows and streams.
+/// Operations on a stream may return before they are done; they take effect in order, and wait() returns when all of
+/// them have. Until then the host memory that they were given belongs to the device, and what it points to stays as it
+/// is. Thread-safe: several threads may use one stream, and each waits for what it began. A device that fails throws
+/// Error(device_lost) from any operation; allocate() throws Error(out_of_memory) with the figures.
 class Device {
  public:
   Device() = default;
@@ -88,8 +92,11 @@ class Device {
   virtual ~Device() = default;
 
   [[nodiscard]] virtual std::string name() const = 0;
+  /// Zeroed device memory; nullptr for 0 bytes. `node` is a hint. Returns when the memory can be used.
   virtual std::byte* allocate(std::int64_t bytes, int node) = 0;
+  /// Operations that still use the memory are done first.
   virtual void release(std::byte* data, std::int64_t bytes) noexcept = 0;
+  /// From device memory to device memory; they do not overlap.
   virtual void copy(std::byte* target, const std::byte* source, std::int64_t bytes, Stream stream) = 0;
 
   /// Writes tokens of one head, (tokens, heads, dim) in host memory, to the positions from `first` on.
@@ -98,10 +105,9 @@ class Device {
   /// Copies `count` rows from position `first` on to host memory, in `host_layout`, back to back.
   virtual void read_rows(const WindowView& window, std::int64_t first, std::int64_t count,
                          const cpu::RowLayout& host_layout, std::byte* host_rows, Stream stream) = 0;
-  /// Exact attention over each window; a GPU launches once for all of them.
-  virtual void window_attention(std::span<const WindowAttention> batch, Stream stream) = 0;
-  /// See tandem::merge_state.
-  virtual void merge_state(PartialAttention a, ConstPartialAttention b, Stream stream) = 0;
+  /// Exact attention over each of `count` windows; a GPU launches once for all of them. `batch` itself is read before
+  /// the call returns.
+  virtual void window_attention(const WindowAttention* batch, std::int64_t count, Stream stream) = 0;
   virtual void wait(Stream stream) = 0;
 };
 

@@ -33,7 +33,7 @@ class WindowCache {
   /// Tokens that left; they are the positions [sinks, sinks + evicted).
   [[nodiscard]] std::int64_t evicted() const noexcept { return evicted_; }
   [[nodiscard]] std::int64_t held() const noexcept { return length_ - evicted_; }
-  [[nodiscard]] std::int64_t sinks() const noexcept { return sinks_; }
+  [[nodiscard]] std::int64_t sink_tokens() const noexcept { return params_.sink_tokens; }
   /// Tokens that have left once `length` have entered: whole pages, as few as let the others fit.
   [[nodiscard]] std::int64_t evicted_at(std::int64_t length) const noexcept;
   /// Tokens that leave before `count` more have entered.
@@ -49,33 +49,44 @@ class WindowCache {
 
   [[nodiscard]] int node_of(std::int64_t head) const noexcept { return nodes_[static_cast<std::size_t>(head)]; }
   [[nodiscard]] WindowView view(std::int64_t head) const noexcept;
-  /// Copies the page that has to leave, of one head, to host memory.
-  void read_oldest_page(std::int64_t head, const cpu::RowLayout& host_layout, std::byte* host_rows,
-                        Stream stream) const;
+  /// Copies the page that has to leave, of every head, to host memory: (heads, kPageRows) rows. Waits for the device.
+  void read_oldest_page(const cpu::RowLayout& host_layout, std::byte* host_rows, Stream stream) const;
   /// The oldest page is no longer held: call when the host tier has its rows.
   void drop_oldest_page() noexcept { evicted_ += cpu::kPageRows; }
-  /// Writes `kv` (at most next_slice() tokens) at the end, all heads.
+  /// Writes `kv` (at most next_slice() tokens) at the end, all heads. `kv` belongs to the device until it is waited
+  /// for.
   void append(const KvView& kv, Stream stream);
 
   /// Row `row` of a head in the host tier, which is the token at position sinks + row.
   using HostRow = std::function<const std::byte*(std::int64_t head, std::int64_t row)>;
-  /// Forgets the tokens from `length` on. The tokens that a window never longer than that would still hold come back,
-  /// from `host_row` in `host_layout`: rows [evicted_at(length), evicted()), as far as they lie before `length`.
-  void truncate(std::int64_t length, const cpu::RowLayout& host_layout, const HostRow& host_row, Stream stream);
+  /// What truncating to `length` tokens takes: the rows that a window never longer than that would still hold come
+  /// back from the host tier, host rows [evicted_at(length), evicted()) as far as they lie before `length`.
+  struct Cut {
+    std::int64_t length;
+    std::int64_t evicted;
+    std::vector<float> rows;  ///< (heads, tokens, padded K then padded V)
+  };
+  /// Reads `host_row` in `host_layout`. Throws Error(out_of_memory) or std::bad_alloc; a `length` beyond the end cuts
+  /// nothing.
+  [[nodiscard]] Cut cut_at(std::int64_t length, const cpu::RowLayout& host_layout, const HostRow& host_row) const;
+  /// Forgets the tokens from cut.length on. Waits for the device where rows come back.
+  void truncate(const Cut& cut, Stream stream);
   /// A window of the first `length` tokens, truncated likewise, with memory of its own. Throws Error(out_of_memory).
   [[nodiscard]] WindowCache fork(std::int64_t length, const cpu::RowLayout& host_layout, const HostRow& host_row,
                                  Stream stream) const;
 
  private:
-  [[nodiscard]] std::int64_t local_begin() const noexcept { return sinks_ + evicted_; }
+  [[nodiscard]] std::int64_t num_heads() const noexcept { return static_cast<std::int64_t>(heads_.size()); }
+  [[nodiscard]] std::int64_t row_floats() const noexcept { return layout_.padded_k + layout_.padded_v; }
+  [[nodiscard]] std::int64_t local_begin() const noexcept { return sink_tokens() + evicted_; }
+  /// Slots of the ring: room for the local tokens and the page that enters.
+  [[nodiscard]] std::int64_t ring() const noexcept { return std::int64_t{params_.local_tokens} + cpu::kPageRows; }
 
   Device* device_;
   cpu::RowLayout layout_;
   WindowParams params_;
   std::vector<int> nodes_;
   std::vector<DeviceBuffer> heads_;
-  std::int64_t sinks_;
-  std::int64_t ring_;
   std::int64_t length_ = 0;
   std::int64_t evicted_ = 0;
 };

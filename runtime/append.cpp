@@ -9,8 +9,6 @@
 namespace tandem {
 namespace {
 
-constexpr gpu::Stream kStream{};
-
 void check(const AppendRequest& request, const Config& config) {
   const AttentionShape& shape = config.shape;
   const float bound = std::min(kMaxMagnitude, overflow_bound(config.window.dtype, config.host_dtype));
@@ -21,13 +19,14 @@ void check(const AppendRequest& request, const Config& config) {
 }
 
 /// The oldest page of the window moves to the stores; it leaves the window only after every store has its rows.
-void evict_page(LayerState& layer, gpu::Device& device, WorkerScratch& scratch) {
-  for (std::size_t head = 0; head < layer.heads.size(); ++head) {
-    cpu::KvStore& store = layer.heads[head].store;
-    scratch.page.resize(static_cast<std::size_t>(store.layout().page_bytes()));
-    layer.window.read_oldest_page(static_cast<std::int64_t>(head), store.layout(), scratch.page.data(), kStream);
-    device.wait(kStream);
-    store.append(scratch.page.data(), cpu::kPageRows);
+void evict_page(LayerState& layer, WorkerScratch& scratch) {
+  const cpu::RowLayout& host_layout = layer.heads.front().store.layout();
+  scratch.pages.resize(layer.heads.size() * static_cast<std::size_t>(host_layout.page_bytes()));
+  layer.window.read_oldest_page(host_layout, scratch.pages.data(), gpu::kWindowStream);
+  const std::byte* page = scratch.pages.data();
+  for (HeadState& head : layer.heads) {
+    head.store.append(page, cpu::kPageRows);
+    page += host_layout.page_bytes();
   }
   layer.window.drop_oldest_page();
 }
@@ -39,21 +38,21 @@ void append_tokens(LayerState& layer, const KvView& kv, gpu::Device& device, Wor
   for (std::int64_t done = 0; done < kv.k.tokens;) {
     const auto slice = layer.window.next_slice(kv.k.tokens - done);
     if (slice.evicts) {
-      evict_page(layer, device, scratch);
+      evict_page(layer, scratch);
       trace[Stage::evict].us += watch.lap_us();
       trace[Stage::evict].bytes += heads * cpu::kPageRows * layer.heads[0].store.layout().kv_bytes;
     }
-    layer.window.append({kv.k.slice(done, slice.tokens), kv.v.slice(done, slice.tokens)}, kStream);
+    layer.window.append({kv.k.slice(done, slice.tokens), kv.v.slice(done, slice.tokens)}, gpu::kWindowStream);
     trace[Stage::append].us += watch.lap_us();
     trace[Stage::append].bytes += heads * slice.tokens * layer.window.view(0).layout.kv_bytes;
     done += slice.tokens;
   }
-  device.wait(kStream);  // k and v are the caller's again when append returns
+  device.wait(gpu::kWindowStream);  // k and v are the caller's again when append returns
 }
 
 }  // namespace
 
-StepStats Runtime::append(const AppendRequest& request) {
+StepStats Runtime::append_open(const AppendRequest& request) {
   Stopwatch watch;
   check_layer(request.layer);
   check(request, config_);
@@ -66,13 +65,14 @@ StepStats Runtime::append(const AppendRequest& request) {
                  request.num_tokens[i], "; sequence ", sequences[i].id(), " holds ", length, " tokens in layer ",
                  request.layer, " and max_tokens is ", config_.max_tokens);
   }
+  const LeasePool<WorkerScratch>::Lease scratch(scratch_);
   for (std::size_t i = 0; i < sequences.size(); ++i) {  // everything that can fail, before anything changes
     LayerState& layer = sequences[i].layer(request.layer);
     for (HeadState& head : layer.heads) head.store.reserve(layer.window.evictions_for(request.num_tokens[i]));
+    if (request.q) reserve_observed(layer, config_.shape, *buffers);
   }
+  scratch->pages.reserve(static_cast<std::size_t>(config_.shape.num_kv_heads * host_layout_.page_bytes()));
   StepStats stats;
-  const LeasePool<WorkerScratch>::Lease scratch(scratch_);
-  scratch->page.reserve(static_cast<std::size_t>(host_layout_.page_bytes()));
   std::int64_t first = 0;
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     const std::int64_t n = request.num_tokens[i];

@@ -235,7 +235,7 @@ AttendRequest attend_request_of(const td_attend_args& a) {
   request.lse = a.lse;
   request.error = a.error;
   request.certified = a.certified;
-  request.sinks = a.sinks;
+  request.sink_logits = a.sinks;
   request.alibi = a.alibi;
   request.sliding_window = a.sliding_window;
   return request;

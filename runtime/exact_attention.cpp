@@ -17,15 +17,16 @@ cpu::RowRange rows_of(std::int64_t range) { return {range * kRangeRows, (range +
 
 }  // namespace
 
-std::int64_t attend_ranges(const cpu::Kernels& kernels, const Task& task, const Piece& piece,
+std::int64_t attend_ranges(const cpu::Kernels& kernels, const Task& task, const Piece& piece, int level,
                            const cpu::QueryBlock& queries, const cpu::LogitRule& logits, WorkerScratch& scratch,
                            PartialAttention result) {
-  const cpu::KvStore& store = task.layer->heads[static_cast<std::size_t>(task.head)].store;
-  const std::int64_t sinks = task.layer->window.sinks();
-  const std::int64_t first = std::max(task.first_range, piece.index << piece.level);
-  const std::int64_t last = std::min(task.last_range, (piece.index + 1) << piece.level);
+  const cpu::KvStore& store = task.head_state().store;
+  const std::int64_t first_position = task.layer->first_host_position();
+  const std::int64_t first = std::max(task.first_range, piece.index << level);
+  const std::int64_t last = std::min(task.last_range, (piece.index + 1) << level);
   const auto attend = [&](std::int64_t range, PartialAttention partial) {
-    return cpu::dense_attention(kernels, store, sinks, queries, logits, scratch.attention, partial, rows_of(range));
+    return cpu::dense_attention(kernels, store, first_position, queries, logits, scratch.attention, partial,
+                                rows_of(range));
   };
   if (last - first == 1) return attend(first, result);
   const std::int64_t floats = result.rows * (result.dim + 1);
@@ -55,7 +56,7 @@ PartialAttention merge_pieces(const Task& task, std::int64_t num_vectors, std::i
   PartialTree tree;
   for (std::int32_t i = 0; i < task.num_pieces; ++i) {
     const Piece& piece = buffers.pieces[static_cast<std::size_t>(task.first_piece + i)];
-    tree.add(partial_of(piece, num_vectors, dim_v, buffers), piece.index, piece.level);
+    tree.add(partial_of(piece, num_vectors, dim_v, buffers), piece.index, buffers.piece_level);
   }
   return tree.finish();
 }

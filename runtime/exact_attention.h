@@ -8,10 +8,11 @@
 
 namespace tandem {
 
-/// Exact attention of one task's queries over the host rows of `piece`, range by range, merged as PartialTree says.
+/// Exact attention of one task's queries over the host rows of `piece`, a subtree of `level`, range by range, merged as
+/// PartialTree says.
 ///
 /// Writes result (num_vectors, dim_v). Returns the rows read. Thread-safe on distinct scratch and results.
-std::int64_t attend_ranges(const cpu::Kernels& kernels, const Task& task, const Piece& piece,
+std::int64_t attend_ranges(const cpu::Kernels& kernels, const Task& task, const Piece& piece, int level,
                            const cpu::QueryBlock& queries, const cpu::LogitRule& logits, WorkerScratch& scratch,
                            PartialAttention result);
 

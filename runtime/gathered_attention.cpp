@@ -57,10 +57,10 @@ void gathered_attention(const GatherRequest& request, const cpu::Selection& sele
     const LeasePool<cpu::AttentionScratch>::Lease scratch(request.scratch);
     const Part part = target(i);
     if (i < exact) {
-      cpu::sparse_attention(request.kernels, request.store, request.sinks, selection, request.query, request.logits,
-                            *scratch, part.partial, part.spread, range_of(i));
+      cpu::sparse_attention(request.kernels, request.store, request.first_position, selection, request.query,
+                            request.logits, *scratch, part.partial, part.spread, range_of(i));
     } else {
-      cpu::sampled_attention(request.kernels, request.store, request.sinks, selection.sampled, request.query,
+      cpu::sampled_attention(request.kernels, request.store, request.first_position, selection.sampled, request.query,
                              request.logits, *scratch, part.partial, part.spread, range_of(i - exact));
     }
   });

@@ -15,7 +15,7 @@ namespace tandem {
 struct GatherRequest {
   const cpu::Kernels& kernels;
   const cpu::KvStore& store;
-  std::int64_t sinks;  ///< position of row 0
+  std::int64_t first_position;  ///< of row 0
   const cpu::QueryBlock& query;
   const cpu::LogitRule& logits;
   numa::NodeWorkers workers;

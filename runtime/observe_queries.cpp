@@ -24,4 +24,9 @@ void observe_queries(const TensorView& q, std::int64_t first_row, std::int64_t c
   }
 }
 
+void reserve_observed(const LayerState& layer, const AttentionShape& shape, StepBuffers& buffers) {
+  const std::int64_t vectors = layer.heads.front().queries.max_tokens() * shape.group_size();
+  buffers.observed.reserve(static_cast<std::size_t>(vectors * cpu::padded(shape.head_dim_k)));
+}
+
 }  // namespace tandem

@@ -13,4 +13,7 @@ namespace tandem {
 void observe_queries(const TensorView& q, std::int64_t first_row, std::int64_t count, const AttentionShape& shape,
                      LayerState& layer, StepBuffers& buffers);
 
+/// Memory for observe_queries() of any number of tokens, which then cannot fail.
+void reserve_observed(const LayerState& layer, const AttentionShape& shape, StepBuffers& buffers);
+
 }  // namespace tandem

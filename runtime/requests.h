@@ -27,11 +27,11 @@ struct AttendRequest {
   std::span<const std::int64_t> num_queries;
   TensorView q;
   MutableTensorView out;
-  float* lse = nullptr;               ///< optional (sum of num_queries, num_q_heads)
-  float* error = nullptr;             ///< optional, likewise: estimated |out - dense| / |dense|; -1 where unknown
-  std::uint8_t* certified = nullptr;  ///< optional, likewise: 1 where the estimate holds as stated
-  const float* sinks = nullptr;       ///< optional (num_q_heads)
-  const float* alibi = nullptr;       ///< optional (num_q_heads)
+  float* lse = nullptr;                ///< optional (sum of num_queries, num_q_heads)
+  float* error = nullptr;              ///< optional, likewise: estimated |out - dense| / |dense|; -1 where unknown
+  std::uint8_t* certified = nullptr;   ///< optional, likewise: 1 where the estimate holds as stated
+  const float* sink_logits = nullptr;  ///< optional (num_q_heads), of learned attention sinks
+  const float* alibi = nullptr;        ///< optional (num_q_heads)
   std::int64_t sliding_window = 0;
 };
 

@@ -23,20 +23,38 @@ std::int64_t memory_limit(const Config& config, const numa::Topology& topology) 
   return config.host_memory_bytes > 0 ? config.host_memory_bytes : topology.memory_limit_bytes() / 5 * 4;
 }
 
+std::unique_ptr<gpu::Device> make_host_device(const cpu::Kernels& kernels, const numa::Topology& topology,
+                                              numa::MemoryLedger& ledger) {
+  return std::make_unique<gpu::HostDevice>(kernels, topology, ledger);
+}
+
+/// A wanted error below what the rows' format alone costs cannot be met.
+void check_wanted_error(const lsh::Selector& selector, DType host_dtype) {
+  const double wanted = selector.wanted_error();
+  const double least = cpu::typical_error(host_dtype);
+  TANDEM_CHECK(wanted == 0 || wanted > least, invalid_argument, "error is ", wanted, "; host_dtype ",
+               to_string(host_dtype), " alone is off by about ", least,
+               ": allowed are larger errors, or a finer format");
+}
+
 }  // namespace
 
-Runtime::Runtime(const Config& config)
+Runtime::Runtime(const Config& config) : Runtime(config, make_host_device) {}
+
+Runtime::Runtime(const Config& config, const MakeDevice& make_device)
     : config_(checked(config)),
       topology_(topology_of(config_)),
       ledger_(memory_limit(config_, topology_)),
       kernels_(cpu::kernels_for(cpu::choose_isa(config_.isa))),
       workers_(topology_, config_.num_workers),
       placement_{topology_.num_nodes(), config_.shape.num_kv_heads},
-      device_(std::make_unique<gpu::HostDevice>(kernels_, topology_, ledger_)),
+      device_(make_device(kernels_, topology_, ledger_)),
       window_layout_(cpu::RowLayout::of(config_.shape, config_.window.dtype)),
       host_layout_(cpu::RowLayout::of(config_.shape, config_.host_dtype)),
       page_pools_(topology_, ledger_),
-      selector_(std::make_shared<const lsh::Selector>(config_.selector, config_.shape.head_dim_k)) {}
+      selector_(std::make_shared<const lsh::Selector>(config_.selector, config_.shape.head_dim_k)) {
+  check_wanted_error(*selector_, config_.host_dtype);
+}
 
 lsh::HeadIndex Runtime::empty_index(const lsh::Selector& selector, std::int32_t layer, std::int32_t head, int node) {
   const auto stream = static_cast<std::uint64_t>(layer) * static_cast<std::uint64_t>(config_.shape.num_kv_heads) +
@@ -68,6 +86,30 @@ std::uint64_t Runtime::insert(std::shared_ptr<const lsh::Selector> selector, std
   return id;
 }
 
+void Runtime::check_open() const {
+  TANDEM_CHECK(!closed_.load(std::memory_order_relaxed), invalid_state,
+               "the runtime is closed, because its device was lost; sequences can only be destroyed");
+}
+
+template <typename Call>
+auto Runtime::closing_if_lost(Call&& call) {
+  check_open();
+  try {
+    return call();
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::device_lost) closed_.store(true, std::memory_order_relaxed);
+    throw;
+  }
+}
+
+StepStats Runtime::append(const AppendRequest& request) {
+  return closing_if_lost([&] { return append_open(request); });
+}
+
+StepStats Runtime::attend(const AttendRequest& request) {
+  return closing_if_lost([&] { return attend_open(request); });
+}
+
 void Runtime::find(std::span<const std::uint64_t> ids, std::vector<std::shared_ptr<Sequence>>& found) {
   found.clear();
   const std::lock_guard lock(mutex_);
@@ -89,7 +131,7 @@ std::uint64_t Runtime::create_sequence() {
     const std::lock_guard lock(mutex_);
     id = next_id_++;
   }
-  return insert(selector_, id, empty_layers(id, *selector_));
+  return insert(selector_, id, closing_if_lost([&] { return empty_layers(id, *selector_); }));
 }
 
 void Runtime::destroy_sequence(std::uint64_t id) {
@@ -114,11 +156,12 @@ std::uint64_t Runtime::fork_sequence(std::uint64_t id, std::int64_t length,
                shortest, " (the tokens that every layer of sequence ", id, " holds), or -1 for all");
   auto chosen =
       selector ? std::make_shared<const lsh::Selector>(*selector, config_.shape.head_dim_k) : source.shared_selector();
+  check_wanted_error(*chosen, config_.host_dtype);
   Sequence::EmptyIndex fresh;
   if (selector) {
     fresh = [&](std::int32_t layer, std::int32_t head, int node) { return empty_index(*chosen, layer, head, node); };
   }
-  auto layers = source.fork_layers(length, fresh);
+  auto layers = closing_if_lost([&] { return source.fork_layers(length, fresh); });
   std::uint64_t copy = 0;
   {
     const std::lock_guard guard(mutex_);
@@ -136,10 +179,11 @@ void Runtime::truncate_sequence(std::uint64_t id, std::int64_t length) {
     TANDEM_CHECK(length >= 0 && length <= sequence.layer(l).length(), invalid_argument, "num_tokens is ", length,
                  "; allowed: 0 to ", sequence.layer(l).length(), ", the length of sequence ", id, " in layer ", l);
   }
-  sequence.truncate(length);
+  closing_if_lost([&] { sequence.truncate(length); });
 }
 
 SequenceInfo Runtime::query_sequence(std::uint64_t id, std::int32_t layer) {
+  check_open();
   check_layer(layer);
   std::vector<std::shared_ptr<Sequence>> found;
   find({&id, 1}, found);

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -26,10 +28,16 @@ namespace tandem {
 /// The one owning object: machine, memory, device and sequences. Sequences are handles.
 ///
 /// Thread-safe: calls on different sequences run in parallel; a call on a busy sequence throws Error(invalid_state).
-/// A call that throws changed nothing.
+/// A call that throws changed nothing, but for one that loses the device: it throws Error(device_lost) and closes the
+/// runtime, whose sequences can then only be destroyed; every other call throws Error(invalid_state).
 class Runtime {
  public:
+  /// Makes the device that holds the windows. What it is given outlives the device.
+  using MakeDevice = std::function<std::unique_ptr<gpu::Device>(
+      const cpu::Kernels& kernels, const numa::Topology& topology, numa::MemoryLedger& ledger)>;
+
   explicit Runtime(const Config& config);
+  Runtime(const Config& config, const MakeDevice& make_device);
 
   std::uint64_t create_sequence();
   void destroy_sequence(std::uint64_t id);
@@ -39,7 +47,11 @@ class Runtime {
   void truncate_sequence(std::uint64_t id, std::int64_t length);
   [[nodiscard]] SequenceInfo query_sequence(std::uint64_t id, std::int32_t layer);
 
+  /// New tokens of one layer enter the windows of their sequences, and what leaves these goes to the host tier.
+  /// Throws Error(invalid_argument | out_of_memory | invalid_state).
   StepStats append(const AppendRequest& request);
+  /// Attention of the latest tokens' queries over both tiers; writes request.out and what else it asks for. Errors as
+  /// above.
   StepStats attend(const AttendRequest& request);
 
   [[nodiscard]] const Config& config() const noexcept { return config_; }
@@ -50,6 +62,11 @@ class Runtime {
   [[nodiscard]] const gpu::Device& device() const noexcept { return *device_; }
 
  private:
+  template <typename Call>
+  auto closing_if_lost(Call&& call);
+  void check_open() const;
+  StepStats append_open(const AppendRequest& request);
+  StepStats attend_open(const AttendRequest& request);
   /// The sequences of `ids`, into `found`. Throws Error(invalid_state) naming one that does not exist.
   void find(std::span<const std::uint64_t> ids, std::vector<std::shared_ptr<Sequence>>& found);
   std::uint64_t insert(std::shared_ptr<const lsh::Selector> selector, std::uint64_t id, std::vector<LayerState> layers);
@@ -60,6 +77,8 @@ class Runtime {
   /// Indexes the rows that reached the host tier since the last step, for the tasks that select; returns worker
   /// microseconds.
   double extend_indexes(StepBuffers& buffers);
+  /// The planned pieces, on the nodes of their heads.
+  void run_pieces(const AttendRequest& request, StepBuffers& buffers);
 
   // In the order of construction: what comes later uses what comes earlier.
   const Config config_;
@@ -78,6 +97,7 @@ class Runtime {
   LeasePool<cpu::AttentionScratch> attention_scratch_;
   LeasePool<StepBuffers> step_buffers_;
 
+  std::atomic<bool> closed_ = false;
   std::mutex mutex_;  // of what follows
   std::uint64_t next_id_ = 1;
   std::unordered_map<std::uint64_t, std::shared_ptr<Sequence>> sequences_;

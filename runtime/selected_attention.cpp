@@ -1,11 +1,11 @@
 #include "runtime/selected_attention.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
-#include <numeric>
 
-#include "lsh/estimate.h"
 #include "runtime/gathered_attention.h"
+#include "runtime/step_errors.h"
 
 namespace tandem {
 namespace {
@@ -14,7 +14,7 @@ namespace {
 struct HostQuery {
   const StepContext& step;
   const HeadState& head;
-  std::int64_t sinks;
+  std::int64_t first_position;  // of row 0
   cpu::QueryBlock query;
   const cpu::LogitRule& logits;
   VisibleRows visible;
@@ -28,13 +28,14 @@ void select_and_attend(const HostQuery& q, std::int64_t budget, WorkerScratch& s
   Stopwatch watch;
   cpu::Selection& selection = scratch.selection;
   const StepContext& step = q.step;
-  q.head.index.select(
-      {step.kernels, q.head.store, q.query, q.logits, q.sinks, q.visible.begin, q.visible.end, budget, q.workers},
-      scratch.select, selection);
+  q.head.index.select({step.kernels, q.head.store, q.query, q.logits, q.first_position, q.visible.begin, q.visible.end,
+                       budget, q.workers},
+                      scratch.select, selection);
   stats.trace[Stage::select].us += watch.lap_us();
   stats.trace[Stage::select].bytes += selection.bytes_read;
-  gathered_attention({step.kernels, q.head.store, q.sinks, q.query, q.logits, q.workers, step.attention_scratch},
-                     selection, scratch.gathered, q.result, q.spread);
+  gathered_attention(
+      {step.kernels, q.head.store, q.first_position, q.query, q.logits, q.workers, step.attention_scratch}, selection,
+      scratch.gathered, q.result, q.spread);
   const auto rows = static_cast<std::int64_t>(selection.rows.size() + selection.sampled.rows.size());
   stats.trace[Stage::attend].bytes += rows * q.head.store.layout().kv_bytes;
   stats.trace[Stage::attend].us += watch.lap_us();
@@ -51,10 +52,9 @@ double largest_error(const HostQuery& q, ConstPartialAttention window, WorkerScr
     float lse = window.lse[h];
     const PartialAttention merged{scratch.merged_row.data(), &lse, 1, dim};
     merge_state(merged, {q.result.out + h * dim, q.result.lse + h, 1, dim});
-    const double error = lsh::out_error(q.spread.weight[h], q.spread.value + h * dim, q.spread.square[h],
-                                        std::exp(static_cast<double>(q.result.lse[h]) - lse), merged.out, dim);
-    const double norm = std::sqrt(std::inner_product(merged.out, merged.out + dim, merged.out, 0.0));
-    if (error > 0) largest = std::max(largest, norm > 0 ? error / norm : 1.0);
+    const cpu::SampleSpread spread{q.spread.weight + h, q.spread.value + h * dim, q.spread.square + h};
+    const ConstPartialAttention host{q.result.out + h * dim, q.result.lse + h, 1, dim};
+    largest = std::max(largest, estimated_error(spread, host, as_const(merged), 0).out);
   }
   return largest;
 }
@@ -64,8 +64,7 @@ double largest_error(const HostQuery& q, ConstPartialAttention window, WorkerScr
 void attend_selected(const StepContext& step, const Task& task, const cpu::QueryBlock& queries,
                      const cpu::LogitRule& logits, ConstPartialAttention window, WorkerScratch& scratch,
                      PartialAttention result, StepStats& stats) {
-  const HeadState& head = task.layer->heads[static_cast<std::size_t>(task.head)];
-  const std::int64_t sinks = task.layer->window.sinks();
+  const HeadState& head = task.head_state();
   const std::int64_t group = queries.group_size;
   const std::int64_t dim = result.dim;
   const double wanted = task.selector->wanted_error();
@@ -74,10 +73,10 @@ void attend_selected(const StepContext& step, const Task& task, const cpu::Query
     const HostQuery query{
         step,
         head,
-        sinks,
+        task.layer->first_host_position(),
         {queries.q + v * head.store.layout().padded_k, queries.positions + i, 1, queries.group_size},
         logits,
-        visible_rows(head.store, sinks, logits, queries.positions[i]),
+        visible_rows(task, logits, queries.positions[i]),
         {result.out + v * dim, result.lse + v, group, dim},
         {scratch.spread_weight.data() + v, scratch.spread_value.data() + v * dim, scratch.spread_square.data() + v},
         {step.workers, task.layer->window.node_of(task.head)}};

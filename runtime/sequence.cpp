@@ -8,8 +8,6 @@
 namespace tandem {
 namespace {
 
-constexpr gpu::Stream kStream{};
-
 gpu::WindowCache::HostRow rows_of(const LayerState& layer) {
   return [&layer](std::int64_t head, std::int64_t row) {
     return layer.heads[static_cast<std::size_t>(head)].store.row(row);
@@ -24,7 +22,7 @@ std::vector<LayerState> Sequence::fork_layers(std::int64_t length, const EmptyIn
   std::vector<LayerState> copies;
   copies.reserve(layers_.size());
   for (const LayerState& layer : layers_) {
-    LayerState copy{layer.window.fork(length, host_layout_of(layer), rows_of(layer), kStream), {}};
+    LayerState copy{layer.window.fork(length, host_layout_of(layer), rows_of(layer), gpu::kWindowStream), {}};
     const std::int64_t rows = copy.window.evicted();
     copy.heads.reserve(layer.heads.size());
     for (const HeadState& head : layer.heads) {
@@ -40,20 +38,22 @@ std::vector<LayerState> Sequence::fork_layers(std::int64_t length, const EmptyIn
 }
 
 void Sequence::truncate(std::int64_t length) {
-  // Everything that can fail happens on the side first.
-  struct Cut {
+  // Everything that can fail for want of memory happens on the side first.
+  struct HeadCut {
     HeadState* head;
     cpu::KvStore store;
     lsh::HeadIndex index;
   };
-  std::vector<Cut> cuts;
+  std::vector<HeadCut> heads;
+  std::vector<gpu::WindowCache::Cut> windows;
   for (LayerState& layer : layers_) {
-    const std::int64_t rows = layer.window.evicted_at(length);
+    windows.push_back(layer.window.cut_at(length, host_layout_of(layer), rows_of(layer)));
+    const std::int64_t rows = windows.back().evicted;
     if (rows == layer.window.evicted()) continue;
-    for (HeadState& head : layer.heads) cuts.push_back({&head, head.store.fork(rows), head.index.fork(rows)});
+    for (HeadState& head : layer.heads) heads.push_back({&head, head.store.fork(rows), head.index.fork(rows)});
   }
-  for (LayerState& layer : layers_) layer.window.truncate(length, host_layout_of(layer), rows_of(layer), kStream);
-  for (Cut& cut : cuts) {  // after the window has taken back what it holds again
+  for (std::size_t l = 0; l < layers_.size(); ++l) layers_[l].window.truncate(windows[l], gpu::kWindowStream);
+  for (HeadCut& cut : heads) {
     cut.head->store = std::move(cut.store);
     cut.head->index = std::move(cut.index);
   }

@@ -12,7 +12,8 @@
 
 namespace tandem {
 
-/// The host tier of one (sequence, layer, kv_head): rows that left the window, in order; row r is position sinks + r.
+/// The host tier of one (sequence, layer, kv_head): rows that left the window, in order; row r is the token at
+/// LayerState::first_host_position() + r.
 struct HeadState {
   cpu::KvStore store;
   lsh::HeadIndex index;
@@ -26,6 +27,8 @@ struct LayerState {
   std::vector<HeadState> heads;
 
   [[nodiscard]] std::int64_t length() const noexcept { return window.length(); }
+  /// Of row 0 of the stores: the first token that may leave the window.
+  [[nodiscard]] std::int64_t first_host_position() const noexcept { return window.sink_tokens(); }
 };
 
 /// Owns the state of one sequence. One call at a time: see SequenceLock.

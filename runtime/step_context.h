@@ -12,6 +12,7 @@
 #include "runtime/base/lease_pool.h"
 #include "runtime/config.h"
 #include "runtime/requests.h"
+#include "runtime/step_plan.h"
 
 namespace tandem {
 
@@ -25,17 +26,22 @@ struct StepContext {
   LeasePool<cpu::AttentionScratch>& attention_scratch;  ///< for the parts of a task
 };
 
-/// Rows of the store that a query at `position` may see; row 0 is the token at position `sinks`.
+/// Rows of a store that a query may see.
 struct VisibleRows {
   std::int64_t begin;
   std::int64_t end;
   [[nodiscard]] std::int64_t count() const noexcept { return std::max<std::int64_t>(0, end - begin); }
 };
 
-inline VisibleRows visible_rows(const cpu::KvStore& store, std::int64_t sinks, const cpu::LogitRule& logits,
+/// Row 0 of the store is the token at `first_position`.
+inline VisibleRows visible_rows(const cpu::KvStore& store, std::int64_t first_position, const cpu::LogitRule& logits,
                                 std::int64_t position) noexcept {
-  return {std::max<std::int64_t>(0, logits.first_visible(position) - sinks),
-          std::min(store.size(), position + 1 - sinks)};
+  return {std::max<std::int64_t>(0, logits.first_visible(position) - first_position),
+          std::min(store.size(), position + 1 - first_position)};
+}
+
+inline VisibleRows visible_rows(const Task& task, const cpu::LogitRule& logits, std::int64_t position) noexcept {
+  return visible_rows(task.head_state().store, task.layer->first_host_position(), logits, position);
 }
 
 }  // namespace tandem

@@ -23,12 +23,11 @@ cpu::LogitRule masks_of(const AttendRequest& request) { return {0.f, nullptr, re
 /// Makes the task exact: the host rows that its queries may see, in ranges.
 void make_exact(const AttendRequest& request, Task& task) {
   task.exact = true;
-  const std::int64_t sinks = task.layer->window.sinks();
+  const std::int64_t first = task.layer->first_host_position();
   const std::int64_t last_position = task.first_position + task.num_queries - 1;
   const cpu::LogitRule logits = masks_of(request);
-  const std::int64_t begin = std::max<std::int64_t>(0, logits.first_visible(task.first_position) - sinks);
-  const std::int64_t end =
-      std::min(task.layer->heads[static_cast<std::size_t>(task.head)].store.size(), last_position + 1 - sinks);
+  const std::int64_t begin = std::max<std::int64_t>(0, logits.first_visible(task.first_position) - first);
+  const std::int64_t end = std::min(task.head_state().store.size(), last_position + 1 - first);
   if (end <= begin) return;
   task.first_range = begin / kRangeRows;
   task.last_range = (end - 1) / kRangeRows + 1;
@@ -41,14 +40,14 @@ class ExactQueries {
                const Config& config)
       : masks_(masks_of(request)),
         store_(layer.heads.front().store),  // of as many rows as any head's
-        sinks_(layer.window.sinks()),
+        first_position_(layer.first_host_position()),
         all_(request.use_host && (request.exact || selector.selects_all())),
         none_(!request.use_host || (!all_ && !config.never_slower)),
         cost_(config.profile, selector.params(), store_.layout(), config.shape.group_size()) {}
 
   [[nodiscard]] bool at(std::int64_t position) const noexcept {
     if (all_ || none_) return all_;
-    return !cost_.pays(visible_rows(store_, sinks_, masks_, position).count());
+    return !cost_.pays(visible_rows(store_, first_position_, masks_, position).count());
   }
   /// How many of the `most` queries from `position` on are alike.
   [[nodiscard]] std::int64_t run_from(std::int64_t position, std::int64_t most) const noexcept {
@@ -61,7 +60,7 @@ class ExactQueries {
  private:
   cpu::LogitRule masks_;
   const cpu::KvStore& store_;
-  std::int64_t sinks_;
+  std::int64_t first_position_;
   bool all_, none_;
   lsh::SelectionCost cost_;
 };
@@ -113,8 +112,7 @@ void plan_tasks(const AttendRequest& request, const SequenceLock& sequences, con
 void plan_without_index(const AttendRequest& request, const Config& config, std::vector<Task>& tasks) {
   if (!config.never_slower || !request.use_host) return;
   for (Task& task : tasks) {
-    const HeadState& head = task.layer->heads[static_cast<std::size_t>(task.head)];
-    if (!task.exact && !head.index.can_select(task.selector->wanted_error())) make_exact(request, task);
+    if (!task.exact && !task.head_state().index.can_select(task.selector->wanted_error())) make_exact(request, task);
   }
 }
 
@@ -122,6 +120,7 @@ void plan_pieces(const AttentionShape& shape, int num_workers, StepBuffers& buff
   std::vector<Task>& tasks = buffers.tasks;
   const auto num_tasks = static_cast<std::int64_t>(tasks.size());
   const int level = num_workers == 1 ? kWholeTask : level_for(tasks, num_tasks + num_workers * kPiecesPerWorker);
+  buffers.piece_level = level;
   buffers.pieces.clear();
   std::int64_t floats = 0;
   for (std::size_t t = 0; t < tasks.size(); ++t) {
@@ -130,7 +129,7 @@ void plan_pieces(const AttentionShape& shape, int num_workers, StepBuffers& buff
     task.num_pieces = static_cast<std::int32_t>(subtrees_of(task, level));
     task.unfinished = task.num_pieces;
     for (std::int32_t i = 0; i < task.num_pieces; ++i) {
-      buffers.pieces.push_back({static_cast<std::int32_t>(t), level, (task.first_range >> level) + i, floats});
+      buffers.pieces.push_back({static_cast<std::int32_t>(t), (task.first_range >> level) + i, floats});
       if (task.num_pieces > 1) floats += std::int64_t{task.num_queries} * shape.group_size() * (shape.head_dim_v + 1);
     }
   }

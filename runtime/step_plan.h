@@ -25,6 +25,8 @@ struct Task {
   std::int32_t first_piece = 0;
   std::int32_t num_pieces = 0;
   std::int32_t unfinished = 0;  ///< pieces; counted down by the workers
+
+  [[nodiscard]] HeadState& head_state() const noexcept { return layer->heads[static_cast<std::size_t>(head)]; }
 };
 
 /// Rows of a leaf of the tree (PartialTree) in which the partials of an exact task are merged. Constant: it decides
@@ -34,17 +36,24 @@ inline constexpr std::int64_t kRangeRows = 4096;
 /// The unit of work of a step: a whole task, or a subtree of the host rows of one that is cut.
 struct Piece {
   std::int32_t task;
-  int level;            ///< of the subtree
-  std::int64_t index;   ///< of the subtree in its level
+  std::int64_t index;   ///< of the subtree in its level, StepBuffers::piece_level
   std::int64_t offset;  ///< of its partial in StepBuffers::partials
+};
+
+/// A head whose index lacks rows, and what it becomes.
+struct UnindexedHead {
+  HeadState* head;
+  lsh::HeadIndex::Extension extension;
+  double us;
 };
 
 /// What one attend call keeps besides its workers' scratch. Lent by a LeasePool.
 struct StepBuffers {
   std::vector<std::shared_ptr<Sequence>> sequences;
-  std::vector<HeadState*> unindexed;  ///< heads whose index lacks rows
+  std::vector<UnindexedHead> unindexed;
   std::vector<Task> tasks;
   std::vector<Piece> pieces;
+  int piece_level = 0;              ///< of all pieces in the tree of ranges
   std::vector<float> partials;      ///< of pieces: out (num_vectors, dim_v), then lse (num_vectors)
   std::vector<int> nodes;           ///< of the heads or pieces that run
   std::vector<StepStats> parts;     ///< by piece

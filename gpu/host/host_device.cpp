@@ -78,13 +78,9 @@ void HostDevice::read_rows(const WindowView& window, std::int64_t first, std::in
   }
 }
 
-void HostDevice::window_attention(std::span<const WindowAttention> batch, Stream /*stream*/) {
+void HostDevice::window_attention(const WindowAttention* batch, std::int64_t count, Stream /*stream*/) {
   const LeasePool<cpu::AttentionScratch>::Lease scratch(scratch_);
-  for (const WindowAttention& task : batch) attend(kernels_, task, *scratch);
-}
-
-void HostDevice::merge_state(PartialAttention a, ConstPartialAttention b, Stream /*stream*/) {
-  tandem::merge_state(a, b);
+  for (std::int64_t i = 0; i < count; ++i) attend(kernels_, batch[i], *scratch);
 }
 
 }  // namespace tandem::gpu

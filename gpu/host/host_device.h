@@ -26,8 +26,7 @@ class HostDevice final : public Device {
                   Stream stream) override;
   void read_rows(const WindowView& window, std::int64_t first, std::int64_t count, const cpu::RowLayout& host_layout,
                  std::byte* host_rows, Stream stream) override;
-  void window_attention(std::span<const WindowAttention> batch, Stream stream) override;
-  void merge_state(PartialAttention a, ConstPartialAttention b, Stream stream) override;
+  void window_attention(const WindowAttention* batch, std::int64_t count, Stream stream) override;
   void wait(Stream) override {}
 
  private:

@@ -1,5 +1,6 @@
 #include "runtime/base/dtype.h"
 
+#include <bit>
 #include <cassert>
 #include <cmath>
 #include <cstring>

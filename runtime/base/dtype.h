@@ -1,6 +1,5 @@
 #pragma once
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -29,7 +28,7 @@ DType parse_row_format(std::string_view field, std::string_view text);
 
 /// bfloat16 is the upper half of an IEEE single.
 constexpr float bf16_to_f32(std::uint16_t bits) noexcept {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+  return __builtin_bit_cast(float, static_cast<std::uint32_t>(bits) << 16);  // CUDA sources are C++17
 }
 
 /// Rounds to nearest even; NaN stays NaN, overflow becomes infinity.

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "gpu/window_cache.h"
 #include "runtime/base/error.h"
 #include "runtime/base/random.h"
+#include "tests/support/deferred_device.h"
 
 namespace tandem::gpu {
 namespace {
@@ -37,7 +39,7 @@ struct Case {
 /// One KV head: random tokens in a window, random queries of the last of them, and the same in double.
 class Problem {
  public:
-  Problem(HostDevice& device, const Case& c)
+  Problem(Device& device, const Case& c)
       : case_(c),
         layout_(cpu::RowLayout::of({1, c.group, 1, c.dim_k, c.dim_v, 1.f, 0.f}, c.dtype)),
         window_(device, layout_, {c.sinks, c.local, c.dtype}, {0}) {
@@ -132,13 +134,13 @@ class Problem {
   std::vector<float> out_, lse_;
 };
 
-class HostAttention : public testing::TestWithParam<cpu::Isa> {
+class DeviceAttention : public testing::TestWithParam<std::tuple<DeviceKind, cpu::Isa>> {
  protected:
   void expect_reference(const Case& c) {
-    Problem problem(device_, c);
+    Problem problem(*device_, c);
     const WindowAttention work = problem.work();
-    device_.window_attention({&work, 1}, kStream);
-    device_.wait(kStream);
+    device_->window_attention(&work, 1, kStream);
+    device_->wait(kStream);
     problem.expect_near_reference(concat("head_dim ", c.dim_k, "/", c.dim_v, ", group ", c.group, ", ", c.tokens,
                                          " tokens, ", c.queries, " queries, sliding ", c.sliding_window, ", softcap ",
                                          c.softcap, ", ", to_string(c.dtype)));
@@ -146,13 +148,19 @@ class HostAttention : public testing::TestWithParam<cpu::Isa> {
 
   numa::Topology topology_ = numa::Topology::detect();
   numa::MemoryLedger ledger_{std::int64_t{1} << 30};
-  HostDevice device_{cpu::kernels_for(GetParam()), topology_, ledger_};
+  const std::unique_ptr<Device> device_ =
+      make_device(std::get<0>(GetParam()), cpu::kernels_for(std::get<1>(GetParam())), topology_, ledger_);
 };
 
-INSTANTIATE_TEST_SUITE_P(HostDevice, HostAttention, testing::ValuesIn(cpu::available_isas()),
-                         [](const auto& test) { return std::string(cpu::to_string(test.param)); });
+INSTANTIATE_TEST_SUITE_P(Devices, DeviceAttention,
+                         testing::Combine(testing::Values(DeviceKind::host, DeviceKind::deferred),
+                                          testing::ValuesIn(cpu::available_isas())),
+                         [](const auto& test) {
+                           return concat(to_string(std::get<0>(test.param)), "_",
+                                         cpu::to_string(std::get<1>(test.param)));
+                         });
 
-TEST_P(HostAttention, MatchesReferenceForEveryShape) {
+TEST_P(DeviceAttention, MatchesReferenceForEveryShape) {
   for (const int head_dim : {64, 80, 96, 128, 256}) {
     for (const int group : {1, 2, 4, 8}) {
       for (const int queries : {1, 5}) {
@@ -162,7 +170,7 @@ TEST_P(HostAttention, MatchesReferenceForEveryShape) {
   }
 }
 
-TEST_P(HostAttention, MatchesReferenceWhenKAndVDiffer) {
+TEST_P(DeviceAttention, MatchesReferenceWhenKAndVDiffer) {
   for (const auto& [dim_k, dim_v] : {std::pair{192, 128}, {64, 80}, {72, 40}, {1, 1}, {17, 257}}) {
     for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
       expect_reference({.dim_k = dim_k, .dim_v = dim_v, .dtype = dtype, .queries = 3});
@@ -170,7 +178,7 @@ TEST_P(HostAttention, MatchesReferenceWhenKAndVDiffer) {
   }
 }
 
-TEST_P(HostAttention, MatchesReferenceAtEveryFillOfTheRing) {
+TEST_P(DeviceAttention, MatchesReferenceAtEveryFillOfTheRing) {
   for (const std::int32_t sinks : {0, 1, 4, 70}) {
     for (const std::int64_t tokens :
          {1, 2, 4, 5, 15, 16, 17, 63, 64, 65, 127, 128, 129, 132, 133, 196, 197, 198, 260}) {
@@ -180,7 +188,7 @@ TEST_P(HostAttention, MatchesReferenceAtEveryFillOfTheRing) {
   }
 }
 
-TEST_P(HostAttention, MatchesReferenceForBlocksOfQueries) {
+TEST_P(DeviceAttention, MatchesReferenceForBlocksOfQueries) {
   for (const int queries : {1, 2, 15, 16, 17, 64, 100}) {
     for (const int group : {1, 4}) {
       expect_reference({.group = group, .tokens = 200, .queries = queries});
@@ -189,7 +197,7 @@ TEST_P(HostAttention, MatchesReferenceForBlocksOfQueries) {
   }
 }
 
-TEST_P(HostAttention, SlidingWindowsCutTheRingAndTheSinks) {
+TEST_P(DeviceAttention, SlidingWindowsCutTheRingAndTheSinks) {
   for (const std::int64_t tokens : {60, 260}) {
     for (const std::int64_t sliding : {1, 2, 16, 63, 64, 65, 100, 256, 257, 258, 259, 260, 261, 1 << 30}) {
       for (const int queries : {1, 7}) {
@@ -200,7 +208,7 @@ TEST_P(HostAttention, SlidingWindowsCutTheRingAndTheSinks) {
   }
 }
 
-TEST_P(HostAttention, SoftcapAndAlibiApplyToEveryHead) {
+TEST_P(DeviceAttention, SoftcapAndAlibiApplyToEveryHead) {
   for (const float softcap : {0.f, 0.5f, 30.f}) {
     for (const bool alibi : {false, true}) {
       for (const int queries : {1, 9}) {
@@ -210,35 +218,38 @@ TEST_P(HostAttention, SoftcapAndAlibiApplyToEveryHead) {
   }
 }
 
-TEST_P(HostAttention, AnEmptyViewIsEmptyNotNaN) {
-  Problem problem(device_, {.sinks = 0, .tokens = 300});
+TEST_P(DeviceAttention, AnEmptyViewIsEmptyNotNaN) {
+  Problem problem(*device_, {.sinks = 0, .tokens = 300});
   WindowAttention work = problem.work();
   work.window.local_begin = work.window.end;
-  device_.window_attention({&work, 1}, kStream);
+  device_->window_attention(&work, 1, kStream);
+  device_->wait(kStream);
   for (const float x : problem.out()) EXPECT_EQ(x, 0.f);
   for (const float x : problem.lse()) EXPECT_EQ(x, -std::numeric_limits<float>::infinity());
 }
 
-TEST_P(HostAttention, ABatchHasTheBitsOfItsParts) {
+TEST_P(DeviceAttention, ABatchHasTheBitsOfItsParts) {
   std::vector<Problem> together, alone;
   for (const std::int64_t tokens : {7, 300, 64}) {
     for (auto* list : {&together, &alone})
-      list->emplace_back(device_, Case{.dim_k = 80, .tokens = tokens, .queries = 3});
+      list->emplace_back(*device_, Case{.dim_k = 80, .tokens = tokens, .queries = 3});
   }
   std::vector<WindowAttention> batch;
   for (Problem& problem : together) batch.push_back(problem.work());
-  device_.window_attention(batch, kStream);
-  device_.window_attention({}, kStream);
+  device_->window_attention(batch.data(), static_cast<std::int64_t>(batch.size()), kStream);
+  device_->window_attention(nullptr, 0, kStream);
+  device_->wait(kStream);
   for (std::size_t i = 0; i < alone.size(); ++i) {
     const WindowAttention work = alone[i].work();
-    device_.window_attention({&work, 1}, kStream);
+    device_->window_attention(&work, 1, kStream);
+    device_->wait(kStream);
     EXPECT_EQ(together[i].out(), alone[i].out());
     EXPECT_EQ(together[i].lse(), alone[i].lse());
   }
 }
 
-TEST_P(HostAttention, NamesItsInstructionSet) {
-  EXPECT_EQ(device_.name(), concat("host (", cpu::to_string(GetParam()), ")"));
+TEST_P(DeviceAttention, NamesItsInstructionSet) {
+  EXPECT_THAT(device_->name(), testing::EndsWith(concat("host (", cpu::to_string(std::get<1>(GetParam())), ")")));
 }
 
 TEST(HostDevice, AllocatesZeroedMemoryAndRefusesWithFigures) {

@@ -10,9 +10,9 @@
 
 #include <gtest/gtest.h>
 
-#include "gpu/host/host_device.h"
 #include "runtime/base/error.h"
 #include "runtime/base/random.h"
+#include "tests/support/deferred_device.h"
 
 namespace tandem::gpu {
 namespace {
@@ -22,9 +22,12 @@ constexpr Stream kStream{};
 constexpr AttentionShape kShape{1, 2, 2, 9, 5, 1.f, 0.f};
 
 struct Machine {
+  explicit Machine(DeviceKind kind = DeviceKind::host)
+      : device(make_device(kind, cpu::kernels_for(cpu::Isa::scalar), topology, ledger)) {}
+
   numa::Topology topology = numa::Topology::detect();
   numa::MemoryLedger ledger{std::int64_t{1} << 30};
-  HostDevice device{cpu::kernels_for(cpu::Isa::scalar), topology, ledger};
+  std::unique_ptr<Device> device;
 };
 
 /// K then V of one token of one head: small integers, which every dtype holds, that tell the tokens apart.
@@ -76,6 +79,7 @@ class ExpectedRows {
 
 /// A window whose owner keeps what leaves it, as the runtime does. `salts` tells which tokens were written.
 struct OwnedWindow {
+  Device* device;
   WindowCache cache;
   const ExpectedRows* in_window;
   const ExpectedRows* on_host;
@@ -83,8 +87,8 @@ struct OwnedWindow {
   std::vector<std::vector<std::byte>> left = std::vector<std::vector<std::byte>>(kHeads);  // rows by head
   std::vector<int> salts;
 
-  OwnedWindow(WindowCache window, const ExpectedRows& window_rows, const ExpectedRows& host_rows)
-      : cache(std::move(window)), in_window(&window_rows), on_host(&host_rows) {}
+  OwnedWindow(Device& of, WindowCache window, const ExpectedRows& window_rows, const ExpectedRows& host_rows)
+      : device(&of), cache(std::move(window)), in_window(&window_rows), on_host(&host_rows) {}
 
   void push(std::int64_t count, int salt = 0) {
     while (count > 0) {
@@ -97,11 +101,12 @@ struct OwnedWindow {
     }
   }
   void evict() {
-    std::vector<std::byte> page(static_cast<std::size_t>(host_layout.page_bytes()));
+    std::vector<std::byte> pages(static_cast<std::size_t>(kHeads * host_layout.page_bytes()));
+    cache.read_oldest_page(host_layout, pages.data(), kStream);
     for (std::int64_t h = 0; h < kHeads; ++h) {
-      cache.read_oldest_page(h, host_layout, page.data(), kStream);
+      const auto page = pages.begin() + h * host_layout.page_bytes();
       auto& rows = left[static_cast<std::size_t>(h)];
-      rows.insert(rows.end(), page.begin(), page.end());
+      rows.insert(rows.end(), page, page + host_layout.page_bytes());
     }
     cache.drop_oldest_page();
   }
@@ -117,17 +122,18 @@ struct OwnedWindow {
     cache.append({dense_view(std::as_const(k).data(), DType::f32, count, kHeads, kShape.head_dim_k),
                   dense_view(std::as_const(v).data(), DType::f32, count, kHeads, kShape.head_dim_v)},
                  kStream);
+    device->wait(kStream);
     salts.insert(salts.end(), static_cast<std::size_t>(count), salt);
   }
   [[nodiscard]] OwnedWindow fork(std::int64_t length) const {
-    OwnedWindow copy(cache.fork(length, host_layout, host_rows(), kStream), *in_window, *on_host);
+    OwnedWindow copy(*device, cache.fork(length, host_layout, host_rows(), kStream), *in_window, *on_host);
     copy.left = left;
     copy.salts = salts;
     copy.cut(length);
     return copy;
   }
   void truncate(std::int64_t length) {
-    cache.truncate(length, host_layout, host_rows(), kStream);
+    cache.truncate(cache.cut_at(length, host_layout, host_rows()), kStream);
     cut(length);
   }
   [[nodiscard]] WindowCache::HostRow host_rows() const {
@@ -140,6 +146,19 @@ struct OwnedWindow {
     for (auto& rows : left) rows.resize(static_cast<std::size_t>(cache.evicted() * host_layout.row_bytes));
   }
 
+  /// The rows that the window holds, as its device has them, each at its position.
+  [[nodiscard]] std::vector<std::byte> held_rows(const WindowView& view) const {
+    const cpu::RowLayout& layout = in_window->layout();
+    std::vector<std::byte> rows(static_cast<std::size_t>(view.end * layout.row_bytes));
+    const auto read = [&](std::int64_t first, std::int64_t last) {
+      if (last > first)
+        device->read_rows(view, first, last - first, layout, rows.data() + first * layout.row_bytes, kStream);
+    };
+    read(0, std::min(view.sinks, view.end));
+    read(std::max(view.sinks, view.local_begin), view.end);
+    device->wait(kStream);
+    return rows;
+  }
   /// Held and left tokens partition [0, length), and every row of both tiers is the one that was written.
   void expect_consistent() const {
     const auto length = static_cast<std::int64_t>(salts.size());
@@ -149,10 +168,12 @@ struct OwnedWindow {
       const WindowView view = cache.view(h);
       const auto& rows = left[static_cast<std::size_t>(h)];
       ASSERT_EQ(static_cast<std::int64_t>(rows.size()), cache.evicted() * host_layout.row_bytes);
-      ASSERT_EQ(view.local_begin, cache.sinks() + cache.evicted());
+      ASSERT_EQ(view.local_begin, cache.sink_tokens() + cache.evicted());
+      const std::vector<std::byte> held = held_rows(view);
       for (std::int64_t p = 0; p < length; ++p) {
         const bool is_left = p >= view.sinks && p < view.local_begin;
-        const std::byte* actual = is_left ? rows.data() + (p - view.sinks) * host_layout.row_bytes : view.row(p);
+        const std::byte* actual = is_left ? rows.data() + (p - view.sinks) * host_layout.row_bytes
+                                          : held.data() + p * in_window->layout().row_bytes;
         const ExpectedRows& expected = is_left ? *on_host : *in_window;
         ASSERT_TRUE(expected.is(actual, p, h, salts[static_cast<std::size_t>(p)]))
             << "position " << p << " of " << length;
@@ -161,13 +182,14 @@ struct OwnedWindow {
   }
 };
 
-class Window : public testing::TestWithParam<std::tuple<int /*sinks*/, int /*local*/, DType>> {
+class Window : public testing::TestWithParam<std::tuple<int /*sinks*/, int /*local*/, DType, DeviceKind>> {
  protected:
   [[nodiscard]] WindowParams params() const {
     return {std::get<0>(GetParam()), std::get<1>(GetParam()), std::get<2>(GetParam())};
   }
   OwnedWindow make() {
-    return {WindowCache(machine_.device, in_window_.layout(), params(), {0, 0}), in_window_, on_host_};
+    return {*machine_.device, WindowCache(*machine_.device, in_window_.layout(), params(), {0, 0}), in_window_,
+            on_host_};
   }
   /// Tokens that have left once `length` have entered, however they were grouped.
   [[nodiscard]] std::int64_t expected_evictions(std::int64_t length) const {
@@ -175,17 +197,18 @@ class Window : public testing::TestWithParam<std::tuple<int /*sinks*/, int /*loc
     return excess <= 0 ? 0 : (excess + cpu::kPageRows - 1) / cpu::kPageRows * cpu::kPageRows;
   }
 
-  Machine machine_;
+  Machine machine_{std::get<3>(GetParam())};
   const ExpectedRows in_window_{params().dtype};
   const ExpectedRows on_host_{params().dtype == DType::f32 ? DType::bf16 : DType::f32};  // to see the conversion
 };
 
 INSTANTIATE_TEST_SUITE_P(WindowCache, Window,
                          testing::Combine(testing::Values(0, 1, 4, 70), testing::Values(1, 63, 64, 65),
-                                          testing::Values(DType::f32, DType::f16, DType::bf16)),
+                                          testing::Values(DType::f32, DType::f16, DType::bf16),
+                                          testing::Values(DeviceKind::host, DeviceKind::deferred)),
                          [](const auto& test) {
                            return concat("s", std::get<0>(test.param), "_l", std::get<1>(test.param), "_",
-                                         to_string(std::get<2>(test.param)));
+                                         to_string(std::get<2>(test.param)), "_", to_string(std::get<3>(test.param)));
                          });
 
 TEST_P(Window, StateDependsOnTheNumberOfTokensAlone) {
@@ -267,7 +290,7 @@ TEST_P(Window, ForkOutlivesItsSourceAndTruncatingBeyondTheEndDoesNothing) {
   OwnedWindow fork = source->fork(150);
   source.reset();
   ASSERT_NO_FATAL_FAILURE(fork.expect_consistent());
-  fork.cache.truncate(1000, fork.host_layout, fork.host_rows(), kStream);
+  fork.cache.truncate(fork.cache.cut_at(1000, fork.host_layout, fork.host_rows()), kStream);
   ASSERT_NO_FATAL_FAILURE(fork.expect_consistent());
 }
 
@@ -275,7 +298,7 @@ TEST(WindowCache, CountsItsMemoryInTheLedger) {
   Machine machine;
   const auto layout = cpu::RowLayout::of(kShape, DType::f32);
   {
-    const WindowCache window(machine.device, layout, {4, 64, DType::f32}, {0, 0, 0});
+    const WindowCache window(*machine.device, layout, {4, 64, DType::f32}, {0, 0, 0});
     const std::int64_t one = machine.ledger.used_bytes();
     EXPECT_GE(one, 3 * (4 + 64 + cpu::kPageRows) * layout.row_bytes);
     const WindowCache copy = window.fork(0, layout, {}, kStream);

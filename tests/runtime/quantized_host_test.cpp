@@ -84,6 +84,29 @@ TEST_P(QuantizedHost, RowsThatReturnToTheWindowAreDecoded) {
   }
 }
 
+TEST_P(QuantizedHost, ErrorsIncludeTheFormatsAndAreNeverCertified) {
+  Runtime runtime(config);
+  TokenSource source(runtime.config().shape, 23);
+  const std::uint64_t sequence = runtime.create_sequence();
+  const auto t = source.tokens(900);
+  append(runtime, sequence, t.k, t.v);
+  const auto attended = attend(runtime, sequence, 1, source.queries(1), {.exact = true});
+  EXPECT_EQ(attended.stats.uncertified, config.shape.num_q_heads);
+  EXPECT_GT(attended.stats.out_error, 0.5 * cpu::typical_error(config.host_dtype));
+}
+
+TEST(QuantizedConfig, AnErrorThatTheFormatExceedsIsRefused) {
+  Config config;
+  config.shape = {1, 2, 1, 32, 32, 0.f, 0.f};
+  config.host_dtype = DType::k8v4;
+  config.selector = lsh::SketchParams{.error = 0.1};
+  EXPECT_THROW(Runtime{config}, Error);
+  config.selector = lsh::SketchParams{.error = 0.2};
+  Runtime runtime(config);
+  const std::uint64_t sequence = runtime.create_sequence();
+  EXPECT_THROW((void)runtime.fork_sequence(sequence, -1, lsh::SketchParams{.error = 0.1}), Error);
+}
+
 TEST(QuantizedConfig, WindowsAreNotQuantized) {
   Config config;
   config.shape = resolved({1, 1, 1, 16, 16, 0.f, 0.f});

@@ -61,7 +61,7 @@ inline Attended attend(Runtime& runtime, const std::vector<std::uint64_t>& seque
   request.lse = result.lse.data();
   request.sliding_window = options.rule.sliding_window;
   if (!options.rule.alibi.empty()) request.alibi = options.rule.alibi.data();
-  if (!options.rule.sinks.empty()) request.sinks = options.rule.sinks.data();
+  if (!options.rule.sinks.empty()) request.sink_logits = options.rule.sinks.data();
   result.stats = runtime.attend(request);
   return result;
 }

@@ -111,9 +111,9 @@ typedef struct {
   int32_t host_dtype;   /* td_dtype of the host tier's rows */
   int32_t num_threads;  /* workers; 0: one per usable core */
   int32_t reserved;
-  int64_t max_tokens;          /* longest sequence accepted; 0: 2^31 - 1 */
-  int64_t host_memory_bytes;   /* limit of the memory ledger; 0: 80 % of what the machine or its cgroup gives */
-  const char* isa;             /* "scalar", "avx2", "avx512", "avx512vbmi"; NULL: the TANDEM_ISA variable, else the best */
+  int64_t max_tokens;        /* longest sequence accepted; 0: 2^31 - 1 */
+  int64_t host_memory_bytes; /* limit of the memory ledger; 0: 80 % of what the machine or its cgroup gives */
+  const char* isa; /* "scalar", "avx2", "avx512", "avx512vbmi"; NULL: the TANDEM_ISA variable, else the best */
   const td_selector* selector; /* of new sequences; NULL: TD_SELECT_ALL */
   const char* profile;         /* what the parts of a step cost, as JSON: see never_slower; NULL: the built-in one */
   int32_t never_slower;        /* td_switch. On (the default): a query attends to every row that it sees, exactly, where
@@ -232,7 +232,8 @@ typedef struct {
   int64_t sliding_window; /* a query sees this many latest tokens, itself included; 0: all */
   td_stats* stats;        /* optional */
   float* error;       /* optional: (sum of num_queries, num_q_heads), estimated |out - dense| / |dense|; -1: unknown */
-  uint8_t* certified; /* optional: likewise; 1: the true error is at most twice the estimate in 96 % of all cases */
+  uint8_t* certified; /* optional: likewise; 1: the true error is at most twice the estimate in 96 % of all cases.
+                         Never with int8 or k8v4 rows, whose own error is only known as typical */
 } td_attend_args;
 TD_API td_status td_attend(td_rt* rt, const td_attend_args* args);
 

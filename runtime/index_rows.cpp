@@ -1,0 +1,53 @@
+// Stage 8' of a step: rows that reached the host tier since the last one are indexed, for the heads that select.
+#include <numeric>
+#include <utility>
+
+#include "runtime/runtime.h"
+
+namespace tandem {
+namespace {
+
+/// The heads of selecting tasks whose index lacks rows, with their nodes.
+void find_unindexed(StepBuffers& buffers) {
+  buffers.unindexed.clear();
+  buffers.nodes.clear();
+  const LayerState* done = nullptr;
+  for (const Task& task : buffers.tasks) {  // those of a sequence are consecutive, and so are those of its heads
+    if (task.exact || task.layer == done) continue;
+    HeadState& head = task.head_state();
+    if (task.head + 1 == static_cast<std::int64_t>(task.layer->heads.size())) done = task.layer;
+    if (!head.index.lacks_rows_of(head.store, head.queries)) continue;
+    buffers.unindexed.push_back({&head, {}, 0});
+    buffers.nodes.push_back(task.layer->window.node_of(task.head));
+  }
+}
+
+/// Buffers outlive the call, also one that is refused memory; they must not keep pages alive.
+struct Forget {
+  std::vector<UnindexedHead>& heads;
+  ~Forget() { heads.clear(); }
+};
+
+}  // namespace
+
+double Runtime::extend_indexes(StepBuffers& buffers) {
+  find_unindexed(buffers);
+  const Forget forget{buffers.unindexed};
+  if (buffers.unindexed.empty()) return 0.0;
+  workers_.run(buffers.nodes, [&](std::int64_t i) {
+    const LeasePool<WorkerScratch>::Lease scratch(scratch_);
+    UnindexedHead& work = buffers.unindexed[static_cast<std::size_t>(i)];
+    Stopwatch watch;
+    work.extension = work.head->index.prepare(kernels_, work.head->store, work.head->queries, scratch->select);
+    work.us = watch.lap_us();
+  });
+  double us = 0;
+  for (UnindexedHead& work : buffers.unindexed) {  // all heads or none: whatever can be refused has been by now
+    work.head->index.commit(std::move(work.extension));
+    work.head->index_us += work.us;
+    us += work.us;
+  }
+  return us;
+}
+
+}  // namespace tandem

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gpu/host/host_device.h"
+
+namespace tandem::gpu {
+
+/// The host device as late as it may be: operations are queued, and done when somebody waits. Whoever reads a result
+/// too early, or reuses memory that still belongs to the device, gets wrong results with it every time.
+class DeferredDevice final : public Device {
+ public:
+  DeferredDevice(const cpu::Kernels& kernels, const numa::Topology& topology, numa::MemoryLedger& ledger)
+      : host_(kernels, topology, ledger) {}
+
+  [[nodiscard]] std::string name() const override { return "deferred " + host_.name(); }
+  std::byte* allocate(std::int64_t bytes, int node) override { return host_.allocate(bytes, node); }
+  void release(std::byte* data, std::int64_t bytes) noexcept override {
+    wait({});
+    host_.release(data, bytes);
+  }
+  void copy(std::byte* target, const std::byte* source, std::int64_t bytes, Stream stream) override {
+    later([=, this] { host_.copy(target, source, bytes, stream); });
+  }
+  void write_rows(const WindowView& window, std::int64_t first, const KvView& host_kv, std::int64_t head,
+                  Stream stream) override {
+    later([=, this] { host_.write_rows(window, first, host_kv, head, stream); });
+  }
+  void read_rows(const WindowView& window, std::int64_t first, std::int64_t count, const cpu::RowLayout& host_layout,
+                 std::byte* host_rows, Stream stream) override {
+    later([=, this] { host_.read_rows(window, first, count, host_layout, host_rows, stream); });
+  }
+  void window_attention(const WindowAttention* batch, std::int64_t count, Stream stream) override {
+    later([this, stream, tasks = std::vector<WindowAttention>(batch, batch + count)] {
+      host_.window_attention(tasks.data(), static_cast<std::int64_t>(tasks.size()), stream);
+    });
+  }
+  void wait(Stream) override {
+    const std::lock_guard lock(mutex_);
+    for (const auto& operation : queue_) operation();
+    queue_.clear();
+  }
+
+ private:
+  void later(std::function<void()> operation) {
+    const std::lock_guard lock(mutex_);
+    queue_.push_back(std::move(operation));
+  }
+
+  HostDevice host_;
+  std::mutex mutex_;
+  std::vector<std::function<void()>> queue_;
+};
+
+/// Devices that every test of windows and of the runtime can run on.
+enum class DeviceKind { host, deferred };
+
+inline const char* to_string(DeviceKind kind) { return kind == DeviceKind::host ? "host" : "deferred"; }
+
+inline std::unique_ptr<Device> make_device(DeviceKind kind, const cpu::Kernels& kernels, const numa::Topology& topology,
+                                           numa::MemoryLedger& ledger) {
+  if (kind == DeviceKind::deferred) return std::make_unique<DeferredDevice>(kernels, topology, ledger);
+  return std::make_unique<HostDevice>(kernels, topology, ledger);
+}
+
+}  // namespace tandem::gpu
