@@ -58,7 +58,7 @@ class NodeWorkers {
   /// `pool` must outlive this.
   NodeWorkers(WorkerPool& pool, int node) : pool_(&pool), node_(node) {}
 
-  /// As WorkerPool::split().
+  /// As WorkerPool::split(); where the caller does all parts itself, an exception ends them.
   template <typename Part>
   void split(std::int64_t num_parts, const Part& part) const {
     if (pool_ == nullptr || num_parts <= 1 || pool_->num_workers() == 1) {

@@ -16,6 +16,10 @@ else()
   message(STATUS "No Python 3: the layers check is left out")
 endif()
 
+# CUDA sources, which CMake 3.25 can only compile as C++17, include this header and what it includes.
+tandem_add_check(device_header_cxx17 COMMAND ${CMAKE_CXX_COMPILER} -std=c++17 -fsyntax-only -Wall -Wextra -Werror
+  -I${PROJECT_SOURCE_DIR} -include gpu/device.h -x c++ /dev/null)
+
 tandem_add_check(check_format COMMAND ${PROJECT_SOURCE_DIR}/tools/check_format)
 
 # Debug and sanitized objects keep copies of inline functions that a release build folds away.
