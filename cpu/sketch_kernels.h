@@ -33,12 +33,13 @@ struct SketchProposal {
 };
 
 /// Which rows the scan reports. A row's share is g = sum_h scale_h * (tempered weight of head h); row i is reported
-/// when uniform(key, i) < rate * g_i + floor. Rows for which that is 1 or more are loud.
+/// when uniform(key, i) < rate * g_i + floor. Rows for which that is 1 or more are certain (take-all in survey
+/// sampling).
 struct SketchDraw {
   float rate = 0.f;
   float floor = 0.f;
-  std::uint64_t key = 0;   ///< of the random numbers; see sketch_uniform()
-  bool loud_only = false;  ///< report no other rows
+  std::uint64_t key = 0;      ///< of the random numbers; see sketch_uniform()
+  bool certain_only = false;  ///< report no other rows
 };
 
 /// What a scan reads: rows [begin, end) of contiguous blocks.
@@ -59,7 +60,7 @@ struct SketchCandidates {
   std::int64_t count = 0;
 };
 
-/// Sums over the scanned rows that are not loud.
+/// Sums over the scanned rows that are not certain.
 struct SketchSums {
   float* weights;  ///< (group_size) of e^(x - reference); written
   float share = 0.f;

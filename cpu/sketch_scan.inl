@@ -35,7 +35,7 @@ struct ScanBlock {
   alignas(64) float floors[kSketchBlockRows];
   alignas(64) float shares[kSketchBlockRows];
   alignas(64) float uniforms[kSketchBlockRows];
-  alignas(64) float quiet[kSketchBlockRows];  // 1, but 0 for loud and hidden rows
+  alignas(64) float uncertain[kSketchBlockRows];  // 1, but 0 for certain and hidden rows
   bool hidden[kSketchBlockRows];
 };
 
@@ -107,7 +107,7 @@ inline void ask_for(const std::byte* begin, std::int64_t bytes) {
   for (std::int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(begin + i);
 }
 
-/// Appends the rows that the draw hits; marks the quiet ones.
+/// Appends the rows that the draw hits; marks the uncertain ones.
 inline void draw_rows(const SketchDraw& draw, int group_size, std::int64_t first_row, ScanBlock& block,
                       SketchCandidates& found) {
   const Words flips = words(sketch_hash(draw.key, static_cast<std::uint32_t>(first_row / kSketchBlockRows)));
@@ -115,9 +115,9 @@ inline void draw_rows(const SketchDraw& draw, int group_size, std::int64_t first
   for (int t = 0; t < kSketchBlockRows; t += kLanes) {
     const Vec probability = fma(load(block.shares + t), Vec(draw.rate), load(block.floors + t));
     const Words bits = exclusive_or(load_words(kSketchPoints.data() + t), flips);  // as in sketch_uniform()
-    const Vec uniform = draw.loud_only ? Vec(1.f - 6e-8f) : fma(upper_24_bits(bits), Vec(0x1p-24f), Vec(0x1p-25f));
+    const Vec uniform = draw.certain_only ? Vec(1.f - 6e-8f) : fma(upper_24_bits(bits), Vec(0x1p-24f), Vec(0x1p-25f));
     store(block.uniforms + t, uniform);
-    store(block.quiet + t, select_lt(probability, Vec(1.f), Vec(1.f), Vec(0.f)));
+    store(block.uncertain + t, select_lt(probability, Vec(1.f), Vec(1.f), Vec(0.f)));
     hits |= static_cast<std::uint64_t>(positive_mask(probability - uniform)) << t;
   }
   for (; hits != 0; hits &= hits - 1) {  // one unpredictable branch a block, not one per vector
@@ -179,15 +179,15 @@ void scan(const SketchQuery& query, const SketchProposal& proposal, const Sketch
     if (partial) hide_rows(factors, run.begin - row, run.end - row, query.group_size, block);
     draw_rows(draw, query.group_size, row, block, found);
     if (partial) {
-      for (int t = 0; t < kSketchBlockRows; ++t) block.quiet[t] = block.hidden[t] ? 0.f : block.quiet[t];
+      for (int t = 0; t < kSketchBlockRows; ++t) block.uncertain[t] = block.hidden[t] ? 0.f : block.uncertain[t];
     }
     for (int t = 0; t < kSketchBlockRows; t += kLanes) {
-      rows = rows + load(block.quiet + t);
-      share = fma(load(block.quiet + t), load(block.shares + t), share);
+      rows = rows + load(block.uncertain + t);
+      share = fma(load(block.uncertain + t), load(block.shares + t), share);
     }
     for (int h = 0; h < query.group_size; ++h) {
       for (int t = 0; t < kSketchBlockRows; t += kLanes) {
-        weights[h] = fma(load(block.quiet + t), load(block.weights + h * kSketchBlockRows + t), weights[h]);
+        weights[h] = fma(load(block.uncertain + t), load(block.weights + h * kSketchBlockRows + t), weights[h]);
       }
     }
   }

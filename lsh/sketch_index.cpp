@@ -142,7 +142,7 @@ void SketchIndex::select(const SelectRequest& request, SketchScratch& scratch, c
   }
   const auto position = static_cast<std::uint64_t>(request.queries.positions[0]);
   const std::uint64_t key = CounterRandom(params_.seed ^ stream_, position).next();
-  draw_sketched_rows(params_, {*map(), state_.rows.pages}, request, budget, key, scratch, selection);
+  draw_sketched_rows(params_, state_.rows, request, budget, key, scratch, selection);
   selection.certified = selection.certified && known;
 }
 

@@ -233,14 +233,15 @@ TEST_P(Sketch, ScanReportsWhatItsRuleSays) {
       AlignedVector<float> shares(320), uniforms(320), weights(static_cast<std::size_t>(320 * group)),
           sums(static_cast<std::size_t>(group));
       SketchCandidates found{rows.data(), shares.data(), uniforms.data(), weights.data()};
-      SketchSums quiet{sums.data()};
-      coded.kernels.scan(coded.view, rule.proposal, draw, {coded.blocks.data(), 0, begin, end}, found, quiet);
+      SketchSums uncertain{sums.data()};
+      coded.kernels.scan(coded.view, rule.proposal, draw, {coded.blocks.data(), 0, begin, end}, found, uncertain);
       AlignedVector<float> estimates(static_cast<std::size_t>(group * 64));
       double share_sum = 0;
       std::vector<double> weight_sums(static_cast<std::size_t>(group), 0.0);
-      std::vector<double> border_weights(static_cast<std::size_t>(group), 0.0);  // rows that may count as loud or not
+      std::vector<double> border_weights(static_cast<std::size_t>(group),
+                                         0.0);  // rows that may count as certain or not
       double border_share = 0;
-      std::int64_t quiet_rows = 0;
+      std::int64_t uncertain_rows = 0;
       std::int64_t border_rows = 0;
       std::int64_t next = 0;
       for (int row = begin; row < end; ++row) {
@@ -278,14 +279,14 @@ TEST_P(Sketch, ScanReportsWhatItsRuleSays) {
           border_share += share;
           for (std::size_t h = 0; h < w.size(); ++h) border_weights[h] += w[h];
         } else if (probability < 1) {
-          ++quiet_rows;
+          ++uncertain_rows;
           share_sum += share;
           for (std::size_t h = 0; h < w.size(); ++h) weight_sums[h] += w[h];
         }
       }
       EXPECT_EQ(next, found.count);
-      EXPECT_LE(std::abs(quiet.rows - quiet_rows), border_rows);
-      EXPECT_NEAR(quiet.share, share_sum, 0.035 * share_sum + 1.04 * border_share + 1e-6);
+      EXPECT_LE(std::abs(uncertain.rows - uncertain_rows), border_rows);
+      EXPECT_NEAR(uncertain.share, share_sum, 0.035 * share_sum + 1.04 * border_share + 1e-6);
       for (std::size_t h = 0; h < weight_sums.size(); ++h) {
         EXPECT_NEAR(sums[h], weight_sums[h], 0.035 * weight_sums[h] + 1.04 * border_weights[h] + 1e-6);
       }
