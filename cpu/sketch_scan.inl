@@ -10,7 +10,7 @@ constexpr float kMostBits = 227.f * 8388608.f;
 /// From "bits" (kBitsPerNat * x + kOneBits) to e^x; 0 from 2^-127 down.
 inline Vec weight_of(Vec bits) { return from_bits_in(min(max(bits, Vec(0.f)), Vec(kMostBits))); }
 
-float weigh(float* values, int count, float temper, float reference) {
+float weigh(float* values, int count, float temper, float reference) noexcept {
   Vec total(0.f);
   for (int i = 0; i < count; i += kLanes) {
     const Vec weight = weight_of(fma(load(values + i) - Vec(reference), Vec(temper * kBitsPerNat), Vec(kOneBits)));
@@ -20,7 +20,7 @@ float weigh(float* values, int count, float temper, float reference) {
   return sum(total);
 }
 
-float expected_rows(const float* shares, int count, float rate, float floor_share) {
+float expected_rows(const float* shares, int count, float rate, float floor_share) noexcept {
   Vec total(0.f);
   for (int i = 0; i < count; i += kLanes) {
     total = total + min(fma(Vec(rate), load(shares + i), Vec(floor_share)), Vec(1.f));
@@ -130,13 +130,8 @@ inline void draw_rows(const SketchDraw& draw, int group_size, std::int64_t first
   }
 }
 
-void scan(const SketchQuery& query, const SketchProposal& proposal, const SketchDraw& draw, const SketchRun& run,
-          SketchCandidates& found, SketchSums& sums) {
-  constexpr std::int64_t kBlocksAhead = 8;  // what memory takes under load, and the walk to a page that no TLB has
-  ScanBlock block;
-  BitsOfHead heads[kMaxGroupSize];
-  Vec weights[kMaxGroupSize];
-  const bool plain = proposal.softcap == 0.f && proposal.alibi == nullptr;
+/// The heads' coefficients, for blocks without cap and bias; true when a head is tempered.
+inline bool prepare_heads(const SketchQuery& query, const SketchProposal& proposal, BitsOfHead* heads) {
   bool tempered = false;
   for (int h = 0; h < query.group_size; ++h) {
     const float unit = proposal.shrinks[h] * kBitsPerNat;
@@ -146,11 +141,57 @@ void scan(const SketchQuery& query, const SketchProposal& proposal, const Sketch
                 proposal.tempers[h],
                 kOneBits * (1.f - proposal.tempers[h]),
                 proposal.scales[h]};
-    weights[h] = Vec(0.f);
     tempered = tempered || proposal.tempers[h] != 1.f;
   }
-  Vec share(0.f);
-  Vec rows(0.f);
+  return tempered;
+}
+
+/// Asks memory for the block that comes some blocks after block b of `run`.
+inline void ask_ahead(const SketchRun& run, std::int64_t b, std::int64_t end_block, std::ptrdiff_t block_bytes) {
+  constexpr std::int64_t kBlocksAhead = 8;  // what memory takes under load, and the walk to a page that no TLB has
+  const std::int64_t ahead = b + kBlocksAhead;
+  if (ahead < end_block) {
+    ask_for(run.blocks + ahead * block_bytes, block_bytes);
+  } else if (run.next != nullptr) {
+    ask_for(run.next + (ahead - end_block) * block_bytes, block_bytes);
+  }
+}
+
+/// Sums over the uncertain rows of all blocks.
+struct UncertainSums {
+  explicit UncertainSums(int num_heads) : group_size(num_heads) {
+    for (int h = 0; h < group_size; ++h) weights[h] = Vec(0.f);
+  }
+  void add(const ScanBlock& block) {
+    for (int t = 0; t < kSketchBlockRows; t += kLanes) {
+      rows = rows + load(block.uncertain + t);
+      share = fma(load(block.uncertain + t), load(block.shares + t), share);
+    }
+    for (int h = 0; h < group_size; ++h) {
+      for (int t = 0; t < kSketchBlockRows; t += kLanes) {
+        weights[h] = fma(load(block.uncertain + t), load(block.weights + h * kSketchBlockRows + t), weights[h]);
+      }
+    }
+  }
+  void write(SketchSums& sums) const {
+    for (int h = 0; h < group_size; ++h) sums.weights[h] = sum(weights[h]);
+    sums.share = sum(share);
+    sums.rows = static_cast<std::int64_t>(sum(rows));
+  }
+
+  int group_size;
+  Vec weights[kMaxGroupSize];
+  Vec share = Vec(0.f);
+  Vec rows = Vec(0.f);
+};
+
+void scan(const SketchQuery& query, const SketchProposal& proposal, const SketchDraw& draw, const SketchRun& run,
+          SketchCandidates& found, SketchSums& sums) noexcept {
+  ScanBlock block;
+  BitsOfHead heads[kMaxGroupSize];
+  const bool plain = proposal.softcap == 0.f && proposal.alibi == nullptr;
+  const bool tempered = prepare_heads(query, proposal, heads);
+  UncertainSums total(query.group_size);
   const std::ptrdiff_t block_bytes = (static_cast<std::ptrdiff_t>(query.code_bytes) + 2) * 64;
   bool partial = true;  // floors are to be set
   const std::int64_t end_block = (run.end - run.first_row + kSketchBlockRows - 1) / kSketchBlockRows;
@@ -158,12 +199,7 @@ void scan(const SketchQuery& query, const SketchProposal& proposal, const Sketch
     const std::byte* codes = run.blocks + b * block_bytes;
     const std::byte* factors = codes + block_bytes - kSketchBlockRows * 2;
     const std::int64_t row = run.first_row + b * kSketchBlockRows;
-    const std::int64_t ahead = b + kBlocksAhead;
-    if (ahead < end_block) {
-      ask_for(run.blocks + ahead * block_bytes, block_bytes);
-    } else if (run.next != nullptr) {
-      ask_for(run.next + (ahead - end_block) * block_bytes, block_bytes);
-    }
+    ask_ahead(run, b, end_block, block_bytes);
     sum_all_entries(query, codes, block.sums);
     if (!plain) {
       weigh_block_slowly(query, proposal, factors, row, block);
@@ -181,19 +217,9 @@ void scan(const SketchQuery& query, const SketchProposal& proposal, const Sketch
     if (partial) {
       for (int t = 0; t < kSketchBlockRows; ++t) block.uncertain[t] = block.hidden[t] ? 0.f : block.uncertain[t];
     }
-    for (int t = 0; t < kSketchBlockRows; t += kLanes) {
-      rows = rows + load(block.uncertain + t);
-      share = fma(load(block.uncertain + t), load(block.shares + t), share);
-    }
-    for (int h = 0; h < query.group_size; ++h) {
-      for (int t = 0; t < kSketchBlockRows; t += kLanes) {
-        weights[h] = fma(load(block.uncertain + t), load(block.weights + h * kSketchBlockRows + t), weights[h]);
-      }
-    }
+    total.add(block);
   }
-  for (int h = 0; h < query.group_size; ++h) sums.weights[h] = sum(weights[h]);
-  sums.share = sum(share);
-  sums.rows = static_cast<std::int64_t>(sum(rows));
+  total.write(sums);
 }
 
 }  // namespace
