@@ -53,7 +53,7 @@ KeySample sample_keys(const cpu::Kernels& kernels, const cpu::KvStore& store, st
   sample.by_dim.resize(sample.keys.size());
   std::vector<const std::byte*> pointers;
   for (std::int64_t i = 0; i < sample.count; ++i) pointers.push_back(store.row(i * rows / sample.count));
-  const auto centre = kernels.sketch.centre[static_cast<std::size_t>(layout.dtype)];
+  const auto centre = kernels.sketch.centre[layout.dtype];
   const auto count = static_cast<int>(sample.count);
   centre(pointers.data(), count, layout.padded_k, sample.mean.data(), sample.keys.data());
   for (int d = 0; d < layout.padded_k; ++d) {

@@ -184,7 +184,7 @@ TEST_P(Sketch, ProjectionsAndCentringMatchTheirDefinition) {
   const std::byte* rows[] = {reinterpret_cast<const std::byte*>(x.data() + padded_dim),
                              reinterpret_cast<const std::byte*>(x.data())};
   AlignedVector<float> centred(static_cast<std::size_t>(2 * padded_dim));
-  kernels.centre[0](rows, 2, padded_dim, x.data() + 2 * padded_dim, centred.data());
+  kernels.centre[DType::f32](rows, 2, padded_dim, x.data() + 2 * padded_dim, centred.data());
   for (int i = 0; i < padded_dim; ++i) {
     EXPECT_EQ(centred[static_cast<std::size_t>(i)],
               x[static_cast<std::size_t>(padded_dim + i)] - x[static_cast<std::size_t>(2 * padded_dim + i)]);
