@@ -49,8 +49,8 @@ void AttentionPass::add(const RowBlock& block, const RowBlock* next) noexcept {
   const RowPointers keys{block.rows.data(), block.count, fetched, early, layout_.row_bytes};
   const RowPointers values{block.rows.data(), block.count, fetched + early, upcoming - early, layout_.row_bytes};
   const int vectors = queries_.num_vectors();
-  const auto dtype = static_cast<std::size_t>(layout_.dtype);
-  kernels_.scores[dtype](queries_.q, vectors, layout_.padded_k, keys, scratch_.decoded.data(), scratch_.scores.data());
+  kernels_.scores[layout_.dtype](queries_.q, vectors, layout_.padded_k, keys, scratch_.decoded.data(),
+                                 scratch_.scores.data());
   const RowLogWeights weights = log_weights_of(block);
   if (logits_.softcap > 0.f) {
     kernels_.softcap(scratch_.scores.data(), static_cast<std::int64_t>(vectors) * kBlockRows, logits_.softcap);
@@ -64,8 +64,8 @@ void AttentionPass::add(const RowBlock& block, const RowBlock* next) noexcept {
     state.spread_value = scratch_.spread_value.data();
     state.spread_square = scratch_.spread_square.data();
   }
-  kernels_.accumulate[dtype](scratch_.scores.data(), weights, vectors, layout_.padded_v, layout_.v_offset, values,
-                             scratch_.decoded.data(), state);
+  kernels_.accumulate[layout_.dtype](scratch_.scores.data(), weights, vectors, layout_.padded_v, layout_.v_offset,
+                                     values, scratch_.decoded.data(), state);
 }
 
 RowLogWeights AttentionPass::log_weights_of(const RowBlock& block) noexcept {
@@ -138,7 +138,7 @@ void AttentionPass::hide(const RowBlock& block) noexcept {
 
 void AttentionPass::finish(PartialAttention result, SampleSpread spread) const noexcept {
   const auto natural = [&](const float* kept) {
-    kernels_.to_natural_order[static_cast<std::size_t>(layout_.dtype)](kept, layout_.padded_v, scratch_.decoded.data());
+    kernels_.to_natural_order[layout_.dtype](kept, layout_.padded_v, scratch_.decoded.data());
     return scratch_.decoded.data();
   };
   for (std::int64_t v = 0; v < result.rows; ++v) {

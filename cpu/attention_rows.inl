@@ -8,7 +8,7 @@ namespace {
 constexpr int kMostHeads = 4;
 
 /// K or V of `count` rows.
-struct Part {
+struct RowPart {
   const std::byte* const* rows;
   int count;
   std::int64_t offset;  ///< in bytes, from each row's start
@@ -69,7 +69,7 @@ constexpr int kDecodeFrom = 16;
 /// K or V of a block as fp32 in kernel order.
 struct DecodedPart {
   template <Element element>
-  static DecodedPart of(Part part, int padded_dim, float* decoded) {
+  static DecodedPart of(RowPart part, int padded_dim, float* decoded) {
     DecodedPart result;
     for (int r = 0; r < part.count; ++r) {
       float* target = decoded + static_cast<std::ptrdiff_t>(r) * padded_dim;
@@ -86,7 +86,7 @@ struct DecodedPart {
     result.count = part.count;
     return result;
   }
-  [[nodiscard]] Part part() const { return {rows, count, 0}; }
+  [[nodiscard]] RowPart part() const { return {rows, count, 0}; }
   const std::byte* rows[kBlockRows];
   int count;
 };

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -11,6 +12,9 @@ namespace tandem::cpu {
 enum class Isa { scalar, avx2, avx512, avx512vbmi };
 
 const char* to_string(Isa isa) noexcept;
+
+/// The names of all instruction sets, worst first: what choose_isa() knows.
+std::vector<std::string> isa_names();
 
 /// Those that this build has and this processor runs, worst first; scalar is always there.
 std::vector<Isa> available_isas();

@@ -17,7 +17,6 @@ constinit const Kernels kernels{
     .to_natural_order = TANDEM_ROWS_ISA::to_natural_order_of_format,
     .softcap = &softcap,
     .inclusion_log_weights = &inclusion_log_weights,
-    .exp = &exp_all,
     .simhash = TANDEM_ROWS_ISA::simhash_kernels,
     .sketch = sketch_kernels,
 };

@@ -4,9 +4,9 @@
 // TANDEM_ROWS_ISA is the instruction set whose kernels of rows and tables this one uses: itself, or a lesser one.
 namespace tandem::cpu::TANDEM_ROWS_ISA {
 
-extern const Kernels::ScoresFn scores_of_format[kNumRowFormats];
-extern const Kernels::AccumulateFn accumulate_of_format[kNumRowFormats];
-extern const Kernels::ToNaturalOrderFn to_natural_order_of_format[kNumRowFormats];
+extern const ByRowFormat<Kernels::ScoresFn> scores_of_format;
+extern const ByRowFormat<Kernels::AccumulateFn> accumulate_of_format;
+extern const ByRowFormat<Kernels::ToNaturalOrderFn> to_natural_order_of_format;
 extern const SimHashKernels simhash_kernels;
 
 }  // namespace tandem::cpu::TANDEM_ROWS_ISA

@@ -18,12 +18,21 @@ extern const Kernels kernels;
 #endif
 
 const Kernels& kernels_for(Isa isa) noexcept {
+  switch (isa) {
+    case Isa::scalar:
+      break;
 #if defined(__x86_64__)
-  if (isa == Isa::avx512vbmi) return avx512vbmi::kernels;
-  if (isa == Isa::avx512) return avx512::kernels;
-  if (isa == Isa::avx2) return avx2::kernels;
+    case Isa::avx2:
+      return avx2::kernels;
+    case Isa::avx512:
+      return avx512::kernels;
+    case Isa::avx512vbmi:
+      return avx512vbmi::kernels;
+#else
+    default:
+      break;
 #endif
-  (void)isa;
+  }
   return scalar::kernels;
 }
 

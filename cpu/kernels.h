@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cpu/by_row_format.h"
 #include "cpu/isa.h"
 #include "cpu/row_layout.h"
 #include "cpu/simhash_kernels.h"
@@ -43,34 +44,31 @@ struct RowLogWeights {
 };
 
 /// The kernels of one instruction set. Raw pointers and counts only; float arrays are 64-byte aligned, dimensions
-/// padded to kDimPadding with zeros. All are noexcept and thread-safe.
+/// padded to kDimPadding with zeros. All are thread-safe.
 struct Kernels {
   Isa isa;
 
   /// scores[v][r] = <queries[v], K of rows[r]>. `decoded` is scratch for (kBlockRows, padded_k) floats.
   using ScoresFn = void (*)(const float* queries, int num_vectors, int padded_k, RowPointers rows, float* decoded,
-                            float* scores);
-  const ScoresFn* scores;  ///< (kNumRowFormats), by format of the rows
+                            float* scores) noexcept;
+  const ByRowFormat<ScoresFn>& scores;
 
-  /// Adds the block's keys to the running softmax; -inf scores are left out. `scores` is overwritten. `log_weights`
-  /// feed the spread. `decoded` is scratch for (kBlockRows, padded_v).
+  /// Adds the block's keys to the running softmax; -inf scores are left out. `scores` becomes e^(score - max).
+  /// `log_weights` feed the spread. `decoded` is scratch for (kBlockRows, padded_v).
   using AccumulateFn = void (*)(float* scores, RowLogWeights log_weights, int num_vectors, int padded_v,
-                                std::int64_t v_offset, RowPointers rows, float* decoded, SoftmaxState state);
-  const AccumulateFn* accumulate;  ///< (kNumRowFormats)
+                                std::int64_t v_offset, RowPointers rows, float* decoded, SoftmaxState state) noexcept;
+  const ByRowFormat<AccumulateFn>& accumulate;
 
   /// natural (padded_v) = one vector of SoftmaxState::acc or spread_value, which `accumulate` keeps in an order of its
   /// own, in the order of the dimensions. `kept` and `natural` do not overlap.
-  using ToNaturalOrderFn = void (*)(const float* kept, int padded_v, float* natural);
-  const ToNaturalOrderFn* to_natural_order;  ///< (kNumRowFormats)
+  using ToNaturalOrderFn = void (*)(const float* kept, int padded_v, float* natural) noexcept;
+  const ByRowFormat<ToNaturalOrderFn>& to_natural_order;
 
   /// scores = cap * tanh(scores / cap) for `count` values, a multiple of kDimPadding; -inf becomes -cap.
-  void (*softcap)(float* scores, std::int64_t count, float cap);
+  void (*softcap)(float* scores, std::int64_t count, float cap) noexcept;
 
   /// weights[r] = -ln inclusion[r] for `count` <= kBlockRows probabilities in (0, 1]; exactly 0 for 1.
-  void (*inclusion_log_weights)(const float* inclusion, int count, float* weights);
-
-  /// out[i] = e^x[i] for x <= 0: the exponential of the softmax, here for the test of its range.
-  void (*exp)(const float* x, float* out, std::int64_t count);
+  void (*inclusion_log_weights)(const float* inclusion, int count, float* weights) noexcept;
 
   const SimHashKernels& simhash;
   const SketchKernels& sketch;

@@ -2,25 +2,16 @@
 namespace tandem::cpu::TANDEM_ISA {
 namespace {
 
-void inclusion_log_weights(const float* inclusion, int count, float* weights) {
+void inclusion_log_weights(const float* inclusion, int count, float* weights) noexcept {
   for (int r = 0; r < count; r += kLanes) {
     const Vec pi = load(inclusion + r);
     store(weights + r, select_lt(pi, Vec(1.f), Vec(0.f) - log(pi), Vec(0.f)));
   }
 }
 
-void softcap(float* scores, std::int64_t count, float cap) {
+void softcap(float* scores, std::int64_t count, float cap) noexcept {
   const Vec inverse(1.f / cap);
   for (std::int64_t i = 0; i < count; i += kLanes) store(scores + i, tanh(load(scores + i) * inverse) * Vec(cap));
-}
-
-void exp_all(const float* x, float* out, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i) {
-    alignas(64) float lanes[kLanes] = {};
-    lanes[0] = x[i];
-    store(lanes, exp_nonpositive(load(lanes)));
-    out[i] = lanes[0];
-  }
 }
 
 }  // namespace

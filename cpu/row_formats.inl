@@ -24,6 +24,41 @@ constexpr int bytes_of(Element element, int count) {
   return count * kHalfBytes[static_cast<int>(element)] / 2;
 }
 
+struct RowElements {
+  Element k, v;
+};
+
+constexpr RowElements elements_of(DType format) {
+  switch (format) {
+    case DType::f32:
+      return {Element::f32, Element::f32};
+    case DType::f16:
+      return {Element::f16, Element::f16};
+    case DType::bf16:
+      return {Element::bf16, Element::bf16};
+    case DType::int8:
+      return {Element::int8, Element::int8};
+    case DType::k8v4:
+      return {Element::int8, Element::int4};
+  }
+  __builtin_unreachable();
+}
+
+/// A format that a generic lambda takes as a constant.
+template <DType kFormat>
+struct Format {
+  static constexpr DType dtype = kFormat;
+};
+
+/// The kernels of_format(Format<..>) of all formats.
+template <typename Kernel, typename OfFormat>
+constexpr ByRowFormat<Kernel> for_each_format(OfFormat of_format) {
+  return [&]<int... kFormat>(std::integer_sequence<int, kFormat...>) {
+    return ByRowFormat<Kernel>{{of_format(Format<static_cast<DType>(kFormat)>{})...}};
+  }
+  (std::make_integer_sequence<int, kNumRowFormats>{});
+}
+
 /// A constant that a generic lambda takes; std::integral_constant would leave weak symbols.
 template <int kValue>
 struct Index {
@@ -167,7 +202,7 @@ void to_kernel_order(const float* natural, int padded_dim, float* ordered) {
 
 /// And back.
 template <Element element>
-void to_natural_order(const float* ordered, int padded_dim, float* natural) {
+void to_natural_order(const float* ordered, int padded_dim, float* natural) noexcept {
   int i = 0;
   for (; i + 2 * kLanes <= padded_dim; i += 2 * kLanes) {
     Pair pair{load(ordered + i), load(ordered + i + kLanes)};

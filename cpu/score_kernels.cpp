@@ -9,8 +9,7 @@
 
 namespace tandem::cpu::TANDEM_ISA {
 
-constinit const Kernels::ScoresFn scores_of_format[kNumRowFormats] = {&scores<Element::f32>, &scores<Element::f16>,
-                                                                      &scores<Element::bf16>, &scores<Element::int8>,
-                                                                      &scores<Element::int8>};
+constinit const ByRowFormat<Kernels::ScoresFn> scores_of_format = for_each_format<Kernels::ScoresFn>(
+    [](auto format) -> Kernels::ScoresFn { return &scores<elements_of(format.dtype).k>; });
 
 }  // namespace tandem::cpu::TANDEM_ISA

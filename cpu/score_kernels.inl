@@ -42,7 +42,7 @@ inline void dot_tile(const float* queries, int padded_dim, const std::byte* cons
 
 /// dot_tile over all rows; what it writes beyond them is unspecified.
 template <Element element, int kHeads>
-void dot_rows(const float* queries, int padded_dim, Part keys, Upcoming& upcoming, float* out) {
+void dot_rows(const float* queries, int padded_dim, RowPart keys, Upcoming& upcoming, float* out) {
   constexpr int kRows = kTileSums / kHeads;
   int r = 0;
   for (; r + kRows <= keys.count; r += kRows)
@@ -57,7 +57,7 @@ void dot_rows(const float* queries, int padded_dim, Part keys, Upcoming& upcomin
 
 /// Scores of rows of `element`, whose kernel order the queries get from `order`.
 template <Element element, Element order>
-void score_parts(const float* queries, int num_vectors, int padded_k, Part keys, Upcoming& upcoming, float* out) {
+void score_parts(const float* queries, int num_vectors, int padded_k, RowPart keys, Upcoming& upcoming, float* out) {
   for_head_tiles(num_vectors, [&](auto heads, int v) {
     alignas(64) float ordered[kMostHeads * kMostPaddedDim];
     const std::ptrdiff_t first = static_cast<std::ptrdiff_t>(v);
@@ -69,8 +69,9 @@ void score_parts(const float* queries, int num_vectors, int padded_k, Part keys,
 }
 
 template <Element element>
-void scores(const float* queries, int num_vectors, int padded_k, RowPointers rows, float* decoded, float* out) {
-  const Part keys{rows.rows, rows.count, 0};
+void scores(const float* queries, int num_vectors, int padded_k, RowPointers rows, float* decoded,
+            float* out) noexcept {
+  const RowPart keys{rows.rows, rows.count, 0};
   Upcoming upcoming(rows);
   if (element != Element::f32 && num_vectors >= kDecodeFrom) {
     const auto copy = DecodedPart::of<element>(keys, padded_k, decoded);

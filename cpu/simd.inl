@@ -171,14 +171,6 @@ inline std::uint64_t any_bit_mask(const std::uint8_t* p, std::uint8_t wanted) {
 
 #endif
 
-/// kLanes elements of a row, from element i on.
-template <DType dtype>
-inline Vec load_row(const std::byte* row, int i) {
-  if constexpr (dtype == DType::bf16) return load_bf16(row + 2 * i);
-  if constexpr (dtype == DType::f16) return load_f16(row + 2 * i);
-  if constexpr (dtype == DType::f32) return load(reinterpret_cast<const float*>(row + 4 * i));
-}
-
 /// e^x for x <= 0 and -inf; 0 from where the result would be subnormal.
 inline Vec exp_nonpositive(Vec x) { return select_lt(x, Vec(-87.f), Vec(0.f), exp(max(x, Vec(-87.f)))); }
 

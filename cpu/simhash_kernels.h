@@ -36,35 +36,36 @@ struct CollisionWeight {
   float series[kTerms] = {};
 };
 
-/// Kernels of SimHash codes and their tables, part of Kernels. Raw pointers and counts; all noexcept and thread-safe.
+/// Kernels of SimHash codes and their tables, part of Kernels. Raw pointers and counts; all thread-safe.
 struct SimHashKernels {
   /// bits[v] gets one bit per plane: <vectors[v], plane> > 0. vectors (num_vectors, padded_dim); planes is
   /// (padded_dim, num_planes) row-major, num_planes a multiple of 64; bits is (num_vectors, num_planes / 64) words.
   void (*sign_bits)(const float* vectors, std::int64_t num_vectors, int padded_dim, const float* planes, int num_planes,
-                    std::uint64_t* bits);
+                    std::uint64_t* bits) noexcept;
 
   /// bits[b] gets bit v: component b of vector v is positive, for num_vectors <= kCodeBlock rows of `vectors`
   /// (num_vectors, padded_dim) and num_blocks * block components. `work` is scratch for 32 * block floats, 64-byte
   /// aligned. Without fused operations: equal to the bit on every instruction set.
   void (*hadamard_bits)(const float* vectors, int num_vectors, const HadamardRounds& rounds, float* work,
-                        std::uint64_t* bits);
+                        std::uint64_t* bits) noexcept;
 
   /// codes (num_tables, kCodeBlock): bit i of table t is bits[sampled[t * bits_per_table + i]], of num_vectors vectors;
   /// what lies beyond them is undefined.
   void (*sample_codes)(const std::uint64_t* bits, int num_vectors, const std::uint16_t* sampled, int bits_per_table,
-                       int num_tables, std::uint16_t* codes);
+                       int num_tables, std::uint16_t* codes) noexcept;
 
   /// Marks those of kCodeBlock rows whose codes (num_tables, kCodeBlock) equal query_codes (num_tables) in some table.
   void (*mark_equal_codes)(const std::uint16_t* codes, const std::uint16_t* query_codes, int num_tables,
-                           CollisionMark mark, std::uint8_t* marks);
+                           CollisionMark mark, std::uint8_t* marks) noexcept;
 
   /// found[w] gets bit r: marks[w * kCodeBlock + r] has a bit of `wanted`; or-ed in. num_rows a multiple of kCodeBlock.
-  void (*find_marked)(const std::uint8_t* marks, std::int64_t num_rows, std::uint8_t wanted, std::uint64_t* found);
+  void (*find_marked)(const std::uint8_t* marks, std::int64_t num_rows, std::uint8_t wanted,
+                      std::uint64_t* found) noexcept;
 
   /// weights[r] = -ln u(angle) of one query vector against `count` <= kBlockRows keys, where cos(angle) =
   /// (scores[r] - offset) * inverse_norms[r] * inverse_scale, clamped to [-1, 1]. Always finite and >= 0.
   void (*collision_log_weights)(const CollisionWeight& weight, const float* scores, const float* inverse_norms,
-                                int count, float offset, float inverse_scale, float* weights);
+                                int count, float offset, float inverse_scale, float* weights) noexcept;
 };
 
 }  // namespace tandem::cpu

@@ -31,7 +31,7 @@ void sign_tile(const float* vectors, int padded_dim, const float* planes, int nu
 }
 
 void sign_bits(const float* vectors, std::int64_t num_vectors, int padded_dim, const float* planes, int num_planes,
-               std::uint64_t* bits) {
+               std::uint64_t* bits) noexcept {
   constexpr int kKeys = 4;
   constexpr int kTile = kLanes == 16 ? 4 : 2;
   const int words = num_planes / 64;
@@ -78,7 +78,7 @@ void walsh_hadamard(float* x, int size) {
 }
 
 void hadamard_bits(const float* vectors, int num_vectors, const HadamardRounds& rounds, float* work,
-                   std::uint64_t* bits) {
+                   std::uint64_t* bits) noexcept {
   const int size = rounds.block;
   float* mixed = work;
   float* rotated = work + static_cast<std::ptrdiff_t>(size) * kLanes;
@@ -103,7 +103,7 @@ void hadamard_bits(const float* vectors, int num_vectors, const HadamardRounds& 
 }
 
 void sample_codes(const std::uint64_t* bits, int num_vectors, const std::uint16_t* sampled, int bits_per_table,
-                  int num_tables, std::uint16_t* codes) {
+                  int num_tables, std::uint16_t* codes) noexcept {
   for (int t = 0; t < num_tables; ++t) {
     const std::uint16_t* of_table = sampled + static_cast<std::ptrdiff_t>(t) * bits_per_table;
     for (int first = 0; first < num_vectors; first += kCodeLanes) {
@@ -115,7 +115,7 @@ void sample_codes(const std::uint64_t* bits, int num_vectors, const std::uint16_
 }
 
 void mark_equal_codes(const std::uint16_t* codes, const std::uint16_t* query_codes, int num_tables, CollisionMark mark,
-                      std::uint8_t* marks) {
+                      std::uint8_t* marks) noexcept {
   std::uint16_t count[kCodeBlock] = {};  // a plain loop, which compilers turn into vectors of any instruction set
   for (int t = 0; t < num_tables; ++t) {
     const std::uint16_t* row = codes + static_cast<std::ptrdiff_t>(t) * kCodeBlock;
@@ -127,7 +127,7 @@ void mark_equal_codes(const std::uint16_t* codes, const std::uint16_t* query_cod
   }
 }
 
-void find_marked(const std::uint8_t* marks, std::int64_t num_rows, std::uint8_t wanted, std::uint64_t* found) {
+void find_marked(const std::uint8_t* marks, std::int64_t num_rows, std::uint8_t wanted, std::uint64_t* found) noexcept {
   for (std::int64_t r = 0; r < num_rows; r += kCodeBlock) found[r / kCodeBlock] |= any_bit_mask(marks + r, wanted);
 }
 
@@ -147,7 +147,7 @@ inline Vec collision_probability(const CollisionWeight& weight, Vec cosine) {
 }
 
 void collision_log_weights(const CollisionWeight& weight, const float* scores, const float* inverse_norms, int count,
-                           float offset, float inverse_scale, float* weights) {
+                           float offset, float inverse_scale, float* weights) noexcept {
   for (int r = 0; r < count; r += kLanes) {
     const Vec raw = (load(scores + r) - Vec(offset)) * load(inverse_norms + r) * Vec(inverse_scale);
     const Vec cosine = min(max(raw, Vec(-1.f)), Vec(1.f));

@@ -2,15 +2,16 @@
 namespace tandem::cpu::TANDEM_ISA {
 namespace {
 
-template <DType dtype>
-void centre(const std::byte* const* rows, int count, int padded_dim, const float* mean, float* out) {
+template <Element element>
+void centre(const std::byte* const* rows, int count, int padded_dim, const float* mean, float* out) noexcept {
   for (int r = 0; r < count; ++r, out += padded_dim) {
-    if constexpr (is_quantized(dtype)) {  // K in 8 bits; its scale follows it
+    if constexpr (is_scaled(element)) {  // the scale follows K
       float scale;
-      std::memcpy(&scale, rows[r] + padded_dim, sizeof(scale));
-      for (int i = 0; i < padded_dim; i += kLanes) store(out + i, load_int8(rows[r] + i) * Vec(scale) - load(mean + i));
+      std::memcpy(&scale, rows[r] + bytes_of(element, padded_dim), sizeof(scale));
+      for (int i = 0; i < padded_dim; i += kLanes)
+        store(out + i, load_elements<element>(rows[r], i) * Vec(scale) - load(mean + i));
     } else {
-      for (int i = 0; i < padded_dim; i += kLanes) store(out + i, load_row<dtype>(rows[r], i) - load(mean + i));
+      for (int i = 0; i < padded_dim; i += kLanes) store(out + i, load_elements<element>(rows[r], i) - load(mean + i));
     }
   }
 }
@@ -48,7 +49,7 @@ void project_planes(const float* vectors, std::int64_t num_vectors, int padded_d
 }
 
 void project(const float* vectors, std::int64_t num_vectors, int padded_dim, const float* planes, int num_planes,
-             float* out) {
+             float* out) noexcept {
   constexpr int kTile = kLanes == 16 ? 4 : 2;
   int plane = 0;  // planes outside: a tile of them stays in the first-level cache while all vectors pass by
   for (; plane + kTile * kLanes <= num_planes; plane += kTile * kLanes) {
@@ -104,7 +105,7 @@ inline void pack(const SketchFormat& format, const std::uint32_t* levels, std::u
   }
 }
 
-void encode(const SketchFormat& format, const float* z, int count, std::byte* blocks, std::int64_t first_row) {
+void encode(const SketchFormat& format, const float* z, int count, std::byte* blocks, std::int64_t first_row) noexcept {
   alignas(64) std::uint32_t levels[kMaxHeadDim + 32 + kLanes] = {};
   std::uint8_t code[kMaxCodeBits / 8 + 32];
   const float inverse_scale = 1.f / format.factor_scale;

@@ -44,7 +44,7 @@ inline void find_hidden(const std::byte* factors, std::int64_t begin, std::int64
   }
 }
 
-float estimates(const SketchQuery& query, const std::byte* block, float* out, std::int64_t stride) {
+float estimates(const SketchQuery& query, const std::byte* block, float* out, std::int64_t stride) noexcept {
   alignas(64) std::uint16_t sums[kMaxGroupSize * kSketchBlockRows];
   const std::byte* factors = block + static_cast<std::ptrdiff_t>(query.code_bytes) * 64;
   sum_all_entries(query, block, sums);
@@ -68,7 +68,7 @@ float estimates(const SketchQuery& query, const std::byte* block, float* out, st
   return sum(squares);
 }
 
-void logits(const SketchProposal& proposal, int head, std::int64_t first_row, float* values, int count) {
+void logits(const SketchProposal& proposal, int head, std::int64_t first_row, float* values, int count) noexcept {
   const Vec inverse_cap(proposal.softcap > 0.f ? 1.f / proposal.softcap : 0.f);
   for (int i = 0; i < count; i += kLanes) {
     const Vec estimate = load(values + i);
@@ -83,7 +83,7 @@ void logits(const SketchProposal& proposal, int head, std::int64_t first_row, fl
   }
 }
 
-SketchMoments moments(const float* values, int count) {
+SketchMoments moments(const float* values, int count) noexcept {
   Vec total(0.f);
   Vec squares(0.f);
   Vec counted(0.f);

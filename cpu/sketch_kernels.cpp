@@ -18,8 +18,8 @@
 namespace tandem::cpu::TANDEM_ISA {
 
 constinit const SketchKernels sketch_kernels{
-    .centre = {&centre<DType::f32>, &centre<DType::f16>, &centre<DType::bf16>, &centre<DType::int8>,
-               &centre<DType::k8v4>},
+    .centre = for_each_format<SketchKernels::CentreFn>(
+        [](auto format) -> SketchKernels::CentreFn { return &centre<elements_of(format.dtype).k>; }),
     .project = &project,
     .encode = &encode,
     .lut_bytes = &lut_bytes,

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cpu/by_row_format.h"
 #include "cpu/codec/sketch.h"
 #include "runtime/base/dtype.h"
 
@@ -33,12 +34,13 @@ struct SketchProposal {
 };
 
 /// Which rows the scan reports. A row's share is g = sum_h scale_h * (tempered weight of head h); row i is reported
-/// when uniform(key, i) < rate * g_i + floor. Rows for which that is 1 or more are loud.
+/// when uniform(key, i) < rate * g_i + floor. Rows for which that is 1 or more are certain (take-all in survey
+/// sampling).
 struct SketchDraw {
   float rate = 0.f;
   float floor = 0.f;
-  std::uint64_t key = 0;   ///< of the random numbers; see sketch_uniform()
-  bool loud_only = false;  ///< report no other rows
+  std::uint64_t key = 0;      ///< of the random numbers; see sketch_uniform()
+  bool certain_only = false;  ///< report no other rows
 };
 
 /// What a scan reads: rows [begin, end) of contiguous blocks.
@@ -59,7 +61,7 @@ struct SketchCandidates {
   std::int64_t count = 0;
 };
 
-/// Sums over the scanned rows that are not loud.
+/// Sums over the scanned rows that are not certain.
 struct SketchSums {
   float* weights;  ///< (group_size) of e^(x - reference); written
   float share = 0.f;
@@ -74,43 +76,44 @@ struct SketchMoments {
   int count = 0;
 };
 
-/// The kernels of the sketch index, of one instruction set. All are noexcept and thread-safe; float arrays are 64-byte
-/// aligned. Weights are e^x within 3 %, clamped to 0 .. 2^100: they only propose.
+/// The kernels of the sketch index, of one instruction set. All are thread-safe; float arrays are 64-byte aligned.
+/// Weights are e^x within 3 %, clamped to 0 .. 2^100: they only propose.
 struct SketchKernels {
   /// out (count, padded_dim) = the first padded_dim elements of each row, minus mean (padded_dim).
-  using CentreFn = void (*)(const std::byte* const* rows, int count, int padded_dim, const float* mean, float* out);
-  CentreFn centre[kNumRowFormats];  ///< by format of the rows
+  using CentreFn = void (*)(const std::byte* const* rows, int count, int padded_dim, const float* mean,
+                            float* out) noexcept;
+  ByRowFormat<CentreFn> centre;
 
   /// out (num_vectors, num_planes) = vectors (num_vectors, padded_dim) x planes (padded_dim, num_planes); num_planes a
   /// multiple of kDimPadding.
   void (*project)(const float* vectors, std::int64_t num_vectors, int padded_dim, const float* planes, int num_planes,
-                  float* out);
+                  float* out) noexcept;
 
   /// Codes z (count, format.padded_dims) as rows first_row.. of contiguous `blocks`.
-  void (*encode)(const SketchFormat& format, const float* z, int count, std::byte* blocks, std::int64_t first_row);
+  void (*encode)(const SketchFormat& format, const float* z, int count, std::byte* blocks,
+                 std::int64_t first_row) noexcept;
 
   /// Bytes of one head's tables: how many bits a table covers is up to the instruction set.
-  int (*lut_bytes)(int code_bytes);
+  int (*lut_bytes)(int code_bytes) noexcept;
   /// The tables of one head from the weights of a code's bits (8 * code_bytes), and slope and intercept of the sum of
   /// their entries.
-  void (*luts)(const float* bit_weights, int code_bytes, std::uint8_t* luts, float* slope, float* intercept);
+  void (*luts)(const float* bit_weights, int code_bytes, std::uint8_t* luts, float* slope, float* intercept) noexcept;
 
   /// estimates (group_size, kSketchBlockRows) of one block, heads `stride` values apart; -inf for rows that must not be
-  /// used. Returns the sum of
-  /// the squared factors as stored.
-  float (*estimates)(const SketchQuery& query, const std::byte* block, float* estimates, std::int64_t stride);
+  /// used. Returns the sum of the squared factors as stored.
+  float (*estimates)(const SketchQuery& query, const std::byte* block, float* estimates, std::int64_t stride) noexcept;
   /// Estimates of head `head` for rows first_row.. become logits, in place. `count` is a multiple of kDimPadding, as
   /// below.
-  void (*logits)(const SketchProposal& proposal, int head, std::int64_t first_row, float* values, int count);
-  SketchMoments (*moments)(const float* values, int count);
+  void (*logits)(const SketchProposal& proposal, int head, std::int64_t first_row, float* values, int count) noexcept;
+  SketchMoments (*moments)(const float* values, int count) noexcept;
   /// values = e^(temper * (values - reference)); returns their sum.
-  float (*weigh)(float* values, int count, float temper, float reference);
+  float (*weigh)(float* values, int count, float temper, float reference) noexcept;
   /// The sum of min(1, rate * share + floor).
-  float (*expected_rows)(const float* shares, int count, float rate, float floor);
+  float (*expected_rows)(const float* shares, int count, float rate, float floor) noexcept;
 
   /// Appends what `draw` reports of the run's rows to `found`.
   void (*scan)(const SketchQuery& query, const SketchProposal& proposal, const SketchDraw& draw, const SketchRun& run,
-               SketchCandidates& found, SketchSums& sums);
+               SketchCandidates& found, SketchSums& sums) noexcept;
 };
 
 /// The rounds of a 32-bit hash with low bias (Wellons 2018); the second half of the key enters between them.

@@ -5,9 +5,9 @@ namespace {
 
 constexpr int kGroupBytes = 2;  // four tables, whose entries are added as bytes
 
-int lut_bytes(int code_bytes) { return 32 * code_bytes; }
+int lut_bytes(int code_bytes) noexcept { return 32 * code_bytes; }
 
-void luts(const float* bit_weights, int code_bytes, std::uint8_t* tables, float* slope, float* intercept) {
+void luts(const float* bit_weights, int code_bytes, std::uint8_t* tables, float* slope, float* intercept) noexcept {
   alignas(64) static constexpr float kSigns[4][16] = {
       {-1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1},
       {-1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1},

@@ -14,7 +14,7 @@ constexpr int num_tables(int code_bytes) {
          (code_bytes % kGroupBytes > 0 ? code_bytes % kGroupBytes + 1 : 0);
 }
 
-int lut_bytes(int code_bytes) { return num_tables(code_bytes) * kTableEntries; }
+int lut_bytes(int code_bytes) noexcept { return num_tables(code_bytes) * kTableEntries; }
 
 /// The entries of one table, from the weights of its six bits.
 inline void write_table(const float* w, float per_unit, std::uint8_t* table) {
@@ -34,7 +34,7 @@ inline void write_table(const float* w, float per_unit, std::uint8_t* table) {
   }
 }
 
-void luts(const float* bit_weights, int code_bytes, std::uint8_t* tables, float* slope, float* intercept) {
+void luts(const float* bit_weights, int code_bytes, std::uint8_t* tables, float* slope, float* intercept) noexcept {
   const LutScale scale = scale_of(bit_weights, code_bytes, kGroupBytes);
   *slope = scale.slope;
   *intercept = scale.intercept;

@@ -10,7 +10,7 @@ constexpr float kMostBits = 227.f * 8388608.f;
 /// From "bits" (kBitsPerNat * x + kOneBits) to e^x; 0 from 2^-127 down.
 inline Vec weight_of(Vec bits) { return from_bits_in(min(max(bits, Vec(0.f)), Vec(kMostBits))); }
 
-float weigh(float* values, int count, float temper, float reference) {
+float weigh(float* values, int count, float temper, float reference) noexcept {
   Vec total(0.f);
   for (int i = 0; i < count; i += kLanes) {
     const Vec weight = weight_of(fma(load(values + i) - Vec(reference), Vec(temper * kBitsPerNat), Vec(kOneBits)));
@@ -20,7 +20,7 @@ float weigh(float* values, int count, float temper, float reference) {
   return sum(total);
 }
 
-float expected_rows(const float* shares, int count, float rate, float floor_share) {
+float expected_rows(const float* shares, int count, float rate, float floor_share) noexcept {
   Vec total(0.f);
   for (int i = 0; i < count; i += kLanes) {
     total = total + min(fma(Vec(rate), load(shares + i), Vec(floor_share)), Vec(1.f));
@@ -35,7 +35,7 @@ struct ScanBlock {
   alignas(64) float floors[kSketchBlockRows];
   alignas(64) float shares[kSketchBlockRows];
   alignas(64) float uniforms[kSketchBlockRows];
-  alignas(64) float quiet[kSketchBlockRows];  // 1, but 0 for loud and hidden rows
+  alignas(64) float uncertain[kSketchBlockRows];  // 1, but 0 for certain and hidden rows
   bool hidden[kSketchBlockRows];
 };
 
@@ -107,7 +107,7 @@ inline void ask_for(const std::byte* begin, std::int64_t bytes) {
   for (std::int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(begin + i);
 }
 
-/// Appends the rows that the draw hits; marks the quiet ones.
+/// Appends the rows that the draw hits; marks the uncertain ones.
 inline void draw_rows(const SketchDraw& draw, int group_size, std::int64_t first_row, ScanBlock& block,
                       SketchCandidates& found) {
   const Words flips = words(sketch_hash(draw.key, static_cast<std::uint32_t>(first_row / kSketchBlockRows)));
@@ -115,9 +115,9 @@ inline void draw_rows(const SketchDraw& draw, int group_size, std::int64_t first
   for (int t = 0; t < kSketchBlockRows; t += kLanes) {
     const Vec probability = fma(load(block.shares + t), Vec(draw.rate), load(block.floors + t));
     const Words bits = exclusive_or(load_words(kSketchPoints.data() + t), flips);  // as in sketch_uniform()
-    const Vec uniform = draw.loud_only ? Vec(1.f - 6e-8f) : fma(upper_24_bits(bits), Vec(0x1p-24f), Vec(0x1p-25f));
+    const Vec uniform = draw.certain_only ? Vec(1.f - 6e-8f) : fma(upper_24_bits(bits), Vec(0x1p-24f), Vec(0x1p-25f));
     store(block.uniforms + t, uniform);
-    store(block.quiet + t, select_lt(probability, Vec(1.f), Vec(1.f), Vec(0.f)));
+    store(block.uncertain + t, select_lt(probability, Vec(1.f), Vec(1.f), Vec(0.f)));
     hits |= static_cast<std::uint64_t>(positive_mask(probability - uniform)) << t;
   }
   for (; hits != 0; hits &= hits - 1) {  // one unpredictable branch a block, not one per vector
@@ -130,13 +130,8 @@ inline void draw_rows(const SketchDraw& draw, int group_size, std::int64_t first
   }
 }
 
-void scan(const SketchQuery& query, const SketchProposal& proposal, const SketchDraw& draw, const SketchRun& run,
-          SketchCandidates& found, SketchSums& sums) {
-  constexpr std::int64_t kBlocksAhead = 8;  // what memory takes under load, and the walk to a page that no TLB has
-  ScanBlock block;
-  BitsOfHead heads[kMaxGroupSize];
-  Vec weights[kMaxGroupSize];
-  const bool plain = proposal.softcap == 0.f && proposal.alibi == nullptr;
+/// The heads' coefficients, for blocks without cap and bias; true when a head is tempered.
+inline bool prepare_heads(const SketchQuery& query, const SketchProposal& proposal, BitsOfHead* heads) {
   bool tempered = false;
   for (int h = 0; h < query.group_size; ++h) {
     const float unit = proposal.shrinks[h] * kBitsPerNat;
@@ -146,11 +141,57 @@ void scan(const SketchQuery& query, const SketchProposal& proposal, const Sketch
                 proposal.tempers[h],
                 kOneBits * (1.f - proposal.tempers[h]),
                 proposal.scales[h]};
-    weights[h] = Vec(0.f);
     tempered = tempered || proposal.tempers[h] != 1.f;
   }
-  Vec share(0.f);
-  Vec rows(0.f);
+  return tempered;
+}
+
+/// Asks memory for the block that comes some blocks after block b of `run`.
+inline void ask_ahead(const SketchRun& run, std::int64_t b, std::int64_t end_block, std::ptrdiff_t block_bytes) {
+  constexpr std::int64_t kBlocksAhead = 8;  // what memory takes under load, and the walk to a page that no TLB has
+  const std::int64_t ahead = b + kBlocksAhead;
+  if (ahead < end_block) {
+    ask_for(run.blocks + ahead * block_bytes, block_bytes);
+  } else if (run.next != nullptr) {
+    ask_for(run.next + (ahead - end_block) * block_bytes, block_bytes);
+  }
+}
+
+/// Sums over the uncertain rows of all blocks.
+struct UncertainSums {
+  explicit UncertainSums(int num_heads) : group_size(num_heads) {
+    for (int h = 0; h < group_size; ++h) weights[h] = Vec(0.f);
+  }
+  void add(const ScanBlock& block) {
+    for (int t = 0; t < kSketchBlockRows; t += kLanes) {
+      rows = rows + load(block.uncertain + t);
+      share = fma(load(block.uncertain + t), load(block.shares + t), share);
+    }
+    for (int h = 0; h < group_size; ++h) {
+      for (int t = 0; t < kSketchBlockRows; t += kLanes) {
+        weights[h] = fma(load(block.uncertain + t), load(block.weights + h * kSketchBlockRows + t), weights[h]);
+      }
+    }
+  }
+  void write(SketchSums& sums) const {
+    for (int h = 0; h < group_size; ++h) sums.weights[h] = sum(weights[h]);
+    sums.share = sum(share);
+    sums.rows = static_cast<std::int64_t>(sum(rows));
+  }
+
+  int group_size;
+  Vec weights[kMaxGroupSize];
+  Vec share = Vec(0.f);
+  Vec rows = Vec(0.f);
+};
+
+void scan(const SketchQuery& query, const SketchProposal& proposal, const SketchDraw& draw, const SketchRun& run,
+          SketchCandidates& found, SketchSums& sums) noexcept {
+  ScanBlock block;
+  BitsOfHead heads[kMaxGroupSize];
+  const bool plain = proposal.softcap == 0.f && proposal.alibi == nullptr;
+  const bool tempered = prepare_heads(query, proposal, heads);
+  UncertainSums total(query.group_size);
   const std::ptrdiff_t block_bytes = (static_cast<std::ptrdiff_t>(query.code_bytes) + 2) * 64;
   bool partial = true;  // floors are to be set
   const std::int64_t end_block = (run.end - run.first_row + kSketchBlockRows - 1) / kSketchBlockRows;
@@ -158,12 +199,7 @@ void scan(const SketchQuery& query, const SketchProposal& proposal, const Sketch
     const std::byte* codes = run.blocks + b * block_bytes;
     const std::byte* factors = codes + block_bytes - kSketchBlockRows * 2;
     const std::int64_t row = run.first_row + b * kSketchBlockRows;
-    const std::int64_t ahead = b + kBlocksAhead;
-    if (ahead < end_block) {
-      ask_for(run.blocks + ahead * block_bytes, block_bytes);
-    } else if (run.next != nullptr) {
-      ask_for(run.next + (ahead - end_block) * block_bytes, block_bytes);
-    }
+    ask_ahead(run, b, end_block, block_bytes);
     sum_all_entries(query, codes, block.sums);
     if (!plain) {
       weigh_block_slowly(query, proposal, factors, row, block);
@@ -179,21 +215,11 @@ void scan(const SketchQuery& query, const SketchProposal& proposal, const Sketch
     if (partial) hide_rows(factors, run.begin - row, run.end - row, query.group_size, block);
     draw_rows(draw, query.group_size, row, block, found);
     if (partial) {
-      for (int t = 0; t < kSketchBlockRows; ++t) block.quiet[t] = block.hidden[t] ? 0.f : block.quiet[t];
+      for (int t = 0; t < kSketchBlockRows; ++t) block.uncertain[t] = block.hidden[t] ? 0.f : block.uncertain[t];
     }
-    for (int t = 0; t < kSketchBlockRows; t += kLanes) {
-      rows = rows + load(block.quiet + t);
-      share = fma(load(block.quiet + t), load(block.shares + t), share);
-    }
-    for (int h = 0; h < query.group_size; ++h) {
-      for (int t = 0; t < kSketchBlockRows; t += kLanes) {
-        weights[h] = fma(load(block.quiet + t), load(block.weights + h * kSketchBlockRows + t), weights[h]);
-      }
-    }
+    total.add(block);
   }
-  for (int h = 0; h < query.group_size; ++h) sums.weights[h] = sum(weights[h]);
-  sums.share = sum(share);
-  sums.rows = static_cast<std::int64_t>(sum(rows));
+  total.write(sums);
 }
 
 }  // namespace

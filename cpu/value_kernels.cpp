@@ -9,11 +9,10 @@
 
 namespace tandem::cpu::TANDEM_ISA {
 
-constinit const Kernels::AccumulateFn accumulate_of_format[kNumRowFormats] = {
-    &accumulate<Element::f32>, &accumulate<Element::f16>, &accumulate<Element::bf16>, &accumulate<Element::int8>,
-    &accumulate<Element::int4>};
-constinit const Kernels::ToNaturalOrderFn to_natural_order_of_format[kNumRowFormats] = {
-    &to_natural_order<Element::f32>, &to_natural_order<Element::f16>, &to_natural_order<Element::bf16>,
-    &to_natural_order<Element::int8>, &to_natural_order<Element::int4>};
+constinit const ByRowFormat<Kernels::AccumulateFn> accumulate_of_format = for_each_format<Kernels::AccumulateFn>(
+    [](auto format) -> Kernels::AccumulateFn { return &accumulate<elements_of(format.dtype).v>; });
+constinit const ByRowFormat<Kernels::ToNaturalOrderFn> to_natural_order_of_format =
+    for_each_format<Kernels::ToNaturalOrderFn>(
+        [](auto format) -> Kernels::ToNaturalOrderFn { return &to_natural_order<elements_of(format.dtype).v>; });
 
 }  // namespace tandem::cpu::TANDEM_ISA

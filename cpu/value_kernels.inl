@@ -5,7 +5,7 @@ namespace {
 
 /// acc[v] += sum over rows of a[v][r] * values[r] for kHeads vectors and kPairs pairs of vectors from element i on.
 template <Element element, int kHeads, int kPairs>
-inline void add_tile(const float* a, Part values, int i, int padded_dim, Upcoming& upcoming, float* acc) {
+inline void add_tile(const float* a, RowPart values, int i, int padded_dim, Upcoming& upcoming, float* acc) {
   Vec sums[kHeads * kPairs * 2];
   unroll<kHeads * kPairs * 2>([&](auto s) {
     constexpr int kHead = decltype(s)::value / (2 * kPairs), kVec = decltype(s)::value % (2 * kPairs);
@@ -33,7 +33,7 @@ inline void add_tile(const float* a, Part values, int i, int padded_dim, Upcomin
 
 /// The same for the whole of each row.
 template <Element element, int kHeads>
-void add_rows(const float* a, Part values, int padded_dim, Upcoming& upcoming, float* acc) {
+void add_rows(const float* a, RowPart values, int padded_dim, Upcoming& upcoming, float* acc) {
   constexpr int kPairs = kTileSums / (2 * kHeads);  // 2, 4 or 8 with AVX-512, otherwise half of that
   int i = 0;
   for (; i + kPairs * 2 * kLanes <= padded_dim; i += kPairs * 2 * kLanes)
@@ -85,7 +85,7 @@ inline void exponentiate(float* scores, int padded_v, int v, SoftmaxState state)
 
 /// |V|^2 of each row.
 template <Element element>
-void square_norms(Part values, int padded_v, float* squares) {
+void square_norms(RowPart values, int padded_v, float* squares) {
   for (int r = 0; r < values.count; ++r) {
     const std::byte* value = values.rows[r] + values.offset;
     Vec total(0.f);
@@ -104,7 +104,7 @@ void square_norms(Part values, int padded_v, float* squares) {
 
 /// Adds b = (1 - pi) a^2 of each row, its share of the Horvitz-Thompson variance, to the spread.
 template <Element element>
-void add_spread(const float* a, RowLogWeights log_weights, int num_vectors, Part values, const RowScales* scales,
+void add_spread(const float* a, RowLogWeights log_weights, int num_vectors, RowPart values, const RowScales* scales,
                 int padded_v, Upcoming& upcoming, SoftmaxState state) {
   alignas(64) float squares[kBlockRows] = {};
   square_norms<element>(values, padded_v, squares);
@@ -133,7 +133,7 @@ void add_spread(const float* a, RowLogWeights log_weights, int num_vectors, Part
 
 /// Adds a[v][r] V[r] over all rows and vectors, and the spread of weighted rows. `scales` may be nullptr.
 template <Element element>
-void add_values(const float* a, RowLogWeights log_weights, int num_vectors, Part values, const RowScales* scales,
+void add_values(const float* a, RowLogWeights log_weights, int num_vectors, RowPart values, const RowScales* scales,
                 int padded_v, Upcoming& upcoming, SoftmaxState state) {
   for_head_tiles(num_vectors, [&](auto heads, int v) {
     const std::ptrdiff_t first = static_cast<std::ptrdiff_t>(v);
@@ -152,8 +152,8 @@ void add_values(const float* a, RowLogWeights log_weights, int num_vectors, Part
 
 template <Element element>
 void accumulate(float* scores, RowLogWeights log_weights, int num_vectors, int padded_v, std::int64_t v_offset,
-                RowPointers rows, float* decoded, SoftmaxState state) {
-  const Part values{rows.rows, rows.count, v_offset};
+                RowPointers rows, float* decoded, SoftmaxState state) noexcept {
+  const RowPart values{rows.rows, rows.count, v_offset};
   Upcoming upcoming(rows);
   for (int v = 0; v < num_vectors; ++v)
     exponentiate(scores + static_cast<std::ptrdiff_t>(v) * kBlockRows, padded_v, v, state);

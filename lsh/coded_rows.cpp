@@ -56,7 +56,7 @@ void code_rows(const cpu::Kernels& kernels, const cpu::KvStore& store, std::int6
   const int padded_dims = map.format.padded_dims;
   scratch.keys.resize(static_cast<std::size_t>(kChunkRows * padded_k));
   scratch.z.resize(static_cast<std::size_t>(kChunkRows * padded_dims));
-  const auto centre = kernels.sketch.centre[static_cast<std::size_t>(store.layout().dtype)];
+  const auto centre = kernels.sketch.centre[store.layout().dtype];
   std::array<const std::byte*, kChunkRows> rows;
   for (std::int64_t begin = coded.size; begin < end;) {
     const std::int64_t page = begin / kCodePageRows;

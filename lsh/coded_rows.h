@@ -9,9 +9,14 @@
 #include "cpu/page_pool.h"
 #include "lsh/select_request.h"
 #include "lsh/sketch_map.h"
-#include "lsh/sketch_sampling.h"
+#include "lsh/sketch_params.h"
+#include "lsh/sketch_scratch.h"
 
 namespace tandem::lsh {
+
+/// Codes lie in pages of this many rows.
+inline constexpr std::int64_t kCodePageBlocks = 32;
+inline constexpr std::int64_t kCodePageRows = kCodePageBlocks * cpu::kSketchBlockRows;
 
 /// The first `size` rows of a head in codes of one map.
 ///

@@ -42,8 +42,8 @@ double block_variance(const cpu::Kernels& kernels, const cpu::KvStore& store, co
   scratch.keys.resize(std::max(scratch.keys.size(), static_cast<std::size_t>(kBlock * padded_k)));
   scratch.z.resize(std::max(scratch.z.size(), static_cast<std::size_t>(kBlock * kPlanes)));
   scratch.estimates.resize(std::max(scratch.estimates.size(), static_cast<std::size_t>(kBlock * probe.count)));
-  kernels.sketch.centre[static_cast<std::size_t>(store.layout().dtype)](pointers.data(), kBlock, padded_k,
-                                                                        rows.map->mean.data(), scratch.keys.data());
+  kernels.sketch.centre[store.layout().dtype](pointers.data(), kBlock, padded_k, rows.map->mean.data(),
+                                              scratch.keys.data());
   float* exact = scratch.z.data();
   kernels.sketch.project(scratch.keys.data(), kBlock, padded_k, probe.planes.data(), kPlanes, exact);
   kernels.sketch.estimates(probe.query, rows.block(block), scratch.estimates.data(), kBlock);

@@ -13,21 +13,29 @@ QueryLog::QueryLog(int group_size, int padded_k, numa::MemoryLedger& ledger)
       padded_k_(padded_k),
       max_tokens_(std::max(2, kLoggedQueries / group_size)),
       ledger_(&ledger),
-      reservation_(ledger.reserve(max_tokens_ * group_size * padded_k * 2, "observed queries")),
-      vectors_(static_cast<std::size_t>(max_tokens_ * group_size * padded_k)) {}
+      reservation_(ledger.reserve(max_tokens_ * (group_size * padded_k * 2 + 8), "observed queries")),
+      vectors_(static_cast<std::size_t>(max_tokens_ * group_size * padded_k)),
+      positions_(static_cast<std::size_t>(max_tokens_)) {}
 
 void QueryLog::add(std::int64_t first_position, std::int64_t num_tokens, const float* vectors) noexcept {
   const std::int64_t per_token = std::int64_t{group_size_} * padded_k_;
   for (std::int64_t t = std::max<std::int64_t>(0, num_tokens - max_tokens_); t < num_tokens; ++t) {
-    if (first_position + t == last_position_) continue;
+    if (first_position + t <= last_position()) continue;
     const float* token = vectors + t * per_token;
     std::uint16_t* slot = vectors_.data() + next_ * per_token;
     for (std::int64_t i = 0; i < per_token; ++i) {  // to nearest; queries are finite, so nothing else needs a thought
       slot[i] = static_cast<std::uint16_t>((std::bit_cast<std::uint32_t>(token[i]) + 0x8000u) >> 16);
     }
+    positions_[static_cast<std::size_t>(next_)] = first_position + t;
     next_ = (next_ + 1) % max_tokens_;
     num_tokens_ = std::min(num_tokens_ + 1, max_tokens_);
-    last_position_ = first_position + t;
+  }
+}
+
+void QueryLog::truncate(std::int64_t length) noexcept {
+  while (num_tokens_ > 0 && last_position() >= length) {
+    next_ = slot_of(num_tokens_ - 1);
+    --num_tokens_;
   }
 }
 
@@ -56,9 +64,9 @@ cpu::AlignedVector<float> QueryLog::spread(std::int64_t count) const {
 QueryLog QueryLog::fork() const {
   QueryLog copy(group_size_, padded_k_, *ledger_);
   copy.vectors_ = vectors_;
+  copy.positions_ = positions_;
   copy.num_tokens_ = num_tokens_;
   copy.next_ = next_;
-  copy.last_position_ = last_position_;
   return copy;
 }
 

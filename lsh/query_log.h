@@ -11,7 +11,8 @@ namespace tandem::lsh {
 
 /// Query vectors of one GQA group that calibration fits and tests its maps on: those of the latest tokens.
 ///
-/// Holds kLoggedQueries vectors (at least two tokens' worth) in bf16. Not thread-safe.
+/// Holds kLoggedQueries vectors (at least two tokens' worth) in bf16, each token once, in ascending order of positions.
+/// Not thread-safe.
 class QueryLog {
  public:
   static constexpr int kLoggedQueries = 128;
@@ -19,9 +20,13 @@ class QueryLog {
   /// Takes all its memory at once. `ledger` must outlive the log. Throws Error(out_of_memory).
   QueryLog(int group_size, int padded_k, numa::MemoryLedger& ledger);
 
-  /// Vectors (num_tokens * group_size, padded_k), scaled as logits need, of the tokens from first_position on. A token
-  /// that was the last one seen is passed over: a step may attend in several calls.
+  /// Vectors (num_tokens * group_size, padded_k), scaled as logits need, of the tokens from first_position on. Tokens
+  /// up to the latest one in the log are passed over: a query may come with td_append and again with td_attend, and a
+  /// step may attend in several calls. What is logged does not depend on how tokens are grouped in calls.
   void add(std::int64_t first_position, std::int64_t num_tokens, const float* vectors) noexcept;
+  /// Forgets the tokens from position `length` on, so that those positions may be logged again. What they displaced
+  /// does not come back: the log is shorter until others come.
+  void truncate(std::int64_t length) noexcept;
   /// Latest tokens that add() keeps; more are of no use.
   [[nodiscard]] std::int64_t max_tokens() const noexcept { return max_tokens_; }
 
@@ -34,7 +39,6 @@ class QueryLog {
   /// Both halves, in the parts that they play.
   [[nodiscard]] CalibrationQueries halves() const { return {half(false), half(true)}; }
   [[nodiscard]] QueryLog fork() const;
-  [[nodiscard]] std::int64_t bytes() const noexcept { return static_cast<std::int64_t>(vectors_.size()) * 2; }
 
  private:
   /// The slot of the t-th token, counted from the oldest.
@@ -42,15 +46,20 @@ class QueryLog {
     return (next_ - num_tokens_ + t + max_tokens_) % max_tokens_;
   }
 
+  /// Of the latest token; -1 when there is none.
+  [[nodiscard]] std::int64_t last_position() const noexcept {
+    return num_tokens_ == 0 ? -1 : positions_[static_cast<std::size_t>(slot_of(num_tokens_ - 1))];
+  }
+
   int group_size_;
   int padded_k_;
   std::int64_t max_tokens_;
   numa::MemoryLedger* ledger_;
   numa::Reservation reservation_;
-  std::vector<std::uint16_t> vectors_;  // ring of max_tokens tokens
+  std::vector<std::uint16_t> vectors_;   // ring of max_tokens tokens
+  std::vector<std::int64_t> positions_;  // of the tokens in the ring
   std::int64_t num_tokens_ = 0;
   std::int64_t next_ = 0;  // slot of the next token
-  std::int64_t last_position_ = -1;
 };
 
 }  // namespace tandem::lsh

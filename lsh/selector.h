@@ -8,9 +8,7 @@
 #include "cpu/codec/simhash.h"
 #include "cpu/kv_store.h"
 #include "cpu/selection.h"
-#include "lsh/sketch_index.h"
-#include "lsh/tables.h"
-#include "lsh/top_k.h"
+#include "lsh/selector_states.h"
 #include "numa/memory_ledger.h"
 
 namespace tandem::lsh {
@@ -45,13 +43,6 @@ class Selector {
   std::shared_ptr<const cpu::SimHash> hash_;  // of LshParams, else null
 };
 
-/// Memory that the selections of one worker share.
-struct SelectScratch {
-  SketchScratch sketch;
-  TablesScratch tables;
-  TopKScratch top_k;
-};
-
 /// What a policy keeps about the rows of one (sequence, layer, kv_head).
 class HeadIndex {
  public:
@@ -84,7 +75,7 @@ class HeadIndex {
   void select(const SelectRequest& request, SelectScratch& scratch, cpu::Selection& selection) const;
 
  private:
-  using State = std::variant<SelectAllParams, TopKParams, LshTables, SketchIndex>;  // the last two keep state per row
+  using State = OneOf<AllRows, TopKRows, HashedRows, SketchedRows>;
   explicit HeadIndex(State state) : state_(std::move(state)) {}
   State state_;
 };

@@ -16,6 +16,9 @@ std::int64_t whole_blocks(std::int64_t rows) noexcept {
   return (rows + cpu::kSketchBlockRows - 1) / cpu::kSketchBlockRows * cpu::kSketchBlockRows;
 }
 
+/// A truncation may take logged queries away again; a map fitted to a few of them would serve long after.
+bool enough(const QueryLog& queries) noexcept { return queries.num_vectors() >= SketchIndex::kFewestObserved; }
+
 /// Rows to which the calibration that follows one on `rows` is fitted, unless drift brings it forward.
 std::int64_t grown(std::int64_t rows) noexcept { return whole_blocks(SketchIndex::kGrowth * rows); }
 
@@ -26,7 +29,7 @@ std::int64_t SketchIndex::effect_at(std::int64_t rows) noexcept {
 }
 
 bool SketchIndex::lacks_rows_of(const cpu::KvStore& store, const QueryLog& queries) const noexcept {
-  if (map() == nullptr) return store.size() >= kFewestRows && queries.num_vectors() >= kFewestObserved;
+  if (map() == nullptr) return store.size() >= kFewestRows && enough(queries);
   return size() < store.size();
 }
 
@@ -57,9 +60,11 @@ void SketchIndex::take_due(const cpu::Kernels& kernels, const cpu::KvStore& stor
   std::int64_t rows = next.pending != nullptr ? next.pending->rows() : grown(next.calibrated);
   for (; effect_at(rows) <= store.size(); rows = grown(rows)) due = rows;
   if (due == 0) return;
+  const bool started = next.pending != nullptr && next.pending->rows() == due;
+  if (!started && !enough(queries)) return;
   CodedRows fresh = unless_refused([&] {
     CodedRows coded;
-    if (next.pending != nullptr && next.pending->rows() == due) {
+    if (started) {
       const CodedRows& result = (next.rest != nullptr ? next.rest : next.pending)->result();
       if (result.map == nullptr) return coded;
       coded = result.cut(result.size, memory_);
@@ -81,6 +86,7 @@ void SketchIndex::take_due(const cpu::Kernels& kernels, const cpu::KvStore& stor
 void SketchIndex::start_due(const cpu::Kernels& kernels, const cpu::KvStore& store, const QueryLog& queries,
                             State& next) const {
   if (next.pending == nullptr) {
+    if (!enough(queries)) return;
     std::int64_t rows = grown(next.calibrated);
     if (store.size() < rows) {
       if (store.size() < kGrowthAfterDrift * next.calibrated || !next.drift.drifted(*next.rows.map)) return;
@@ -136,7 +142,7 @@ void SketchIndex::select(const SelectRequest& request, SketchScratch& scratch, c
   }
   const auto position = static_cast<std::uint64_t>(request.queries.positions[0]);
   const std::uint64_t key = CounterRandom(params_.seed ^ stream_, position).next();
-  draw_sketched_rows(params_, {*map(), state_.rows.pages}, request, budget, key, scratch, selection);
+  draw_sketched_rows(params_, state_.rows, request, budget, key, scratch, selection);
   selection.certified = selection.certified && known;
 }
 

@@ -27,8 +27,9 @@ namespace tandem::lsh {
 /// rows the new codes take over, with a wait if they are not done by then. Growth thus depends on the number of rows
 /// alone, whatever the calls in which they came; what a map is fitted to besides, and drift, also depend on the queries
 /// that had been observed when prepare() first saw those rows. Only the last of several maps that are due in one call
-/// is fitted, in that call. Without memory for it a calibration is given up, and the next one is due when it would have
-/// been after a success.
+/// is fitted, in that call. A calibration that is due while fewer than kFewestObserved queries are logged, as after a
+/// truncation, waits for more. Without memory for it a calibration is given up, and the next one is due when it would
+/// have been after a success.
 class SketchIndex {
  public:
   static constexpr std::int64_t kFewestRows = 1024;

@@ -30,6 +30,18 @@ struct KeySample {
   std::vector<float> mean_value;     // (dim_v)
 };
 
+std::vector<float> mean_value(const cpu::RowLayout& layout, const std::vector<const std::byte*>& rows) {
+  std::vector<double> sums(static_cast<std::size_t>(layout.dim_v), 0.0);
+  std::vector<float> value(static_cast<std::size_t>(layout.padded_v));
+  for (const std::byte* row : rows) {
+    cpu::load_value(layout, row, value.data());
+    for (std::size_t d = 0; d < sums.size(); ++d) sums[d] += value[d];
+  }
+  std::vector<float> mean;
+  for (const double sum : sums) mean.push_back(static_cast<float>(sum / static_cast<double>(rows.size())));
+  return mean;
+}
+
 KeySample sample_keys(const cpu::Kernels& kernels, const cpu::KvStore& store, std::int64_t rows) {
   const cpu::RowLayout& layout = store.layout();
   KeySample sample;
@@ -41,7 +53,7 @@ KeySample sample_keys(const cpu::Kernels& kernels, const cpu::KvStore& store, st
   sample.by_dim.resize(sample.keys.size());
   std::vector<const std::byte*> pointers;
   for (std::int64_t i = 0; i < sample.count; ++i) pointers.push_back(store.row(i * rows / sample.count));
-  const auto centre = kernels.sketch.centre[static_cast<std::size_t>(layout.dtype)];
+  const auto centre = kernels.sketch.centre[layout.dtype];
   const auto count = static_cast<int>(sample.count);
   centre(pointers.data(), count, layout.padded_k, sample.mean.data(), sample.keys.data());
   for (int d = 0; d < layout.padded_k; ++d) {
@@ -56,14 +68,7 @@ KeySample sample_keys(const cpu::Kernels& kernels, const cpu::KvStore& store, st
       sample.by_dim[product(d, sample.count) + static_cast<std::size_t>(i)] =
           sample.keys[product(i, layout.padded_k) + static_cast<std::size_t>(d)];
   }
-  std::vector<double> value_sum(static_cast<std::size_t>(layout.dim_v), 0.0);
-  std::vector<float> value(static_cast<std::size_t>(layout.padded_v));
-  for (const std::byte* row : pointers) {
-    cpu::load_value(layout, row, value.data());
-    for (std::size_t d = 0; d < value_sum.size(); ++d) value_sum[d] += value[d];
-  }
-  for (const double sum : value_sum)
-    sample.mean_value.push_back(static_cast<float>(sum / static_cast<double>(sample.count)));
+  sample.mean_value = mean_value(layout, pointers);
   return sample;
 }
 
@@ -193,64 +198,104 @@ Spread spread_of(const cpu::AlignedVector<float>& z, std::int64_t count, int pad
   return spread;
 }
 
-/// How estimates of the test queries' logits differ from the exact ones, over the sampled keys.
-void measure(const cpu::Kernels& kernels, const KeySample& sample, const cpu::AlignedVector<float>& z,
-             const std::vector<float>& queries, const cpu::AlignedVector<float>& exact, SketchMap& map) {
-  const auto count = std::min<std::int64_t>(kMaxGroupSize, static_cast<std::int64_t>(queries.size()) / sample.padded_k);
+/// Queries that no map is fitted to, as many as the kernels take at once, and their logits over the sampled keys.
+struct TestQueries {
+  int count = 0;
+  cpu::AlignedVector<float> vectors;  // (count, padded_k)
+  cpu::AlignedVector<float> logits;   // (count, sample.count)
+};
+
+TestQueries test_queries(const cpu::Kernels& kernels, const KeySample& sample, const std::vector<float>& queries) {
+  const auto known = static_cast<std::int64_t>(queries.size()) / sample.padded_k;
+  TestQueries tests;
+  tests.count = static_cast<int>(std::min<std::int64_t>(kMaxGroupSize, known));
+  tests.vectors.assign(queries.begin(), queries.begin() + std::ptrdiff_t{tests.count} * sample.padded_k);
+  tests.logits.resize(product(tests.count, sample.count));
+  kernels.sketch.project(tests.vectors.data(), tests.count, sample.padded_k, sample.by_dim.data(),
+                         static_cast<int>(sample.count), tests.logits.data());
+  return tests;
+}
+
+/// Exact logits of one query over their estimates.
+struct Regression {
+  void add(double exact, double estimate) noexcept {
+    ++n;
+    s += exact;
+    e += estimate;
+    ss += exact * exact;
+    ee += estimate * estimate;
+    se += exact * estimate;
+  }
+  [[nodiscard]] double exact_variance() const noexcept { return ss / n - s * s / n / n; }
+  [[nodiscard]] double estimate_variance() const noexcept { return ee / n - e * e / n / n; }
+  [[nodiscard]] double covariance() const noexcept { return se / n - s * e / n / n; }
+  /// Variance of exact logits about a line through the estimates.
+  [[nodiscard]] double residual() const noexcept {
+    const double explained = estimate_variance() > 0 ? covariance() * covariance() / estimate_variance() : 0.0;
+    return std::max(0.0, exact_variance() - explained);
+  }
+  /// Variance of exact logits minus estimates.
+  [[nodiscard]] double error() const noexcept {
+    return std::max(0.0, exact_variance() + estimate_variance() - 2 * covariance());
+  }
+
+  double n = 0, s = 0, e = 0, ss = 0, ee = 0, se = 0;
+};
+
+/// What coding the sampled keys makes of the test queries' logits.
+struct CodedLogits {
+  std::vector<Regression> regressions;  // (tests.count)
+  double factor_squares = 0;            // summed over the keys
+};
+
+/// With the keys as `map` codes them from z (sample.count, padded_dims), and the test queries in `tables`.
+CodedLogits coded_logits(const cpu::Kernels& kernels, const KeySample& sample, const cpu::AlignedVector<float>& z,
+                         const TestQueries& tests, const SketchMap& map, const QueryTables& tables) {
   const cpu::SketchFormat& format = map.format;
   const std::int64_t blocks = (sample.count + cpu::kSketchBlockRows - 1) / cpu::kSketchBlockRows;
   cpu::AlignedVector<std::byte> codes(product(blocks, format.block_bytes()), std::byte{0});
   kernels.sketch.encode(format, z.data(), static_cast<int>(sample.count), codes.data(), 0);
-
-  const cpu::AlignedVector<float> aligned(queries.begin(), queries.begin() + count * sample.padded_k);
-  QueryTables tables;
-  tables.prepare(kernels.sketch, map, aligned.data(), static_cast<int>(count), sample.padded_k, format.factor_scale);
-  double query_squares = 0;
-  for (int v = 0; v < count; ++v) query_squares += static_cast<double>(tables.square(v));
-
-  struct Sums {
-    double s = 0, e = 0, ss = 0, ee = 0, se = 0;
-  };
-  std::vector<Sums> sums(static_cast<std::size_t>(count));
-  cpu::AlignedVector<float> estimates(product(count, cpu::kSketchBlockRows));
-  double factor_squares = 0;
+  cpu::AlignedVector<float> estimates(product(tests.count, cpu::kSketchBlockRows));
+  CodedLogits result;
+  result.regressions.resize(static_cast<std::size_t>(tests.count));
   for (std::int64_t b = 0; b < blocks; ++b) {
-    factor_squares += static_cast<double>(kernels.sketch.estimates(
+    result.factor_squares += static_cast<double>(kernels.sketch.estimates(
         tables.view(), codes.data() + b * format.block_bytes(), estimates.data(), cpu::kSketchBlockRows));
-    const std::int64_t rows = std::min<std::int64_t>(cpu::kSketchBlockRows, sample.count - b * cpu::kSketchBlockRows);
-    for (std::int64_t v = 0; v < count; ++v) {
-      Sums& sum = sums[static_cast<std::size_t>(v)];
-      const float* true_logits = exact.data() + v * sample.count + b * cpu::kSketchBlockRows;
+    const std::int64_t first = b * cpu::kSketchBlockRows;
+    const std::int64_t rows = std::min<std::int64_t>(cpu::kSketchBlockRows, sample.count - first);
+    for (std::int64_t v = 0; v < tests.count; ++v) {
+      Regression& regression = result.regressions[static_cast<std::size_t>(v)];
+      const float* exact = tests.logits.data() + v * sample.count + first;
+      const float* estimated = estimates.data() + v * cpu::kSketchBlockRows;
       for (std::int64_t r = 0; r < rows; ++r) {
-        const double s = true_logits[r];
-        const double e = estimates[product(v, cpu::kSketchBlockRows) + static_cast<std::size_t>(r)];
-        sum.s += s;
-        sum.e += e;
-        sum.ss += s * s;
-        sum.ee += e * e;
-        sum.se += s * e;
+        regression.add(static_cast<double>(exact[r]), static_cast<double>(estimated[r]));
       }
     }
   }
-  double residual = 0;
-  double error = 0;
-  double covariance = 0;
-  double estimate_variance = 0;
-  const auto n = static_cast<double>(sample.count);
-  for (const Sums& sum : sums) {
-    const double ss = sum.ss / n - sum.s * sum.s / n / n;
-    const double ee = sum.ee / n - sum.e * sum.e / n / n;
-    const double se = sum.se / n - sum.s * sum.e / n / n;
-    residual += std::max(0.0, ee > 0 ? ss - se * se / ee : ss);
-    error += std::max(0.0, ss + ee - 2 * se);
-    covariance += se;
-    estimate_variance += ee;
+  return result;
+}
+
+/// Sets sigma, slope and noise of `map` from how its estimates of the test queries' logits differ from the exact ones.
+void measure(const cpu::Kernels& kernels, const KeySample& sample, const cpu::AlignedVector<float>& z,
+             const TestQueries& tests, SketchMap& map) {
+  if (tests.count == 0) return;
+  QueryTables tables;
+  tables.prepare(kernels.sketch, map, tests.vectors.data(), tests.count, sample.padded_k, map.format.factor_scale);
+  const CodedLogits coded = coded_logits(kernels, sample, z, tests, map, tables);
+  double query_squares = 0;
+  for (int v = 0; v < tests.count; ++v) query_squares += static_cast<double>(tables.square(v));
+  double residual = 0, error = 0, covariance = 0, estimate_variance = 0;
+  for (const Regression& regression : coded.regressions) {
+    residual += regression.residual();
+    error += regression.error();
+    covariance += regression.covariance();
+    estimate_variance += regression.estimate_variance();
   }
-  if (count == 0) return;
-  map.sigma = std::sqrt(residual / static_cast<double>(count));
+  const auto count = static_cast<double>(tests.count);
+  map.sigma = std::sqrt(residual / count);
   if (estimate_variance > 0) map.slope = static_cast<float>(covariance / estimate_variance);
-  const double scale = query_squares / static_cast<double>(count) * factor_squares / n;
-  map.noise = scale > 0 ? static_cast<float>(error / static_cast<double>(count) / scale) : 0.f;
+  const double scale = query_squares / count * coded.factor_squares / static_cast<double>(sample.count);
+  map.noise = scale > 0 ? static_cast<float>(error / count / scale) : 0.f;
 }
 
 }  // namespace
@@ -272,12 +317,7 @@ SketchMap calibrate(const cpu::Kernels& kernels, const cpu::KvStore& store, std:
   add_ridge(fit, kQueryRidge);
   const BalancedMaps maps = balance(keys, fit);
 
-  const auto tests = std::min<std::int64_t>(kMaxGroupSize, static_cast<std::int64_t>(queries.test.size()) / padded_k);
-  cpu::AlignedVector<float> exact(product(tests, sample.count));
-  const cpu::AlignedVector<float> test(queries.test.begin(), queries.test.begin() + tests * padded_k);
-  kernels.sketch.project(test.data(), tests, padded_k, sample.by_dim.data(), static_cast<int>(sample.count),
-                         exact.data());
-
+  const TestQueries tests = test_queries(kernels, sample, queries.test);
   SketchMap best;
   for (const cpu::BitAllocation& allocation : cpu::sketch_menu(dim, bits_per_dim)) {
     SketchMap map;
@@ -289,7 +329,7 @@ SketchMap calibrate(const cpu::Kernels& kernels, const cpu::KvStore& store, std:
                            z.data());
     const Spread spread = spread_of(z, sample.count, shape.padded_dims, allocation);
     map.format = cpu::SketchFormat(allocation, spread.group_rms, spread.norm);
-    measure(kernels, sample, z, queries.test, exact, map);
+    measure(kernels, sample, z, tests, map);
     if (best.format.num_dims == 0 || map.sigma < best.sigma) best = std::move(map);
   }
   best.mean = sample.mean;

@@ -31,6 +31,7 @@ std::vector<LayerState> Sequence::fork_layers(std::int64_t length, const EmptyIn
       copy.heads.push_back({head.store.fork(rows),
                             empty_index ? empty_index(l, h, layer.window.node_of(h)) : head.index.fork(rows),
                             head.queries.fork(), empty_index ? 0.0 : head.index_us});
+      copy.heads.back().queries.truncate(length);
     }
     copies.push_back(std::move(copy));
   }
@@ -52,7 +53,10 @@ void Sequence::truncate(std::int64_t length) {
     if (rows == layer.window.evicted()) continue;
     for (HeadState& head : layer.heads) heads.push_back({&head, head.store.fork(rows), head.index.fork(rows)});
   }
-  for (std::size_t l = 0; l < layers_.size(); ++l) layers_[l].window.truncate(windows[l], gpu::kWindowStream);
+  for (std::size_t l = 0; l < layers_.size(); ++l) {
+    layers_[l].window.truncate(windows[l], gpu::kWindowStream);
+    for (HeadState& head : layers_[l].heads) head.queries.truncate(length);
+  }
   for (HeadCut& cut : heads) {
     cut.head->store = std::move(cut.store);
     cut.head->index = std::move(cut.index);

@@ -18,6 +18,13 @@ TEST(Isa, ScalarIsAlwaysThereAndEveryTableIsItsOwn) {
   for (const Isa isa : isas) EXPECT_EQ(kernels_for(isa).isa, isa);
 }
 
+TEST(Isa, NamesAreInTheOrderOfTheEnumerators) {
+  const auto names = isa_names();
+  EXPECT_EQ(names, (std::vector<std::string>{"scalar", "avx2", "avx512", "avx512vbmi"}));
+  for (std::size_t i = 0; i < names.size(); ++i) EXPECT_EQ(names[i], to_string(static_cast<Isa>(i)));
+  for (const Isa isa : available_isas()) EXPECT_EQ(choose_isa(to_string(isa)), isa);
+}
+
 TEST(Isa, TheRequestWinsOverTheVariable) {
   const char* before = std::getenv("TANDEM_ISA");
   const std::string saved = before == nullptr ? "" : before;

@@ -114,6 +114,25 @@ TEST(SketchGrowth, DoesNotDependOnWhoCalibratesNorOnTheSizeOfCalls) {
   }
 }
 
+TEST(SketchGrowth, WaitsForQueriesThatATruncationTookAway) {
+  for (const std::int64_t back :
+       {kGrown + 64, kEffect + 64}) {  // queries are there again before it takes effect, after
+    Growing head(kEffect + 128);
+    SketchIndex index = head.make();
+    head.show(index, kStart);
+    head.observed.truncate(3);
+    head.show(index, back - 64, 64);
+    EXPECT_FALSE(index.calibrating());
+    EXPECT_EQ(index.map()->rows, kStart);
+    head.observe(40);
+    head.show(index, back);
+    EXPECT_EQ(index.calibrating(), back < kEffect);
+    head.show(index, kEffect + 128, 64);
+    EXPECT_EQ(index.map()->rows, kGrown);
+    EXPECT_TRUE(std::isfinite(index.map()->sigma));
+  }
+}
+
 TEST(SketchGrowth, ForksShareACalibrationAndCutsDropIt) {
   Growing head(kEffect + 64);
   SketchIndex index = head.make();
