@@ -1,6 +1,7 @@
 // The C ABI: structs in, Runtime calls, Errors to statuses. Nothing but translation happens here.
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <new>
 #include <string>
 
@@ -111,12 +112,17 @@ DType row_format_of(const char* name, std::int32_t value) {
   return static_cast<DType>(value);
 }
 
+/// Before anything is computed from the extents: within these bounds the bytes of a token fit into 64 bits.
+void check_extent(const char* tensor, const char* field, std::int64_t value, std::int64_t most) {
+  TANDEM_CHECK(value >= 0 && value <= most, invalid_argument, tensor, ".", field, " is ", value, "; allowed: 0 to ",
+               most);
+}
+
 MutableTensorView view_of(const char* name, const td_tensor& tensor) {
   const DType dtype = dtype_of(concat(name, ".dtype").c_str(), tensor.dtype);
-  for (const std::int64_t extent : tensor.shape) {
-    TANDEM_CHECK(extent >= 0 && extent <= kMaxTokens, invalid_argument, name, ".shape is (", tensor.shape[0], ", ",
-                 tensor.shape[1], ", ", tensor.shape[2], "); allowed: 0 to ", kMaxTokens, " each");
-  }
+  check_extent(name, "shape[0] (tokens)", tensor.shape[0], kMaxTokens);
+  check_extent(name, "shape[1] (heads)", tensor.shape[1], std::numeric_limits<std::int32_t>::max());
+  check_extent(name, "shape[2] (head_dim)", tensor.shape[2], kMaxHeadDim);
   MutableTensorView view =
       dense_view(static_cast<std::byte*>(tensor.data), dtype, tensor.shape[0], tensor.shape[1], tensor.shape[2]);
   if (tensor.stride[0] != 0 || tensor.stride[1] != 0) {
