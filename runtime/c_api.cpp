@@ -213,15 +213,7 @@ void write_stats(const StepStats& stats, int workers, td_stats* target) {
     s.us[i] = stats.trace.stages[static_cast<std::size_t>(i)].us;
     s.bytes[i] = stats.trace.stages[static_cast<std::size_t>(i)].bytes;
   }
-  s.total_us = stats.total_us;
-  s.rows_window = stats.rows_window;
-  s.rows_host = stats.rows_host;
-  s.rows_gathered = stats.rows_gathered;
-  s.keys_attended = stats.keys_attended;
-  s.keys_visible = stats.keys_visible;
-  s.lse_error = stats.lse_error;
-  s.out_error = stats.out_error;
-  s.uncertified = stats.uncertified;
+  for_each_figure(stats, s, [](const auto& value, auto& field) { field = value; });
   write_struct(s, target);
 }
 
