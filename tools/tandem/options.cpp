@@ -114,7 +114,8 @@ void add_common(CLI::App& app, CommonOptions& options, unsigned which) {
     app.add_option("--threads", options.threads, "worker threads; 0: one per usable core [0]")
         ->check(number_in(0, kMaxThreads, fmt::format("a whole number from 0 to {}", kMaxThreads)));
   if ((which & kIsa) != 0)
-    app.add_option("--isa", options.isa, "instruction set: scalar, avx2, avx512 or avx512vbmi [the best of this machine]")
+    app.add_option("--isa", options.isa,
+                   "instruction set: scalar, avx2, avx512 or avx512vbmi [the best of this machine]")
         ->check(one_of({"scalar", "avx2", "avx512", "avx512vbmi"}));
   if ((which & kMemory) != 0)
     app.add_option("--memory", options.memory_gib,

@@ -111,9 +111,9 @@ typedef struct {
   int32_t host_dtype;   /* td_dtype of the host tier's rows */
   int32_t num_threads;  /* workers; 0: one per usable core */
   int32_t reserved;
-  int64_t max_tokens;          /* longest sequence accepted; 0: 2^31 - 1 */
-  int64_t host_memory_bytes;   /* limit of the memory ledger; 0: 80 % of what the machine or its cgroup gives */
-  const char* isa;             /* "scalar", "avx2", "avx512", "avx512vbmi"; NULL: the TANDEM_ISA variable, else the best */
+  int64_t max_tokens;        /* longest sequence accepted; 0: 2^31 - 1 */
+  int64_t host_memory_bytes; /* limit of the memory ledger; 0: 80 % of what the machine or its cgroup gives */
+  const char* isa; /* "scalar", "avx2", "avx512", "avx512vbmi"; NULL: the TANDEM_ISA variable, else the best */
   const td_selector* selector; /* of new sequences; NULL: TD_SELECT_ALL */
   const char* profile;         /* what the parts of a step cost, as JSON: see never_slower; NULL: the built-in one */
   int32_t never_slower;        /* td_switch. On (the default): a query attends to every row that it sees, exactly, where
