@@ -10,6 +10,8 @@
 #include "tools/tandem/options.h"
 #include "tools/tandem/replay.h"
 #include "tools/tandem/replay_report.h"
+#include "tools/tandem/selector_options.h"
+#include "tools/tandem/selector_text.h"
 #include "tools/tandem/table.h"
 
 namespace tandem::cli {
@@ -166,7 +168,7 @@ void run(const RunOptions& options) {
   std::vector<Json> layers;
   for (const auto& samples : measure(replay, trace, exact, steps)) layers.push_back(samples.figures());
 
-  Json report = {{"selector", options.selector.kind},
+  Json report = {{"selector", options.selector.selector},
                  {"selector_config", to_json(selector)},
                  {"threads", threads_of(machine)},
                  {"isa", isa_of(machine)},
