@@ -41,10 +41,7 @@ constexpr double kColdFactor = 1.25;  // copies beyond the last-level cache, so 
 void keep_layers(tools::Trace& trace, const std::string& list) {
   if (list.empty()) return;
   std::vector<tools::TraceLayer> kept;
-  std::size_t named = 0;
-  for (std::size_t begin = 0; begin <= list.size(); ++named) {
-    const auto end = std::min(list.find(',', begin), list.size());
-    const auto name = list.substr(begin, end - begin);
+  for (const auto& name : split_list(list)) {
     const auto layer = std::find_if(trace.layers.begin(), trace.layers.end(),
                                     [&](const auto& candidate) { return std::to_string(candidate.layer) == name; });
     if (layer == trace.layers.end())
@@ -53,7 +50,6 @@ void keep_layers(tools::Trace& trace, const std::string& list) {
     if (std::any_of(kept.begin(), kept.end(), [&](const auto& other) { return other.layer == layer->layer; }))
       throw UsageError(fmt::format("--layers: '{}' is given twice in '{}'; allowed: each layer once", name, list));
     kept.push_back(*layer);
-    begin = end + 1;
   }
   trace.layers = std::move(kept);
 }
