@@ -9,6 +9,7 @@
 #include "bench/baselines/baselines.h"
 #include "tools/tandem/command.h"
 #include "tools/tandem/selector_text.h"
+#include "tools/tandem/usage.h"
 
 namespace tandem::bench {
 namespace {
@@ -124,7 +125,7 @@ void add_options(CLI::App& app, Raw& raw, Options& options) {
 }  // namespace
 
 Options parse_options(int argc, char** argv) {
-  CLI::App app{"Times whole decode steps of the runtime beside their errors and their floors."};
+  CLI::App app{"Times whole decode steps of the runtime beside their errors and their floors.", "decode_step"};
   Raw raw;
   Options options;
   options.tiers.local = 64;
@@ -133,7 +134,7 @@ Options parse_options(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() != 0) throw cli::UsageError(error.what());
+    if (error.get_exit_code() != 0) throw cli::UsageError(cli::usage_text(app, error));
     std::exit(app.exit(error));
   }
   options.command.assign(argv, argv + argc);
