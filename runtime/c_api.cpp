@@ -1,13 +1,15 @@
 // The C ABI: structs in, Runtime calls, Errors to statuses. Nothing but translation happens here.
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <new>
 #include <string>
 
-#include <nlohmann/json.hpp>
-
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
+#include "runtime/c_api_config.h"
+#include "runtime/c_api_describe.h"
+#include "runtime/c_api_structs.h"
 #include "runtime/runtime.h"
 #include "tandem/tandem.h"
 
@@ -65,58 +67,17 @@ td_status guarded(Body&& body) noexcept {
   }
 }
 
-template <typename T>
-T* not_null(const char* name, T* pointer) {
-  TANDEM_CHECK(pointer != nullptr, invalid_argument, name, " is NULL");
-  return pointer;
-}
-
-/// No struct of any version is larger: a size beyond this was never set, and the memory there is not ours to read.
-constexpr std::size_t kLargestStruct = 4096;
-
-/// The caller's struct as this version knows it: fields beyond the caller's size are zero, those beyond ours must be.
-template <typename Struct>
-Struct read_struct(const char* name, const Struct* given) {
-  not_null(name, given);
-  const auto size = static_cast<std::size_t>(given->size);
-  TANDEM_CHECK(size >= sizeof(given->size) && size <= kLargestStruct, invalid_argument, name, ".size is ", size,
-               "; set it with TD_INIT (this version: ", sizeof(Struct), ")");
-  const auto* bytes = reinterpret_cast<const unsigned char*>(given);
-  for (std::size_t i = sizeof(Struct); i < size; ++i) {
-    TANDEM_CHECK(bytes[i] == 0, unsupported, name, " uses a field that this version (", td_version(),
-                 ") does not know");
-  }
-  Struct known{};
-  std::memcpy(&known, given, std::min(size, sizeof(Struct)));
-  return known;
-}
-
-/// Writes as much of `value` as the caller's struct holds.
-template <typename Struct>
-void write_struct(const Struct& value, Struct* target) {
-  const std::uint32_t size = target->size;
-  std::memcpy(target, &value, std::min<std::size_t>(size, sizeof(Struct)));
-  target->size = size;
-}
-
-DType dtype_of(const char* name, std::int32_t value) {
-  TANDEM_CHECK(value >= 0 && value < kNumDTypes, invalid_argument, name, " is ", value,
-               "; allowed: 0 (f32), 1 (f16), 2 (bf16)");
-  return static_cast<DType>(value);
-}
-
-DType row_format_of(const char* name, std::int32_t value) {
-  TANDEM_CHECK(value >= 0 && value < kNumRowFormats, invalid_argument, name, " is ", value,
-               "; allowed: 0 (f32), 1 (f16), 2 (bf16), 3 (int8), 4 (k8v4)");
-  return static_cast<DType>(value);
+/// Before anything is computed from the extents: within these bounds the bytes of a token fit into 64 bits.
+void check_extent(const char* tensor, const char* field, std::int64_t value, std::int64_t most) {
+  TANDEM_CHECK(value >= 0 && value <= most, invalid_argument, tensor, ".", field, " is ", value, "; allowed: 0 to ",
+               most);
 }
 
 MutableTensorView view_of(const char* name, const td_tensor& tensor) {
   const DType dtype = dtype_of(concat(name, ".dtype").c_str(), tensor.dtype);
-  for (const std::int64_t extent : tensor.shape) {
-    TANDEM_CHECK(extent >= 0 && extent <= kMaxTokens, invalid_argument, name, ".shape is (", tensor.shape[0], ", ",
-                 tensor.shape[1], ", ", tensor.shape[2], "); allowed: 0 to ", kMaxTokens, " each");
-  }
+  check_extent(name, "shape[0] (tokens)", tensor.shape[0], kMaxTokens);
+  check_extent(name, "shape[1] (heads)", tensor.shape[1], std::numeric_limits<std::int32_t>::max());
+  check_extent(name, "shape[2] (head_dim)", tensor.shape[2], kMaxHeadDim);
   MutableTensorView view =
       dense_view(static_cast<std::byte*>(tensor.data), dtype, tensor.shape[0], tensor.shape[1], tensor.shape[2]);
   if (tensor.stride[0] != 0 || tensor.stride[1] != 0) {
@@ -129,63 +90,6 @@ MutableTensorView view_of(const char* name, const td_tensor& tensor) {
 TensorView const_view_of(const char* name, const td_tensor& tensor) {
   const MutableTensorView view = view_of(name, tensor);
   return {view.data, view.dtype, view.tokens, view.heads, view.dim, view.token_stride, view.head_stride};
-}
-
-lsh::SelectorParams selector_of(const td_selector* given) {
-  const td_selector s = read_struct("selector", given);
-  switch (s.kind) {
-    case TD_SELECT_ALL:
-      return lsh::SelectAllParams{};
-    case TD_SELECT_TOP_K:
-      return lsh::TopKParams{s.budget};
-    case TD_SELECT_LSH: {
-      lsh::LshParams params;
-      if (s.lsh_bits != 0) params.bits_per_table = s.lsh_bits;
-      if (s.lsh_tables != 0) params.num_tables = s.lsh_tables;
-      if (s.lsh_min_collisions != 0) params.min_collisions = s.lsh_min_collisions;
-      if (s.seed != 0) params.seed = s.seed;
-      params.planes = static_cast<cpu::HashPlanes>(s.lsh_planes);  // validate() refuses what is none
-      return params;
-    }
-    case TD_SELECT_SKETCH:
-    case TD_SELECT_SKETCH_TOP_K: {
-      lsh::SketchParams params;
-      if (s.budget != 0) params.budget = s.budget;
-      params.error = s.error;
-      params.bits_per_dim = s.sketch_bits;
-      params.top_k = s.kind == TD_SELECT_SKETCH_TOP_K;
-      params.unbiased = s.unbiased != 0;
-      if (s.seed != 0) params.seed = s.seed;
-      return params;
-    }
-    default:
-      fail(ErrorCode::invalid_argument, "selector.kind is ", s.kind,
-           "; allowed: 0 (all), 1 (top-k), 2 (lsh), 3 (sketch), 4 (sketch top-k)");
-  }
-}
-
-bool switch_of(const char* name, std::int32_t value, bool by_default) {
-  TANDEM_CHECK(value == 0 || value == TD_ON || value == TD_OFF, invalid_argument, name, " is ", value,
-               "; allowed: 1 (on), -1 (off), or 0 for the default (", by_default ? "on" : "off", ")");
-  return value == 0 ? by_default : value == TD_ON;
-}
-
-Config config_of(const td_config* given) {
-  const td_config c = read_struct("config", given);
-  TANDEM_CHECK(c.abi == TANDEM_ABI, unsupported, "config.abi is ", c.abi, "; this library has ABI ", TANDEM_ABI);
-  Config config;
-  config.shape =
-      resolved({c.num_layers, c.num_q_heads, c.num_kv_heads, c.head_dim_k, c.head_dim_v, c.scale, c.softcap});
-  config.window = {c.sink_tokens, c.local_tokens, dtype_of("window_dtype", c.window_dtype)};
-  config.host_dtype = row_format_of("host_dtype", c.host_dtype);
-  if (c.selector != nullptr) config.selector = selector_of(c.selector);
-  if (c.profile != nullptr) config.profile = profile_from_json(c.profile);
-  config.never_slower = switch_of("never_slower", c.never_slower, true);
-  config.num_workers = c.num_threads;
-  if (c.max_tokens != 0) config.max_tokens = c.max_tokens;
-  config.host_memory_bytes = c.host_memory_bytes;
-  if (c.isa != nullptr) config.isa = c.isa;
-  return config;
 }
 
 std::span<const std::uint64_t> sequences_of(const td_seq* seqs, std::int32_t num_seqs) {
@@ -207,15 +111,7 @@ void write_stats(const StepStats& stats, int workers, td_stats* target) {
     s.us[i] = stats.trace.stages[static_cast<std::size_t>(i)].us;
     s.bytes[i] = stats.trace.stages[static_cast<std::size_t>(i)].bytes;
   }
-  s.total_us = stats.total_us;
-  s.rows_window = stats.rows_window;
-  s.rows_host = stats.rows_host;
-  s.rows_gathered = stats.rows_gathered;
-  s.keys_attended = stats.keys_attended;
-  s.keys_visible = stats.keys_visible;
-  s.lse_error = stats.lse_error;
-  s.out_error = stats.out_error;
-  s.uncertified = stats.uncertified;
+  for_each_figure(stats, s, [](const auto& value, auto& field) { field = value; });
   write_struct(s, target);
 }
 
@@ -239,34 +135,6 @@ AttendRequest attend_request_of(const td_attend_args& a) {
   request.alibi = a.alibi;
   request.sliding_window = a.sliding_window;
   return request;
-}
-
-nlohmann::json description_of(const Runtime& runtime) {
-  const numa::Topology& topology = runtime.topology();
-  nlohmann::json nodes = nlohmann::json::array();
-  for (const numa::Node& node : topology.nodes()) {
-    nodes.push_back({{"os_index", node.os_index},
-                     {"cores", node.num_cores},
-                     {"cpus", node.cpus},
-                     {"memory_bytes", node.memory_bytes}});
-  }
-  std::vector<std::string> isas;
-  for (const cpu::Isa isa : cpu::available_isas()) isas.emplace_back(cpu::to_string(isa));
-  return {{"version", td_version()},
-          {"abi", TANDEM_ABI},
-          {"config", nlohmann::json::parse(config_to_json(runtime.config()))},
-          {"isa", cpu::to_string(runtime.kernels().isa)},
-          {"isas", isas},
-          {"device", runtime.device().name()},
-          {"workers", runtime.workers().num_workers()},
-          {"machine",
-           {{"nodes", nodes},
-            {"l1d_bytes", topology.l1d_bytes()},
-            {"l2_bytes", topology.l2_bytes()},
-            {"last_level_cache_bytes", topology.last_level_cache_bytes()},
-            {"memory_limit_bytes", topology.memory_limit_bytes()},
-            {"cpu_quota", topology.cpu_quota()}}},
-          {"memory", {{"limit_bytes", runtime.ledger().limit_bytes()}, {"used_bytes", runtime.ledger().used_bytes()}}}};
 }
 
 }  // namespace
@@ -321,7 +189,7 @@ void td_destroy(td_rt* rt) { delete rt; }
 
 td_status td_describe(const td_rt* rt, char* buffer, size_t capacity, size_t* needed) {
   return guarded([&] {
-    const std::string text = tandem::description_of(not_null("rt", rt)->runtime).dump();
+    const std::string text = tandem::describe(not_null("rt", rt)->runtime);
     *not_null("needed", needed) = text.size() + 1;
     if (capacity == 0) return;
     const std::size_t copied = std::min(capacity - 1, text.size());

@@ -33,7 +33,8 @@ struct Config {
 /// Throws Error(invalid_argument) naming the field, the value and what is allowed.
 void validate(const Config& config);
 
-/// Reads the field names of td_config; throws Error(invalid_argument) for unknown fields, wrong types and bad values.
+/// Reads the field names of td_config, and "topology"; throws Error(invalid_argument) for unknown fields, wrong types
+/// and bad values.
 Config config_from_json(const std::string& text);
 std::string config_to_json(const Config& config);
 

@@ -1,60 +1,18 @@
-#include <algorithm>
-#include <iterator>
-
 #include "runtime/config.h"
 #include "runtime/json_fields.h"
+#include "runtime/selector_json.h"
+#include "runtime/selector_params.h"
 
 namespace tandem {
 namespace {
 
 using nlohmann::json;
 
-constexpr const char* kPlanes[] = {"hadamard", "gaussian"};  // by cpu::HashPlanes
-
-void read_planes(Fields& fields, cpu::HashPlanes& planes) {
-  std::string name = kPlanes[static_cast<int>(planes)];
-  fields.read("lsh_planes", name);
-  const auto* found = std::find(std::begin(kPlanes), std::end(kPlanes), name);
-  TANDEM_CHECK(found != std::end(kPlanes), invalid_argument, "selector.lsh_planes is '", name,
-               "'; allowed: hadamard, gaussian");
-  planes = static_cast<cpu::HashPlanes>(found - kPlanes);
-}
-
 lsh::SelectorParams selector_from(const json& object) {
-  Fields fields(object, "selector");
-  std::string kind = "all";
-  lsh::TopKParams top_k;
-  lsh::LshParams lsh;
-  fields.read("kind", kind);
-  lsh::SelectorParams params;
-  if (kind == "topk") {
-    fields.read("budget", top_k.budget);
-    params = top_k;
-  } else if (kind == "lsh") {
-    fields.read_unless_zero("lsh_bits", lsh.bits_per_table);
-    fields.read_unless_zero("lsh_tables", lsh.num_tables);
-    fields.read_unless_zero("lsh_min_collisions", lsh.min_collisions);
-    read_planes(fields, lsh.planes);
-    fields.read_unless_zero("seed", lsh.seed);
-    params = lsh;
-  } else if (kind == "sketch" || kind == "sketch_topk") {
-    lsh::SketchParams sketch;
-    sketch.top_k = kind == "sketch_topk";
-    fields.read_unless_zero("budget", sketch.budget);
-    fields.read("sketch_bits", sketch.bits_per_dim);
-    if (!sketch.top_k) {
-      fields.read("error", sketch.error);
-      fields.read("unbiased", sketch.unbiased);
-      fields.read_unless_zero("seed", sketch.seed);
-    }
-    params = sketch;
-  } else {
-    TANDEM_CHECK(kind == "all", invalid_argument, "selector.kind is '", kind,
-                 "'; allowed: all, topk, lsh, sketch, sketch_topk");
-    params = lsh::SelectAllParams{};
-  }
-  fields.reject_others();
-  return params;
+  td_selector selector{};
+  selector.budget = lsh::TopKParams{}.budget;  // where tandem.h has no default
+  read_selector(object, selector);
+  return params_of(selector);
 }
 
 lsh::CostProfile profile_from(const json& object) {
@@ -71,24 +29,6 @@ json to_json(const lsh::CostProfile& profile) {
   for (const lsh::CostField& field : lsh::kCostFields) object[field.name] = profile.*field.value;
   return object;
 }
-
-struct SelectorJson {
-  json operator()(const lsh::SketchParams& p) const {
-    if (p.top_k) return {{"kind", "sketch_topk"}, {"budget", p.budget}, {"sketch_bits", p.bits_per_dim}};
-    return {{"kind", "sketch"},       {"budget", p.budget}, {"error", p.error}, {"sketch_bits", p.bits_per_dim},
-            {"unbiased", p.unbiased}, {"seed", p.seed}};
-  }
-  json operator()(const lsh::SelectAllParams&) const { return {{"kind", "all"}}; }
-  json operator()(const lsh::TopKParams& p) const { return {{"kind", "topk"}, {"budget", p.budget}}; }
-  json operator()(const lsh::LshParams& p) const {
-    return {{"kind", "lsh"},
-            {"lsh_bits", p.bits_per_table},
-            {"lsh_tables", p.num_tables},
-            {"lsh_min_collisions", p.min_collisions},
-            {"lsh_planes", kPlanes[static_cast<int>(p.planes)]},
-            {"seed", p.seed}};
-  }
-};
 
 }  // namespace
 
@@ -143,7 +83,7 @@ std::string config_to_json(const Config& config) {
                  {"max_tokens", config.max_tokens},
                  {"host_memory_bytes", config.host_memory_bytes},
                  {"topology", config.topology},
-                 {"selector", std::visit(SelectorJson{}, config.selector)},
+                 {"selector", selector_to_json<json>(to_td_selector(config.selector))},
                  {"profile", to_json(config.profile)},
                  {"never_slower", config.never_slower}};
   if (config.isa) object["isa"] = *config.isa;

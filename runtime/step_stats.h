@@ -19,19 +19,28 @@ struct StepStats {
   double out_error = 0;  ///< likewise
   std::int64_t uncertified = 0;
 
-  StepStats& operator+=(const StepStats& other) noexcept {
-    trace += other.trace;
-    total_us += other.total_us;
-    rows_window += other.rows_window;
-    rows_host += other.rows_host;
-    rows_gathered += other.rows_gathered;
-    keys_attended += other.keys_attended;
-    keys_visible += other.keys_visible;
-    lse_error += other.lse_error;
-    out_error += other.out_error;
-    uncertified += other.uncertified;
-    return *this;
-  }
+  StepStats& operator+=(const StepStats& other) noexcept;
 };
+
+/// The counts, times and estimates of StepStats beside its trace, each with the field of the same name of `other`
+/// (a StepStats, or a td_stats): visit(stats.total_us, other.total_us) and so on.
+template <typename Stats, typename Other, typename Visit>
+void for_each_figure(Stats& stats, Other& other, const Visit& visit) {
+  visit(stats.total_us, other.total_us);
+  visit(stats.rows_window, other.rows_window);
+  visit(stats.rows_host, other.rows_host);
+  visit(stats.rows_gathered, other.rows_gathered);
+  visit(stats.keys_attended, other.keys_attended);
+  visit(stats.keys_visible, other.keys_visible);
+  visit(stats.lse_error, other.lse_error);
+  visit(stats.out_error, other.out_error);
+  visit(stats.uncertified, other.uncertified);
+}
+
+inline StepStats& StepStats::operator+=(const StepStats& other) noexcept {
+  trace += other.trace;
+  for_each_figure(*this, other, [](auto& sum, const auto& value) { sum += value; });
+  return *this;
+}
 
 }  // namespace tandem

@@ -1,14 +1,13 @@
 // decode_step: whole decode steps of the runtime, timed beside their errors and their floors. bench/README.md explains.
 #include <algorithm>
-#include <cmath>
 #include <ctime>
-#include <fstream>
 #include <memory>
 #include <thread>
 
 #include <fmt/format.h>
 
 #include "bench/baselines/baselines.h"
+#include "bench/decode_step/cold.h"
 #include "bench/decode_step/memory_read.h"
 #include "bench/decode_step/options.h"
 #include "bench/decode_step/report.h"
@@ -23,7 +22,6 @@ namespace {
 
 using cli::Progress;
 
-constexpr double kColdFactor = 1.25;           // of the last-level cache
 constexpr std::int64_t kPreludeTokens = 4096;  // enough for every method to run all of its code
 
 /// One line of the run's plan: a configuration that is not built yet.
@@ -43,61 +41,10 @@ struct Bench {
   Cold cold = Cold::wash;  ///< of the present context
 };
 
-std::int64_t available_bytes() {
-  std::ifstream file("/proc/meminfo");
-  std::string name;
-  std::int64_t kib = 0;
-  while (file >> name >> kib) {
-    if (name == "MemAvailable:") return kib * 1024;
-    file.ignore(100, '\n');
-  }
-  return INT64_MAX;
-}
-
 std::int64_t kv_bytes(const tools::TraceMeta& meta, const std::string& host_dtype) {
   const auto shape = resolved({1, meta.num_q_heads, meta.num_kv_heads, meta.head_dim_k, meta.head_dim_v, 0.f, 0.f});
   return meta.tokens * meta.num_kv_heads *
          cpu::RowLayout::of(shape, parse_row_format("--host-dtypes", host_dtype)).kv_bytes;
-}
-
-/// Copies of `bytes` of data that exceed the last-level cache.
-int copies_for(const Bench& bench, std::int64_t bytes) {
-  const double wanted = kColdFactor * static_cast<double>(bench.topology.last_level_cache_bytes());
-  return static_cast<int>(std::min(1e6, std::ceil(wanted / static_cast<double>(bytes)))) + 1;
-}
-
-/// As the command line says; "auto" rotates where every method reads all of its data and a few copies are enough.
-Cold cold_of(const Bench& bench, std::int64_t smallest_bytes) {
-  constexpr int kFewCopies = 32;
-  const auto& options = bench.options;
-  if (options.cold == "warm") return Cold::warm;
-  if (options.cold == "wash") return Cold::wash;
-  if (options.cold == "rotate") return Cold::rotate;
-  const auto& selectors = options.selectors;
-  const bool dense = options.baselines.empty() && std::all_of(selectors.begin(), selectors.end(), [](const Json& each) {
-                       return each.at("kind") == "all";
-                     });
-  const int copies = copies_for(bench, smallest_bytes);
-  const bool fits = copies * smallest_bytes < available_bytes() / 4;
-  return dense && copies <= kFewCopies && fits ? Cold::rotate : Cold::wash;
-}
-
-/// Layers of a configuration that keeps `bytes` in each. Throws cli::UsageError when rotation would take too many.
-int layers_for(const Bench& bench, std::int64_t bytes) {
-  constexpr int kMostCopies = 1024;
-  if (bench.cold != Cold::rotate) return 1;
-  const int copies = copies_for(bench, bytes);
-  if (copies > kMostCopies || copies * bytes > available_bytes() / 2)
-    throw cli::UsageError(
-        fmt::format("--cold: 'rotate' is not allowed, it would take {} copies of {} KiB; allowed: {}, in "
-                    "half of the free memory; wash does not need any",
-                    copies, bytes >> 10, kMostCopies));
-  return copies;
-}
-
-const char* to_string(Cold cold) {
-  static constexpr const char* kNames[] = {"wash", "rotate", "warm"};
-  return kNames[static_cast<int>(cold)];
 }
 
 std::vector<Planned> plan_of(const Bench& bench, const tools::TraceMeta& meta, const tools::TraceLayer& layer) {
@@ -113,14 +60,15 @@ std::vector<Planned> plan_of(const Bench& bench, const tools::TraceMeta& meta, c
       for (const auto& dtype : bench.options.host_dtypes) {
         const auto bytes = batch * kv_bytes(meta, dtype);
         for (const Json& selector : bench.options.selectors) {
-          const RuntimeSettings settings{.selector = selector,
-                                         .threads = threads,
-                                         .batch = batch,
-                                         .layers = layers_for(bench, bytes),
-                                         .host_dtype = dtype,
-                                         .tiers = bench.options.tiers,
-                                         .never_slower = bench.options.never_slower,
-                                         .isa = bench.options.isa};
+          const RuntimeSettings settings{
+              .selector = selector,
+              .threads = threads,
+              .batch = batch,
+              .layers = layers_for(bench.cold, bytes, bench.topology.last_level_cache_bytes()),
+              .host_dtype = dtype,
+              .tiers = bench.options.tiers,
+              .never_slower = bench.options.never_slower,
+              .isa = bench.options.isa};
           plan.push_back({selector_name(selector), settings.layers * bytes, settings.layers * batch * meta.tokens,
                           [settings, &layer](const tools::TraceMeta& part, Progress& progress) {
                             return make_runtime_contender(settings, part, layer, progress);
@@ -226,7 +174,7 @@ void run_context(Bench bench, std::int64_t tokens, int& group, Json& rows) {
   }
   std::int64_t smallest = INT64_MAX;
   for (const auto& dtype : bench.options.host_dtypes) smallest = std::min(smallest, kv_bytes(trace.meta(), dtype));
-  bench.cold = cold_of(bench, smallest);
+  bench.cold = cold_of(bench.options, smallest, bench.topology.last_level_cache_bytes());
   const auto plan = plan_of(bench, trace.meta(), layer);
   for (std::size_t next = 0; next < plan.size(); ++group) {
     const auto contenders = build_some(bench, trace.meta(), plan, next);

@@ -8,6 +8,8 @@
 
 #include "bench/baselines/baselines.h"
 #include "tools/tandem/command.h"
+#include "tools/tandem/selector_text.h"
+#include "tools/tandem/usage.h"
 
 namespace tandem::bench {
 namespace {
@@ -64,7 +66,7 @@ std::vector<std::string> known_baselines(const std::string& list) {
 void resolve(const Raw& raw, Options& options) {
   options.contexts.clear();
   for (const auto& text : cli::split_list(raw.contexts)) options.contexts.push_back(parse_tokens("--contexts", text));
-  for (const auto& text : raw.selectors) options.selectors.push_back(parse_selector(text));
+  for (const auto& text : raw.selectors) options.selectors.push_back(cli::parse_selector("--selector", text));
   const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   options.threads = raw.threads.empty() ? std::vector<int>{cores} : counts("--threads", raw.threads, 1024);
   options.batches = counts("--batches", raw.batches, 1024);
@@ -116,15 +118,14 @@ void add_options(CLI::App& app, Raw& raw, Options& options) {
       ->check(number_in<std::uint64_t>(1, UINT64_MAX, "a whole number from 1"));
   app.add_flag("--never-slower", options.never_slower,
                "let the runtime attend densely where it expects a selector to take longer, as it does by default");
-  app.add_option("--isa", options.isa, "scalar, avx2, avx512 or avx512vbmi [the best]")
-      ->check(cli::one_of({"scalar", "avx2", "avx512", "avx512vbmi"}));
+  cli::add_isa(app, options.isa);
   app.add_option("--json", options.json, "write the results as JSON to this file; - is standard output");
 }
 
 }  // namespace
 
 Options parse_options(int argc, char** argv) {
-  CLI::App app{"Times whole decode steps of the runtime beside their errors and their floors."};
+  CLI::App app{"Times whole decode steps of the runtime beside their errors and their floors.", "decode_step"};
   Raw raw;
   Options options;
   options.tiers.local = 64;
@@ -133,7 +134,7 @@ Options parse_options(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() != 0) throw cli::UsageError(error.what());
+    if (error.get_exit_code() != 0) throw cli::UsageError(cli::usage_text(app, error));
     std::exit(app.exit(error));
   }
   options.command.assign(argv, argv + argc);

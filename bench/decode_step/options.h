@@ -9,13 +9,6 @@
 
 namespace tandem::bench {
 
-/// How the data of a timed step is kept out of the caches.
-enum class Cold {
-  wash,    ///< a buffer larger than the last-level cache is read before every step
-  rotate,  ///< steps visit copies of the data that together exceed the last-level cache
-  warm     ///< not at all
-};
-
 /// The command line of decode_step, checked.
 struct Options {
   cli::SyntheticShape shape;  ///< tokens and steps are set per context

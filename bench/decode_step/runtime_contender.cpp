@@ -1,15 +1,12 @@
 #include "bench/decode_step/runtime_contender.h"
 
-#include <algorithm>
-#include <cstring>
 #include <memory>
 
 #include "runtime/base/trace.h"
+#include "tools/tandem/trace_calls.h"
 
 namespace tandem::bench {
 namespace {
-
-constexpr std::int64_t kChunk = 1024;  // prompt tokens of one append
 
 /// The window holds no quantized rows.
 std::string window_dtype_for(const std::string& host_dtype) {
@@ -32,16 +29,6 @@ Json config_of(const RuntimeSettings& s, const tools::TraceMeta& meta) {
                  {"never_slower", s.never_slower}};
   if (!s.isa.empty()) config["isa"] = s.isa;
   return config;
-}
-
-/// Tokens [first, first + tokens) of `tensor` (heads, tokens, dim), where they lie.
-td_tensor tokens_of(const tools::Tensor& tensor, std::int64_t first, std::int64_t tokens) {
-  const auto row = tensor.shape[2] * static_cast<std::int64_t>(bytes_of(tensor.dtype));
-  return {const_cast<std::byte*>(tensor.data) + first * row,
-          {tokens, tensor.shape[0], tensor.shape[2]},
-          {row, tensor.shape[1] * row},
-          static_cast<std::int32_t>(tensor.dtype),
-          0};
 }
 
 /// The same token of every sequence of a batch: (batch, heads, dim), dense.
@@ -80,18 +67,8 @@ class RuntimeSteps {
   }
 
   void read_prompt(cli::Progress& progress) {
-    const auto& tail = trace_.q_tail;
-    const std::int64_t first_query = meta_.tokens - (tail.data == nullptr ? 0 : tail.shape[1]);
     for (int layer = 0; layer < settings_.layers; ++layer) {
-      for (const td_seq id : ids_) {
-        for (std::int64_t first = 0; first < meta_.tokens;) {
-          const bool has_q = first >= first_query;
-          const auto tokens = std::min(kChunk, (has_q ? meta_.tokens : first_query) - first);
-          append_prompt(layer, id, first, tokens, has_q ? tokens_of(tail, first - first_query, tokens) : td_tensor{});
-          progress.advance(tokens);
-          first += tokens;
-        }
-      }
+      for (const td_seq id : ids_) cli::append_prompt(runtime_, id, layer, meta_, trace_, progress);
       StepResult ignored;
       attend(0, layer, ignored);  // the first query makes the runtime index the prompt
     }
@@ -102,13 +79,7 @@ class RuntimeSteps {
     const BatchRow k(trace_.dec_k, step, settings_.batch);
     const BatchRow v(trace_.dec_v, step, settings_.batch);
     auto stats = td::make<td_stats>();
-    auto args = td::make<td_append_args>();
-    args.layer = layer;
-    args.num_seqs = settings_.batch;
-    args.seqs = ids_.data();
-    args.num_tokens = ones_.data();
-    args.k = k.view();
-    args.v = v.view();
+    auto args = cli::append_args(layer, ids_, ones_.data(), k.view(), v.view());
     args.stats = &stats;
     Stopwatch watch;
     runtime_.append(args);
@@ -132,32 +103,15 @@ class RuntimeSteps {
   }
 
  private:
-  void append_prompt(int layer, td_seq id, std::int64_t first, std::int64_t tokens, const td_tensor& q) const {
-    auto args = td::make<td_append_args>();
-    args.layer = layer;
-    args.num_seqs = 1;
-    args.seqs = &id;
-    args.num_tokens = &tokens;
-    args.k = tokens_of(trace_.k, first, tokens);
-    args.v = tokens_of(trace_.v, first, tokens);
-    args.q = q;
-    runtime_.append(args);
-  }
-
   void attend(std::int64_t step, int layer, StepResult& result) const {
     const BatchRow q(trace_.dec_q, step, settings_.batch);
     const auto vectors = static_cast<std::size_t>(settings_.batch * meta_.num_q_heads);
     result.out.resize(vectors * static_cast<std::size_t>(meta_.head_dim_v));
     result.lse.resize(vectors);
     auto stats = td::make<td_stats>();
-    auto args = td::make<td_attend_args>();
-    args.layer = layer;
-    args.parts = TD_PART_ALL;
-    args.num_seqs = settings_.batch;
-    args.seqs = ids_.data();
-    args.num_queries = ones_.data();
-    args.q = q.view();
-    args.out = td::tensor(result.out.data(), TD_F32, settings_.batch, meta_.num_q_heads, meta_.head_dim_v);
+    auto args =
+        cli::attend_args(layer, ids_, ones_.data(), q.view(),
+                         td::tensor(result.out.data(), TD_F32, settings_.batch, meta_.num_q_heads, meta_.head_dim_v));
     args.lse = result.lse.data();
     args.stats = &stats;
     Stopwatch watch;
@@ -174,9 +128,10 @@ class RuntimeSteps {
   }
 
   static void add_stages(const td_stats& stats, StepResult& result) {
-    static constexpr const char* kNames[] = {"append", "evict", "index", "window", "select", "attend", "merge"};
-    for (std::size_t i = 0; i < std::size(kNames); ++i)
-      result.stage_us[kNames[i]] = result.stage_us.value(kNames[i], 0.0) + stats.us[i];
+    for (int i = 0; i < kNumStages; ++i) {
+      const char* name = to_string(static_cast<Stage>(i));
+      result.stage_us[name] = result.stage_us.value(name, 0.0) + stats.us[i];
+    }
   }
 
   RuntimeSettings settings_;

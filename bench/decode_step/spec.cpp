@@ -5,42 +5,8 @@
 #include <fmt/format.h>
 
 #include "tools/tandem/command.h"
-#include "tools/tandem/options.h"
 
 namespace tandem::bench {
-namespace {
-
-/// A number when all of `text` is one.
-Json value_of(const std::string& text) {
-  const Json value = Json::parse(text, nullptr, false);
-  return value.is_number() ? value : Json(text);
-}
-
-[[noreturn]] void refuse(const std::string& text) {
-  throw cli::UsageError(
-      fmt::format("--selector: '{}' is not allowed; allowed: KIND, KIND:FIELD=VALUE,.. or a JSON object", text));
-}
-
-}  // namespace
-
-Json parse_selector(const std::string& text) {
-  if (text.starts_with('{')) {
-    const Json object = Json::parse(text, nullptr, false);
-    if (!object.is_object() || !object.contains("kind")) refuse(text);
-    return object;
-  }
-  const auto colon = std::min(text.find(':'), text.size());
-  Json selector = {{"kind", text.substr(0, colon)}};
-  if (colon == 0) refuse(text);
-  if (colon == text.size()) return selector;
-  for (const auto& part : cli::split_list(text.substr(colon + 1))) {
-    const auto equals = part.find('=');
-    if (equals == std::string::npos || equals == 0) refuse(text);
-    selector[part.substr(0, equals)] = value_of(part.substr(equals + 1));
-  }
-  return selector;
-}
-
 std::string selector_name(const Json& selector) {
   std::string name = selector.at("kind").get<std::string>();
   for (const auto& [field, value] : selector.items()) {

@@ -41,7 +41,8 @@ struct KvView {
   TensorView v;
 };
 
-/// Dense row-major (tokens, heads, dim) view over `data`.
+/// Dense row-major (tokens, heads, dim) view over `data`. The bytes of a token (heads x dim) must fit into 64 bits:
+/// extents that come from outside are bounded first.
 template <typename Element>
 auto dense_view(Element* data, DType dtype, std::int64_t tokens, std::int64_t heads, std::int64_t dim) noexcept {
   using Byte = std::conditional_t<std::is_const_v<Element>, const std::byte, std::byte>;

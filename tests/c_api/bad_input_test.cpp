@@ -66,9 +66,21 @@ class BadInput : public testing::Test {
     set(name + " has 0 tokens; expected 5", with([](td_tensor& t) { t.shape[0] = 0; }));
     set(name + " has " + text(heads + 1) + " heads; expected " + text(heads), with([](td_tensor& t) { ++t.shape[1]; }));
     set(name + " has 8 elements per row (head_dim); expected 16", with([](td_tensor& t) { t.shape[2] = 8; }));
-    set(name + ".shape is (-1, " + text(heads) + ", 16); allowed: 0 to", with([](td_tensor& t) { t.shape[0] = -1; }));
-    set(name + ".shape is (5, " + text(heads) + ", 9223372036854775807); allowed: 0 to",
-        with([](td_tensor& t) { t.shape[2] = std::numeric_limits<std::int64_t>::max(); }));
+    constexpr std::int64_t kInt32Max = std::numeric_limits<std::int32_t>::max();
+    constexpr std::int64_t kInt64Max = std::numeric_limits<std::int64_t>::max();
+    const char* extents[] = {".shape[0] (tokens) is ", ".shape[1] (heads) is ", ".shape[2] (head_dim) is "};
+    const std::int64_t most[] = {kInt32Max, kInt32Max, 1024};
+    for (int i = 0; i < 3; ++i) {
+      for (const std::int64_t bad : {-kInt64Max - 1, std::int64_t{-1}, most[i] + 1, kInt64Max}) {
+        set(name + extents[i] + text(bad) + "; allowed: 0 to " + text(most[i]),
+            with([&](td_tensor& t) { t.shape[i] = bad; }));
+      }
+    }
+    // Each extent would be a count of its own, but the bytes of one token would not fit into 64 bits.
+    set(name + ".shape[2] (head_dim) is " + text(kInt32Max) + "; allowed: 0 to 1024",
+        with([&](td_tensor& t) { t.shape[1] = t.shape[2] = kInt32Max; }));
+    set(name + " has " + text(kInt32Max) + " tokens; expected 5",
+        with([&](td_tensor& t) { t.shape[0] = t.shape[1] = kInt32Max, t.shape[2] = 1024; }));
     set(name + ".dtype is 3; allowed: 0 (f32), 1 (f16), 2 (bf16)", with([](td_tensor& t) { t.dtype = 3; }));
     set(name + ".dtype is -1; allowed: 0 (f32), 1 (f16), 2 (bf16)", with([](td_tensor& t) { t.dtype = -1; }));
     for (const std::int64_t stride : {std::int64_t{0}, std::int64_t{4}, kRowBytes - 1, 1 - kRowBytes}) {

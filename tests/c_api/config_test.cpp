@@ -277,10 +277,18 @@ INSTANTIATE_TEST_SUITE_P(
         "", R"("selector": {"kind": "topk", "budget": 0.1})", R"("selector": null, "isa": null)",
         R"("selector": {"kind": "lsh", "lsh_bits": 5, "lsh_tables": 30, "seed": 18446744073709551615})",
         R"("selector": {"kind": "lsh", "lsh_bits": 5, "lsh_tables": 30, "lsh_planes": "gaussian"})",
+        R"("selector": {"kind": "sketch", "error": 0.1, "sketch_bits": 2, "unbiased": true, "seed": 5})",
+        R"("selector": {"kind": "sketch_topk", "budget": 0.1, "sketch_bits": 1})",
         R"("scale": 0.1, "softcap": 30.5, "window_dtype": "bf16", "host_dtype": "fp16", "sink_tokens": 0)",
         R"("isa": "scalar", "max_tokens": 300, "host_memory_bytes": 1000000000)", R"("topology": "node:2 core:2 pu:1")",
         R"("never_slower": false, "selector": {"kind": "lsh", "lsh_bits": 5, "lsh_tables": 30})",
         R"("profile": {"dense_row_ns": 1e6, "scored_row_ns": 0.3}, "selector": {"kind": "topk", "budget": 0.1})"));
+
+TEST(Selectors, KindsMayBeSpeltAsOnTheCommandLine) {
+  const Rt dash(json_with(R"("selector": {"kind": "sketch-topk", "budget": 0.1})"));
+  const Rt underscore(json_with(R"("selector": {"kind": "sketch_topk", "budget": 0.1})"));
+  EXPECT_EQ(config_text(dash), config_text(underscore));
+}
 
 TEST(Profile, IsPartOfTheResolvedConfiguration) {
   td_config c = config();

@@ -29,6 +29,23 @@ td_config config_with(const td_selector* selector) {
   return c;
 }
 
+td_selector selector_of(td_selector_kind kind) {
+  td_selector selector = lsh_selector();
+  selector.kind = kind;
+  selector.budget = 0.1;
+  return selector;
+}
+
+/// Enough rows beside the window, and queries of the same calls, for a sketch.
+constexpr std::int64_t kPrompt = 1300;
+constexpr std::int64_t kQueries = 40;
+
+td_seq_info info_of(td_rt* rt, td_seq seq) {
+  auto info = init<td_seq_info>();
+  EXPECT_EQ(td_seq_query(rt, seq, 0, &info), TD_OK) << td_last_error();
+  return info;
+}
+
 /// A sequence's whole life, with forks and truncations; every output on the way.
 std::vector<float> life(td_rt* rt, std::uint32_t seed) {
   std::vector<float> outputs;
@@ -41,8 +58,7 @@ std::vector<float> life(td_rt* rt, std::uint32_t seed) {
     fill(rt, seq, 1 + (step * 53 + seed) % 90, seed + step);
     note(seq, 1);
     if (step % 4 != 3) continue;
-    std::int64_t length = 0;
-    EXPECT_EQ(td_seq_length(rt, seq, 0, &length), TD_OK);
+    const std::int64_t length = info_of(rt, seq).length;
     td_seq fork = 0;
     EXPECT_EQ(td_seq_fork(rt, seq, length - 30, nullptr, &fork), TD_OK) << td_last_error();
     fill(rt, fork, 77, seed + 100);
@@ -50,39 +66,69 @@ std::vector<float> life(td_rt* rt, std::uint32_t seed) {
     EXPECT_EQ(td_seq_truncate(rt, seq, length - 40), TD_OK) << td_last_error();
     note(seq, 1);
     EXPECT_EQ(td_seq_destroy(rt, fork), TD_OK);
+    if (step == 3) {  // the rest has an index
+      fill(rt, seq, kPrompt, seed + 200);
+      note(seq, kQueries);
+    }
   }
   EXPECT_EQ(td_seq_destroy(rt, seq), TD_OK);
   return outputs;
 }
 
-class Threads : public testing::TestWithParam<td_selector_kind> {};
+/// A sequence that grows until the background thread has calibrated its sketch anew: that is due at four times the rows
+/// of the first calibration, and takes effect 1,024 rows later.
+std::vector<float> growth(td_rt* rt, std::uint32_t seed) {
+  const td_seq seq = create(rt);
+  fill(rt, seq, kPrompt, seed);
+  std::vector<float> outputs = attended(rt, seq, kQueries);
+  const td_seq_info first = info_of(rt, seq);
+  EXPECT_GE(first.host_rows, 1100);
+  EXPECT_GT(first.index_bytes, 0);
+  for (std::uint32_t step = 1; info_of(rt, seq).host_rows < 4 * first.host_rows + 1024; ++step) {
+    fill(rt, seq, 499, seed + step);
+    const auto values = attended(rt, seq, 1);
+    outputs.insert(outputs.end(), values.begin(), values.end());
+  }
+  EXPECT_EQ(td_seq_destroy(rt, seq), TD_OK);
+  return outputs;
+}
 
-INSTANTIATE_TEST_SUITE_P(CApi, Threads, testing::Values(TD_SELECT_ALL, TD_SELECT_TOP_K, TD_SELECT_LSH));
-
-TEST_P(Threads, OnDifferentSequencesGiveTheBitsOfASerialRun) {
-  td_selector selector = lsh_selector();
-  selector.kind = GetParam();
-  selector.budget = 0.1;
+/// The outputs of `work` on four sequences in parallel must be those of one after the other.
+template <typename Work>
+void expect_bits_of_a_serial_run(const td_selector& selector, const Work& work) {
   constexpr int kThreads = 4;
   std::vector<std::vector<float>> serial, parallel(kThreads);
   {
     const Rt rt(config_with(&selector));
-    for (std::uint32_t t = 0; t < kThreads; ++t) serial.push_back(life(rt, 1000 * t));
+    for (std::uint32_t t = 0; t < kThreads; ++t) serial.push_back(work(rt, 1000 * t));
   }
   const Rt rt(config_with(&selector));
   in_parallel(kThreads,
-              [&](int t) { parallel[static_cast<std::size_t>(t)] = life(rt, static_cast<std::uint32_t>(1000 * t)); });
+              [&](int t) { parallel[static_cast<std::size_t>(t)] = work(rt, static_cast<std::uint32_t>(1000 * t)); });
   EXPECT_EQ(parallel, serial);
 }
 
+class Threads : public testing::TestWithParam<td_selector_kind> {};
+
+INSTANTIATE_TEST_SUITE_P(CApi, Threads,
+                         testing::Values(TD_SELECT_ALL, TD_SELECT_TOP_K, TD_SELECT_LSH, TD_SELECT_SKETCH));
+
+TEST_P(Threads, OnDifferentSequencesGiveTheBitsOfASerialRun) {
+  expect_bits_of_a_serial_run(selector_of(GetParam()), life);
+}
+
+TEST(ThreadsCApi, ThatShareTheBackgroundThreadGiveTheBitsOfASerialRun) {
+  expect_bits_of_a_serial_run(selector_of(TD_SELECT_SKETCH), growth);
+}
+
 TEST_P(Threads, OnOneSequenceAreRefusedAndCorruptNothing) {
-  td_selector selector = lsh_selector();
-  selector.kind = GetParam();
-  selector.budget = 0.1;
+  const td_selector selector = selector_of(GetParam());
   const Rt rt(config_with(&selector));
   const td_seq seq = create(rt);
-  ASSERT_EQ(Append({seq}, {1}, 7).run(rt), TD_OK);
-  std::atomic<std::int64_t> appended{1};
+  for (std::int64_t i = 0; i < kPrompt; ++i) ASSERT_EQ(Append({seq}, {1}, 7).run(rt), TD_OK);
+  ASSERT_EQ(Attend({seq}, {kQueries}, 99).run(rt), TD_OK);
+  ASSERT_EQ(info_of(rt, seq).index_bytes > 0, GetParam() == TD_SELECT_LSH || GetParam() == TD_SELECT_SKETCH);
+  std::atomic<std::int64_t> appended{kPrompt};
   std::atomic<int> wrong{0};
   in_parallel(2, [&](int t) {
     Append append({seq}, {1}, 7);  // every token is the same, so that the order of the threads does not show
@@ -101,11 +147,11 @@ TEST_P(Threads, OnOneSequenceAreRefusedAndCorruptNothing) {
   std::int64_t length = 0;
   ASSERT_EQ(td_seq_length(rt, seq, 0, &length), TD_OK);
   EXPECT_EQ(length, appended);
-  // All tokens are equal, so any selection of them attends to the same value.
+  // All tokens are equal, so any selection of them attends to the same value, but for the rounding of long fp32 sums.
   const auto values = attended(rt, seq, 1);
   const Append token({1}, {1}, 7);
   for (std::size_t i = 0; i < kQHeads * kDim; ++i) {
-    EXPECT_NEAR(values[i], token.v[i / (kQHeads / kKvHeads * kDim) * kDim + i % kDim], 1e-5);
+    EXPECT_NEAR(values[i], token.v[i / (kQHeads / kKvHeads * kDim) * kDim + i % kDim], 1e-4);
   }
 }
 

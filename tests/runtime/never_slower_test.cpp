@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "lsh/selection_cost.h"
+#include "runtime/base/error.h"
 #include "tests/support/runtime_driver.h"
 
 namespace tandem::testing {
@@ -16,11 +17,13 @@ lsh::CostProfile early_profile(const lsh::SelectorParams& selector, const Attent
   profile.gathered_row_ns = profile.scored_row_ns = 1;
   profile.dense_row_ns = 60;
   const cpu::RowLayout rows = cpu::RowLayout::of(shape, DType::f32);
-  for (profile.selection_ns = 1;
-       lsh::SelectionCost(profile, selector, rows, shape.group_size()).crossover(kMaxTokens) < kPrompt / 4;
-       profile.selection_ns *= 1.1) {
+  profile.selection_ns = 1;
+  while (true) {
+    const std::int64_t first = lsh::SelectionCost(profile, selector, rows, shape.group_size()).crossover(kMaxTokens);
+    TANDEM_CHECK(first >= 0, invalid_state, "selecting never pays; no profile of this test begins at ", kPrompt / 4);
+    if (first >= kPrompt / 4) return profile;
+    profile.selection_ns *= 1.1;
   }
-  return profile;
 }
 
 Config config_with(const lsh::SelectorParams& selector, int workers = 2) {
@@ -164,7 +167,8 @@ TEST(NeverSlowerStep, ASlidingWindowIsWhatAQuerySees) {
   config.profile = early_profile(config.selector, config.shape);
   Player run(config);
   run.extend(kPrompt);
-  EXPECT_LT(run.step().stats.rows_gathered, run.step().stats.rows_host);
+  const Attended selected = run.step();
+  EXPECT_LT(selected.stats.rows_gathered, selected.stats.rows_host);
   AttendOptions options;
   options.rule.sliding_window = 400;
   const Attended attended = run.step(1, options);

@@ -1,6 +1,7 @@
 // Laws of sequences: grouping of calls, fork, truncate, batches; for every selector.
 #include <gtest/gtest.h>
 
+#include "lsh/query_log.h"
 #include "tests/support/runtime_driver.h"
 
 namespace tandem::testing {
@@ -16,12 +17,25 @@ Config config_with(const lsh::SelectorParams& selector, std::int32_t local = 64)
   return config;
 }
 
+// Enough for an index of any kind: rows beside the largest window of these tests, and query vectors, two per token.
+constexpr std::int64_t kLong = 1500;
+constexpr std::int64_t kManyQueries = 40;
+
+/// A sketch without an index is dense, and every law holds.
+void expect_index(Runtime& runtime, std::uint64_t sequence) {
+  if (!std::holds_alternative<lsh::SketchParams>(runtime.config().selector)) return;
+  const SequenceInfo info = runtime.query_sequence(sequence, 0);
+  EXPECT_GE(info.host_rows, 1100);
+  EXPECT_GT(info.calibrated_rows, 0);
+}
+
 class Selectors : public ::testing::TestWithParam<lsh::SelectorParams> {};
 
 INSTANTIATE_TEST_SUITE_P(SequenceLaws, Selectors,
                          ::testing::Values(lsh::SelectorParams(lsh::SelectAllParams{}),
                                            lsh::SelectorParams(lsh::TopKParams{0.1}),
-                                           lsh::SelectorParams(lsh::LshParams{6, 40, 2, 9})));
+                                           lsh::SelectorParams(lsh::LshParams{6, 40, 2, 9}),
+                                           lsh::SelectorParams(lsh::SketchParams{})));
 
 void append_all_layers(Runtime& runtime, std::uint64_t sequence, const TokenSource::Tokens& t) {
   for (std::int32_t layer = 0; layer < runtime.config().shape.num_layers; ++layer)
@@ -31,15 +45,16 @@ void append_all_layers(Runtime& runtime, std::uint64_t sequence, const TokenSour
 TEST_P(Selectors, ForksDivergeLikeIndependentSequences) {
   Runtime runtime(config_with(GetParam()));
   TokenSource source(runtime.config().shape, 21);
-  const auto shared = source.tokens(700);
+  const auto shared = source.tokens(kLong);
   const auto left = source.tokens(200);
   const auto right = source.tokens(200);
-  const auto q = source.queries(3);
+  const auto q = source.queries(kManyQueries);
   // The index centres keys by the rows of its first build, so every sequence here is built at the same token.
   const auto start = [&] {
     const std::uint64_t s = runtime.create_sequence();
     append_all_layers(runtime, s, shared);
-    attend(runtime, s, 3, q);
+    attend(runtime, s, kManyQueries, q);
+    expect_index(runtime, s);
     return s;
   };
   const std::uint64_t a = start();
@@ -50,34 +65,35 @@ TEST_P(Selectors, ForksDivergeLikeIndependentSequences) {
   const std::uint64_t alone_b = start();
   append_all_layers(runtime, alone_a, left);
   append_all_layers(runtime, alone_b, right);
-  EXPECT_EQ(attend(runtime, a, 3, q).out, attend(runtime, alone_a, 3, q).out);
-  EXPECT_EQ(attend(runtime, b, 3, q).out, attend(runtime, alone_b, 3, q).out);
+  EXPECT_EQ(attend(runtime, a, kManyQueries, q).out, attend(runtime, alone_a, kManyQueries, q).out);
+  EXPECT_EQ(attend(runtime, b, kManyQueries, q).out, attend(runtime, alone_b, kManyQueries, q).out);
   runtime.destroy_sequence(a);
-  EXPECT_EQ(attend(runtime, b, 3, q).out, attend(runtime, alone_b, 3, q).out);
+  EXPECT_EQ(attend(runtime, b, kManyQueries, q).out, attend(runtime, alone_b, kManyQueries, q).out);
 }
 
 TEST_P(Selectors, TruncateThenAppendIsNeverAppended) {
   Runtime runtime(config_with(GetParam(), 256));
   TokenSource source(runtime.config().shape, 22);
-  const auto shared = source.tokens(700);
+  const auto shared = source.tokens(kLong);
   const auto dropped = source.tokens(100);  // fewer than the window holds: drafted tokens that were not accepted
   const auto kept = source.tokens(200);
-  const auto q = source.queries(3);
+  const auto q = source.queries(kManyQueries);
   const std::uint64_t a = runtime.create_sequence();
   const std::uint64_t b = runtime.create_sequence();
   for (const std::uint64_t s : {a, b}) {
     append_all_layers(runtime, s, shared);
-    attend(runtime, s, 3, q);
+    attend(runtime, s, kManyQueries, q);
+    expect_index(runtime, s);
   }
   append_all_layers(runtime, a, dropped);
-  attend(runtime, a, 3, q);
-  runtime.truncate_sequence(a, 700);
+  attend(runtime, a, kManyQueries, q);
+  runtime.truncate_sequence(a, kLong);
   // Pages that left the window do not come back, so equal splits (and equal bits) return with the next page that
   // leaves.
   append_all_layers(runtime, a, kept);
   append_all_layers(runtime, b, kept);
   EXPECT_EQ(runtime.query_sequence(a, 1).host_rows, runtime.query_sequence(b, 1).host_rows);
-  EXPECT_EQ(attend(runtime, a, 3, q).out, attend(runtime, b, 3, q).out);
+  EXPECT_EQ(attend(runtime, a, kManyQueries, q).out, attend(runtime, b, kManyQueries, q).out);
 }
 
 TEST_P(Selectors, AShorterPrefixEqualsASequenceThatWasNeverLonger) {
@@ -85,7 +101,7 @@ TEST_P(Selectors, AShorterPrefixEqualsASequenceThatWasNeverLonger) {
   TokenSource source(runtime.config().shape, 28);
   const auto prefix = source.tokens(150);  // it fits into the window, so its index starts anew
   const auto dropped = source.tokens(600);
-  const auto kept = source.tokens(450);
+  const auto kept = source.tokens(kLong);
   const auto q = source.queries(3);
   const std::uint64_t cut = runtime.create_sequence();
   append_all_layers(runtime, cut, prefix);
@@ -104,10 +120,14 @@ TEST_P(Selectors, AShorterPrefixEqualsASequenceThatWasNeverLonger) {
     EXPECT_EQ(attend(runtime, s, 3, q).out, attend(runtime, fresh, 3, q).out);
   }
   for (const std::uint64_t s : {cut, forked, fresh}) append_all_layers(runtime, s, kept);
-  const auto expected = attend(runtime, fresh, 3, q);
+  // As many tokens as a log of queries holds: those of the dropped tokens are to calibrate nothing.
+  const std::int64_t logged = lsh::QueryLog::kLoggedQueries / runtime.config().shape.group_size();
+  const auto last = source.queries(logged);
+  const auto expected = attend(runtime, fresh, logged, last);
+  expect_index(runtime, fresh);
   for (const std::uint64_t s : {cut, forked}) {
-    EXPECT_EQ(attend(runtime, s, 3, q).out, expected.out);
-    EXPECT_EQ(runtime.query_sequence(s, 1).index_bytes, runtime.query_sequence(fresh, 1).index_bytes);
+    EXPECT_EQ(attend(runtime, s, logged, last).out, expected.out);
+    EXPECT_EQ(runtime.query_sequence(s, 0).index_bytes, runtime.query_sequence(fresh, 0).index_bytes);
   }
 }
 
@@ -132,14 +152,15 @@ TEST_P(Selectors, GroupingOfQueriesDoesNotMatter) {
   const AttentionShape& shape = runtime.config().shape;
   TokenSource source(shape, 30);
   const std::uint64_t s = runtime.create_sequence();
-  append_all_layers(runtime, s, source.tokens(600));
+  append_all_layers(runtime, s, source.tokens(kLong));
   AttendOptions options;
-  const auto q = source.queries(40);
+  const auto q = source.queries(kManyQueries);
   const std::int64_t row_q = std::int64_t{shape.num_q_heads} * shape.head_dim_k;
   for (const std::int64_t sliding : {0, 70, 333}) {
     options.rule.sliding_window = sliding;
-    const auto together = attend(runtime, s, 40, q, options);
-    for (const std::int64_t last : {40, 17, 1}) {  // the last queries alone
+    const auto together = attend(runtime, s, kManyQueries, q, options);
+    expect_index(runtime, s);
+    for (const std::int64_t last : {kManyQueries, std::int64_t{17}, std::int64_t{1}}) {  // the last queries alone
       const std::vector<float> part(q.end() - last * row_q, q.end());
       const auto alone = attend(runtime, s, last, part, options);
       EXPECT_TRUE(std::equal(alone.out.rbegin(), alone.out.rend(), together.out.rbegin())) << sliding << " " << last;
@@ -173,18 +194,20 @@ TEST_P(Selectors, GroupingOfTokensDoesNotMatter) {
   Runtime runtime(config_with(GetParam()));
   const AttentionShape& shape = runtime.config().shape;
   TokenSource source(shape, 24);
-  const auto t = source.tokens(600);
+  const auto t = source.tokens(kLong);
   const std::uint64_t bulk = runtime.create_sequence();
   const std::uint64_t single = runtime.create_sequence();
   append_all_layers(runtime, bulk, t);
   const std::int64_t row_k = std::int64_t{shape.num_kv_heads} * shape.head_dim_k;
-  for (std::int64_t i = 0; i < 600; ++i) {
+  for (std::int64_t i = 0; i < kLong; ++i) {
     append_all_layers(runtime, single,
                       {{t.k.begin() + i * row_k, t.k.begin() + (i + 1) * row_k},
                        {t.v.begin() + i * row_k, t.v.begin() + (i + 1) * row_k}});
   }
-  const auto q = source.queries(5);
-  EXPECT_EQ(attend(runtime, bulk, 5, q).out, attend(runtime, single, 5, q).out);
+  const auto q = source.queries(kManyQueries);
+  EXPECT_EQ(attend(runtime, bulk, kManyQueries, q).out, attend(runtime, single, kManyQueries, q).out);
+  expect_index(runtime, bulk);
+  expect_index(runtime, single);
 }
 
 TEST_P(Selectors, RaggedBatchesEqualSingleSequences) {
@@ -193,10 +216,12 @@ TEST_P(Selectors, RaggedBatchesEqualSingleSequences) {
   TokenSource source(shape, 25);
   std::vector<std::uint64_t> sequences;
   const std::vector<std::int64_t> counts{1, 4, 0, 2};
-  for (const std::int64_t tokens : {300, 10, 77, 1000}) {
+  for (const std::int64_t tokens : {std::int64_t{300}, std::int64_t{10}, std::int64_t{77}, kLong}) {
     sequences.push_back(runtime.create_sequence());
     append_all_layers(runtime, sequences.back(), source.tokens(tokens));
   }
+  attend(runtime, sequences.back(), kManyQueries, source.queries(kManyQueries));
+  expect_index(runtime, sequences.back());
   const auto q = source.queries(7);
   const auto batch = attend(runtime, sequences, counts, q);
   std::int64_t first = 0;

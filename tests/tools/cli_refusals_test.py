@@ -24,7 +24,12 @@ class BadUsage(CommandLine):
         self.expect(BAD_USAGE, "frobnicate", naming=["frobnicate", "info"])
         self.expect(BAD_USAGE, "eval", "haystack", naming=["haystack", "needles"])
         self.expect(BAD_USAGE, "run", naming=["--trace"])
-        self.expect(BAD_USAGE, *self.run_with("--no-such-option"), naming=["--no-such-option"])
+        self.expect(BAD_USAGE, *self.run_with("--no-such-option"),
+                    naming=["tandem run: '--no-such-option' is not known; 'tandem run --help'"])
+        for wrong, meant in (("--sketch-error", "--error"), ("--budgte", "--budget"), ("--trheads", "--threads")):
+            self.expect(BAD_USAGE, *self.run_with(wrong, "0.05"), naming=[f"'{wrong}' is not known, did you mean {meant}?"])
+        self.expect(BAD_USAGE, "eval", "needles", "--model", "m", "--prompts", "p", "--limits=3",
+                    naming=["tandem eval needles: '--limits=3' is not known, did you mean --limit?"])
 
     def test_values(self):
         cases = [

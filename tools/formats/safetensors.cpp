@@ -4,7 +4,6 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <optional>
 #include <set>
 #include <span>
@@ -16,6 +15,7 @@
 #include <unistd.h>
 
 #include "runtime/base/error.h"
+#include "tools/formats/safetensors_format.h"
 
 namespace tandem::tools {
 
@@ -61,8 +61,6 @@ namespace {
 
 constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;  // the limit of the reference implementation
 constexpr std::size_t kPrefixBytes = sizeof(std::uint64_t);
-constexpr const char* kMetadataKey = "__metadata__";
-constexpr std::size_t kHeaderAlignment = 8;
 constexpr std::size_t kListedNames = 100;
 
 std::string text_of(const std::vector<std::int64_t>& shape) {
@@ -78,21 +76,6 @@ std::optional<std::int64_t> dense_bytes(const std::vector<std::int64_t>& shape, 
     if (n < 0 || __builtin_mul_overflow(total, n, &total)) return {};
   }
   return total;
-}
-
-const char* name_in_file(DType dtype) {
-  switch (dtype) {
-    case DType::f32:
-      return "F32";
-    case DType::f16:
-      return "F16";
-    case DType::bf16:
-      return "BF16";
-    case DType::int8:
-    case DType::k8v4:
-      break;  // rows of the host tier, never tensors
-  }
-  return "";
 }
 
 /// Turns one file's header into tensors.
@@ -231,48 +214,6 @@ class HeaderReader {
   std::vector<Extent> extents_;
 };
 
-struct Named {
-  const std::string* name;
-  const Tensor* tensor;
-  std::int64_t bytes;
-};
-
-/// Wide elements first, so that every tensor is aligned without gaps.
-std::vector<Named> in_file_order(const std::filesystem::path& path, const std::map<std::string, Tensor>& tensors) {
-  std::vector<Named> order;
-  for (const auto& [name, tensor] : tensors) {
-    TANDEM_CHECK(name != kMetadataKey, io, path.string(), ": a tensor cannot be named ", kMetadataKey);
-    const bool sizes = std::all_of(tensor.shape.begin(), tensor.shape.end(), [](std::int64_t n) { return n >= 0; });
-    TANDEM_CHECK(sizes, io, path.string(), ": tensor '", name, "' has a negative size");
-    TANDEM_CHECK(tensor.data != nullptr || tensor.elements() == 0, io, path.string(), ": tensor '", name,
-                 "' has no data");
-    order.push_back({&name, &tensor, tensor.elements() * static_cast<std::int64_t>(bytes_of(tensor.dtype))});
-  }
-  std::stable_sort(order.begin(), order.end(), [](const Named& a, const Named& b) {
-    return bytes_of(a.tensor->dtype) > bytes_of(b.tensor->dtype);
-  });
-  return order;
-}
-
-std::string header_text(const std::filesystem::path& path, const std::vector<Named>& order,
-                        const std::map<std::string, std::string>& metadata) {
-  nlohmann::ordered_json header = nlohmann::ordered_json::object();
-  if (!metadata.empty()) header[kMetadataKey] = metadata;
-  std::int64_t offset = 0;
-  for (const auto& [name, tensor, bytes] : order) {
-    header[*name] = {
-        {"dtype", name_in_file(tensor->dtype)}, {"shape", tensor->shape}, {"data_offsets", {offset, offset + bytes}}};
-    offset += bytes;
-  }
-  try {
-    std::string text = header.dump();
-    text.append((kHeaderAlignment - text.size() % kHeaderAlignment) % kHeaderAlignment, ' ');
-    return text;
-  } catch (const nlohmann::json::exception& error) {
-    fail(ErrorCode::io, path.string(), ": names and metadata must be UTF-8: ", error.what());
-  }
-}
-
 }  // namespace
 
 std::int64_t Tensor::elements() const noexcept {
@@ -315,28 +256,6 @@ const Tensor& SafetensorsFile::at(const std::string& name, const std::vector<std
   TANDEM_CHECK(tensor.shape == shape, io, path_.string(), ": tensor '", name, "' has shape ", text_of(tensor.shape),
                "; allowed: ", text_of(shape));
   return tensor;
-}
-
-void write_safetensors(const std::filesystem::path& path, const std::map<std::string, Tensor>& tensors,
-                       const std::map<std::string, std::string>& metadata) {
-  const std::vector<Named> order = in_file_order(path, tensors);
-  const std::string header = header_text(path, order, metadata);
-  std::filesystem::path temporary = path;
-  temporary += concat(".tmp", ::getpid());
-  std::ofstream file(temporary, std::ios::binary | std::ios::trunc);
-  TANDEM_CHECK(file.is_open(), io, path.string(), ": cannot be written");
-  const std::uint64_t length = header.size();
-  file.write(reinterpret_cast<const char*>(&length), sizeof(length));
-  file << header;
-  for (const auto& [name, tensor, bytes] : order) file.write(reinterpret_cast<const char*>(tensor->data), bytes);
-  file.close();
-  std::error_code error;
-  if (file.good()) std::filesystem::rename(temporary, path, error);
-  if (!file.good() || error) {
-    std::error_code ignored;
-    std::filesystem::remove(temporary, ignored);
-    fail(ErrorCode::io, path.string(), ": cannot be written", error ? ": " + error.message() : "");
-  }
 }
 
 }  // namespace tandem::tools

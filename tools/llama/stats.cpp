@@ -3,6 +3,11 @@
 #include <algorithm>
 
 namespace tandem::llama {
+namespace {
+
+double worst_of(double total, double step) noexcept { return total >= 0 && step >= 0 ? std::max(total, step) : -1; }
+
+}  // namespace
 
 void add_stats(td_stats& total, const td_stats& step) noexcept {
   total.num_workers = std::max(total.num_workers, step.num_workers);
@@ -16,8 +21,9 @@ void add_stats(td_stats& total, const td_stats& step) noexcept {
   total.rows_gathered += step.rows_gathered;
   total.keys_attended += step.keys_attended;
   total.keys_visible += step.keys_visible;
-  const bool estimated = total.lse_error >= 0 && step.lse_error >= 0;
-  total.lse_error = estimated ? std::max(total.lse_error, step.lse_error) : -1;
+  total.lse_error = worst_of(total.lse_error, step.lse_error);
+  total.out_error = worst_of(total.out_error, step.out_error);
+  total.uncertified += step.uncertified;
 }
 
 }  // namespace tandem::llama

@@ -6,6 +6,7 @@
 #include "tools/tandem/command.h"
 #include "tools/tandem/interrupt.h"
 #include "tools/tandem/options.h"
+#include "tools/tandem/selector_text.h"
 
 namespace tandem::cli {
 namespace {
@@ -34,45 +35,38 @@ class Decoder {
 }  // namespace
 
 Method parse_method(const std::string& field, const std::string& name, const td_selector& tandem) {
-  auto selector = td::make<td_selector>();
-  selector.seed = tandem.seed;
-  if (name == "dense") return {name, TD_PART_ALL | TD_EXACT, selector};
-  if (name == "streaming") return {name, TD_PART_STATIC, selector};
+  auto every_row = td::make<td_selector>();
+  every_row.seed = tandem.seed;
+  if (name == "dense") return {name, TD_PART_ALL | TD_EXACT, every_row};
+  if (name == "streaming") return {name, TD_PART_STATIC, every_row};
   if (name == "tandem") return {name, TD_PART_ALL, tandem};
-  if (name == "all") return {name, TD_PART_ALL, selector};
-  const auto colon = name.find(':');
-  const auto kind = name.substr(0, colon);
-  const auto knob = colon == std::string::npos ? std::string{} : name.substr(colon + 1);
-  if (kind == "topk") {
-    selector.kind = TD_SELECT_TOP_K;
-    selector.budget = parse_budget(field, knob);
-  } else if (kind == "lsh") {
-    selector.kind = TD_SELECT_LSH;
-    selector.lsh_min_collisions = tandem.lsh_min_collisions;
-    selector.lsh_planes = tandem.lsh_planes;
-    parse_lsh(field, knob, selector);
-  } else if (kind == "sketch" || kind == "sketch1" || kind == "sketch2" || kind == "sketch-topk") {
-    selector.kind = kind == "sketch-topk" ? TD_SELECT_SKETCH_TOP_K : TD_SELECT_SKETCH;
-    selector.budget = parse_budget(field, knob);
-    selector.sketch_bits = kind == "sketch1" ? 1 : kind == "sketch2" ? 2 : tandem.sketch_bits;
-  } else {
-    throw UsageError(
-        fmt::format("{}: '{}' is not allowed; allowed: dense, tandem, streaming, all, sketch:BUDGET (or "
-                    "sketch1:, sketch2:, sketch-topk:), topk:BUDGET, lsh:K,L",
-                    field, name));
+  auto selector = tandem;
+  selector.error = 0;
+  selector.unbiased = 0;
+  try {
+    read_selector(field, parse_selector(field, name), selector);
+  } catch (const UsageError& error) {
+    throw UsageError(fmt::format("{}; also allowed: dense, tandem, streaming", error.what()));
   }
   return {name, TD_PART_ALL, selector};
 }
 
 std::vector<Method> parse_methods(const std::string& field, const std::string& list, const td_selector& tandem) {
-  const auto parts = split_list(list);
-  std::vector<Method> methods;
-  for (std::size_t i = 0; i < parts.size(); ++i) {
-    auto name = parts[i];
-    // The comma of lsh:K,L is not one of the list.
-    if (name.starts_with("lsh:") && i + 1 < parts.size()) name += ',' + parts[++i];
-    methods.push_back(parse_method(field, name, tandem));
+  std::vector<std::string> names;
+  for (const auto& part : split_list(list)) {
+    // The comma of lsh:K,L and those between FIELD=VALUE are not the list's.
+    const bool second =
+        !names.empty() && names.back().starts_with("lsh:") && names.back().find_first_of("=,") == std::string::npos;
+    const bool another = !names.empty() && names.back().find('=') != std::string::npos &&
+                         part.find(':') == std::string::npos && part.find('=') != std::string::npos;
+    if (second || another) {
+      names.back() += ',' + part;
+    } else {
+      names.push_back(part);
+    }
   }
+  std::vector<Method> methods;
+  for (const auto& name : names) methods.push_back(parse_method(field, name, tandem));
   return methods;
 }
 

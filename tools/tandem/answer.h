@@ -22,9 +22,9 @@ struct Method {
   }
 };
 
-/// "dense" (every key), "streaming" (only the window), "tandem" (window and `tandem`), or a selector spelled out:
-/// "all", "sketch:0.02" ("sketch1:0.02" with one bit per dimension, "sketch-topk:0.02"), "topk:0.02", "lsh:10,150".
-/// Throws UsageError naming `field`, the name and what is allowed.
+/// "dense" (every key), "streaming" (only the window), "tandem" (window and `tandem`), or a selector as
+/// parse_selector() reads it ("all", "sketch:0.02", "lsh:10,150"), which has the knobs of `tandem` where it names none,
+/// but no error and no unbiased. Throws UsageError naming `field`, the name and what is allowed.
 Method parse_method(const std::string& field, const std::string& name, const td_selector& tandem);
 /// The same for a list such as "dense,lsh:10,150,streaming".
 std::vector<Method> parse_methods(const std::string& field, const std::string& list, const td_selector& tandem);

@@ -10,6 +10,8 @@
 #include "tools/tandem/needles.h"
 #include "tools/tandem/options.h"
 #include "tools/tandem/progress.h"
+#include "tools/tandem/selector_options.h"
+#include "tools/tandem/selector_text.h"
 #include "tools/tandem/table.h"
 
 namespace tandem::cli {

@@ -1,8 +1,6 @@
 // tandem generate: a model reads a prompt densely and answers with the attention of one's choice.
 #include <cmath>
 #include <cstdio>
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <optional>
 
@@ -15,6 +13,9 @@
 #include "tools/tandem/needles.h"
 #include "tools/tandem/options.h"
 #include "tools/tandem/progress.h"
+#include "tools/tandem/selector_options.h"
+#include "tools/tandem/selector_text.h"
+#include "tools/tandem/text_file.h"
 
 namespace tandem::cli {
 namespace {
@@ -31,13 +32,6 @@ struct GenerateOptions {
 };
 
 constexpr std::int64_t kDefaultTokens = 64;
-
-std::string read_text(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(file), {}};
-  TANDEM_CHECK(file && !std::filesystem::is_directory(path), io, "--prompt-file: cannot read '", path, "'");
-  return text;
-}
 
 /// FILE:INDEX -> that prompt of a jsonl file.
 NeedlePrompt read_needle(const std::string& text) {
@@ -62,7 +56,7 @@ NeedlePrompt prompt_of(const GenerateOptions& options) {
     return read_needle(options.needle);
   }
   NeedlePrompt prompt;
-  prompt.context = options.prompt.empty() ? read_text(options.prompt_file) : options.prompt;
+  prompt.context = options.prompt.empty() ? read_text_file("--prompt-file", options.prompt_file) : options.prompt;
   prompt.question = options.question;
   return prompt;
 }

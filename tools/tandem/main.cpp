@@ -12,6 +12,7 @@
 #include "tools/tandem/command.h"
 #include "tools/tandem/interrupt.h"
 #include "tools/tandem/output.h"
+#include "tools/tandem/usage.h"
 
 namespace tandem::cli {
 namespace {
@@ -39,21 +40,6 @@ void add_subcommands(CLI::App& app, Action& action) {
   add_eval(app, action);
   add_synth(app, action);
   add_profile(app, action);
-}
-
-/// CLI11 only says that a subcommand is required; the user wants to know which word was wrong and what exists.
-std::string usage_text(const CLI::App& app, const CLI::ParseError& error) {
-  const CLI::App* command = &app;
-  while (!command->get_subcommands().empty()) command = command->get_subcommands().front();
-  const auto commands = command->get_subcommands([](const CLI::App*) { return true; });
-  if (commands.empty() || dynamic_cast<const CLI::RequiredError*>(&error) == nullptr) return error.what();
-  const auto words = app.remaining(/*recurse=*/true);
-  std::string text = words.empty() ? "a command is missing" : "'" + words.front() + "' is not a command";
-  for (const char* separator = "; allowed: "; const CLI::App* each : commands) {
-    text += separator + each->get_name();
-    separator = ", ";
-  }
-  return text;
 }
 
 int run(int argc, char** argv) {

@@ -18,7 +18,6 @@ class Progress {
   /// `done` of `total` units are finished. Throws Interrupted after Ctrl-C.
   void update(std::int64_t done);
   void advance(std::int64_t units = 1) { update(done_ + units); }
-  void set_label(std::string label) { label_ = std::move(label); }
 
  private:
   using Clock = std::chrono::steady_clock;

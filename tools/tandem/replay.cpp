@@ -1,55 +1,26 @@
 #include "tools/tandem/replay.h"
 
-#include <algorithm>
+#include "tools/tandem/trace_calls.h"
 
 namespace tandem::cli {
-namespace {
 
-/// Tokens [first, first + tokens) of `tensor` (heads, tokens, dim), where they lie.
-td_tensor tokens_of(const tools::Tensor& tensor, std::int64_t first, std::int64_t tokens) {
-  const auto row_bytes = tensor.shape[2] * static_cast<std::int64_t>(bytes_of(tensor.dtype));
-  auto* data = const_cast<std::byte*>(tensor.data) + first * row_bytes;  // td_tensor has no const; input is not written
-  return {data,
-          {tokens, tensor.shape[0], tensor.shape[2]},
-          {row_bytes, tensor.shape[1] * row_bytes},
-          static_cast<std::int32_t>(tensor.dtype),
-          0};
-}
-
-}  // namespace
-
-td_stats Replay::append(const td::Sequence& sequence, std::size_t layer, const tools::Tensor& k, const tools::Tensor& v,
-                        std::int64_t first, std::int64_t tokens, const td_tensor& q) const {
+td_stats Replay::append(const td::Sequence& sequence, std::size_t layer, std::int64_t first,
+                        std::int64_t tokens) const {
+  const auto& trace = trace_.layers[layer];
   const td_seq id = sequence.id();
   auto stats = td::make<td_stats>();
-  auto args = td::make<td_append_args>();
-  args.layer = static_cast<std::int32_t>(layer);
-  args.num_seqs = 1;
-  args.seqs = &id;
-  args.num_tokens = &tokens;
-  args.k = tokens_of(k, first, tokens);
-  args.v = tokens_of(v, first, tokens);
-  args.q = q;
+  auto args = append_args(static_cast<std::int32_t>(layer), {&id, 1}, &tokens, tokens_of(trace.dec_k, first, tokens),
+                          tokens_of(trace.dec_v, first, tokens));
   args.stats = &stats;
   runtime_.append(args);
   return stats;
 }
 
 void Replay::add_copy(Progress& progress) {
-  constexpr std::int64_t kChunk = 1024;  // a fraction of a second, so that progress moves and Ctrl-C is heard
   Copy copy{td::Sequence(runtime_)};
   for (std::size_t layer = 0; layer < trace_.layers.size(); ++layer) {
-    const auto& tensors = trace_.layers[layer];
-    const auto& q = tensors.q_tail;
-    const std::int64_t first_query = trace_.meta.tokens - (q.data == nullptr ? 0 : q.shape[1]);
-    for (std::int64_t first = 0; first < trace_.meta.tokens;) {
-      const bool has_q = first >= first_query;
-      const auto tokens = std::min(kChunk, (has_q ? trace_.meta.tokens : first_query) - first);
-      append(copy.sequence, layer, tensors.k, tensors.v, first, tokens,
-             has_q ? tokens_of(q, first - first_query, tokens) : td_tensor{});
-      progress.advance(tokens);
-      first += tokens;
-    }
+    append_prompt(runtime_, copy.sequence.id(), static_cast<std::int32_t>(layer), trace_.meta, trace_.layers[layer],
+                  progress);
     LayerStep ignored;
     attend(copy.sequence, layer, 0, ignored);  // the first query makes the runtime index the prompt
   }
@@ -75,19 +46,16 @@ std::int64_t Replay::bytes_per_copy() const {
 void Replay::catch_up(int copy, std::int64_t step) {
   auto& [sequence, steps_done] = copies_[static_cast<std::size_t>(copy)];
   if (steps_done < step) {
-    for (std::size_t layer = 0; layer < trace_.layers.size(); ++layer) {
-      const auto& tensors = trace_.layers[layer];
-      append(sequence, layer, tensors.dec_k, tensors.dec_v, steps_done, step - steps_done);
-    }
+    for (std::size_t layer = 0; layer < trace_.layers.size(); ++layer)
+      append(sequence, layer, steps_done, step - steps_done);
   }
   steps_done = step + 1;  // the step itself comes next
 }
 
 LayerStep Replay::step(int copy, std::size_t layer, std::int64_t step) {
-  const auto& tensors = trace_.layers[layer];
   const auto& sequence = copies_[static_cast<std::size_t>(copy)].sequence;
   LayerStep result;
-  result.append = append(sequence, layer, tensors.dec_k, tensors.dec_v, step, 1);
+  result.append = append(sequence, layer, step, 1);
   result.attend = attend(sequence, layer, step, result);
   return result;
 }
@@ -101,14 +69,9 @@ td_stats Replay::attend(const td::Sequence& sequence, std::size_t layer, std::in
   const td_seq id = sequence.id();
   const std::int64_t one_query = 1;
   auto stats = td::make<td_stats>();
-  auto args = td::make<td_attend_args>();
-  args.layer = static_cast<std::int32_t>(layer);
-  args.parts = TD_PART_ALL;
-  args.num_seqs = 1;
-  args.seqs = &id;
-  args.num_queries = &one_query;
-  args.q = tokens_of(trace_.layers[layer].dec_q, step, 1);
-  args.out = td::tensor(result.out.data(), TD_F32, 1, meta.num_q_heads, meta.head_dim_v);
+  auto args = attend_args(static_cast<std::int32_t>(layer), {&id, 1}, &one_query,
+                          tokens_of(trace_.layers[layer].dec_q, step, 1),
+                          td::tensor(result.out.data(), TD_F32, 1, meta.num_q_heads, meta.head_dim_v));
   args.lse = result.lse.data();
   args.error = result.error_estimates.data();
   args.certified = result.certified.data();

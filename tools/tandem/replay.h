@@ -48,8 +48,8 @@ class Replay {
     std::int64_t steps_done = 0;
   };
   td_stats attend(const td::Sequence& sequence, std::size_t layer, std::int64_t step, LayerStep& result) const;
-  td_stats append(const td::Sequence& sequence, std::size_t layer, const tools::Tensor& k, const tools::Tensor& v,
-                  std::int64_t first, std::int64_t tokens, const td_tensor& q = {}) const;
+  /// Decode rows [first, first + tokens).
+  td_stats append(const td::Sequence& sequence, std::size_t layer, std::int64_t first, std::int64_t tokens) const;
 
   const td::Runtime& runtime_;
   const tools::Trace& trace_;

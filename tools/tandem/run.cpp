@@ -10,6 +10,8 @@
 #include "tools/tandem/options.h"
 #include "tools/tandem/replay.h"
 #include "tools/tandem/replay_report.h"
+#include "tools/tandem/selector_options.h"
+#include "tools/tandem/selector_text.h"
 #include "tools/tandem/table.h"
 
 namespace tandem::cli {
@@ -39,10 +41,7 @@ constexpr double kColdFactor = 1.25;  // copies beyond the last-level cache, so 
 void keep_layers(tools::Trace& trace, const std::string& list) {
   if (list.empty()) return;
   std::vector<tools::TraceLayer> kept;
-  std::size_t named = 0;
-  for (std::size_t begin = 0; begin <= list.size(); ++named) {
-    const auto end = std::min(list.find(',', begin), list.size());
-    const auto name = list.substr(begin, end - begin);
+  for (const auto& name : split_list(list)) {
     const auto layer = std::find_if(trace.layers.begin(), trace.layers.end(),
                                     [&](const auto& candidate) { return std::to_string(candidate.layer) == name; });
     if (layer == trace.layers.end())
@@ -51,7 +50,6 @@ void keep_layers(tools::Trace& trace, const std::string& list) {
     if (std::any_of(kept.begin(), kept.end(), [&](const auto& other) { return other.layer == layer->layer; }))
       throw UsageError(fmt::format("--layers: '{}' is given twice in '{}'; allowed: each layer once", name, list));
     kept.push_back(*layer);
-    begin = end + 1;
   }
   trace.layers = std::move(kept);
 }
@@ -150,6 +148,17 @@ std::string cold_text(const RunOptions& options, int copies, const ColdPlan& pla
                      human_bytes(static_cast<double>(plan.cache_bytes)), plan.note.empty() ? "" : "; ", plan.note);
 }
 
+/// Why a sketch selects nothing at first, or empty.
+std::string calibration_note(const tools::Trace& trace, const td_selector& selector) {
+  const bool calibrates = selector.kind == TD_SELECT_SKETCH || selector.kind == TD_SELECT_SKETCH_TOP_K;
+  const bool has_queries = std::all_of(trace.layers.begin(), trace.layers.end(),
+                                       [](const auto& layer) { return layer.q_tail.data != nullptr; });
+  if (!calibrates || has_queries) return {};
+  return "the trace has no queries of its prompt (q_tail): the sketch attends to every row until enough decode steps "
+         "have "
+         "brought some";
+}
+
 void run(const RunOptions& options) {
   JsonOutput json(options.common.json);
   auto trace = tools::load_trace(options.trace);
@@ -166,7 +175,7 @@ void run(const RunOptions& options) {
   std::vector<Json> layers;
   for (const auto& samples : measure(replay, trace, exact, steps)) layers.push_back(samples.figures());
 
-  Json report = {{"selector", options.selector.kind},
+  Json report = {{"selector", options.selector.selector},
                  {"selector_config", to_json(selector)},
                  {"threads", threads_of(machine)},
                  {"isa", isa_of(machine)},
@@ -181,9 +190,12 @@ void run(const RunOptions& options) {
                  {"copy_bytes", plan.copy_bytes},
                  {"last_level_cache_bytes", plan.cache_bytes}};
   if (!plan.note.empty()) report["note"] = plan.note;
-  print(json, fmt::format("{}; {} steps; {} threads; {}\n{}\n\n{}", describe(selector), steps, report["threads"].dump(),
-                          isa_of(machine), cold_text(options, replay.num_copies(), plan),
-                          replay_table(report["layers"], report["mean"])));
+  const std::string uncalibrated = calibration_note(trace, selector);
+  if (!uncalibrated.empty()) report["calibration_note"] = uncalibrated;
+  print(json,
+        fmt::format("{}; {} steps; {} threads; {}\n{}{}{}\n\n{}", describe(selector), steps, report["threads"].dump(),
+                    isa_of(machine), cold_text(options, replay.num_copies(), plan), uncalibrated.empty() ? "" : "\n",
+                    uncalibrated, replay_table(report["layers"], report["mean"])));
   json.write(report);
 }
 

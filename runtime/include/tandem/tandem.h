@@ -134,7 +134,8 @@ TD_API const char* td_last_error(void); /* never NULL; valid until this thread's
 TD_API const char* td_status_name(td_status);
 
 TD_API td_status td_create(const td_config* config, td_rt** out);
-/* The same from JSON: the field names of td_config, dtypes and selector kinds by name ("f16", "lsh").
+/* The same from JSON: the field names of td_config, dtypes and selector kinds by name ("f16", "lsh"), and "topology":
+ * an hwloc synthetic description of the machine to plan for ("node:2 core:4 pu:1"), by default this one.
  * {"num_layers": 4, "num_q_heads": 4, "num_kv_heads": 2, "head_dim_k": 64, "selector": {"kind": "lsh", "lsh_bits": 10}}
  */
 TD_API td_status td_create_json(const char* json, td_rt** out);

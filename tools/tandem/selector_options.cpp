@@ -1,0 +1,109 @@
+#include "tools/tandem/selector_options.h"
+
+#include <fmt/format.h>
+
+#include "runtime/base/error.h"
+#include "tools/tandem/command.h"
+#include "tools/tandem/options.h"
+#include "tools/tandem/selector_text.h"
+#include "tools/tandem/text_file.h"
+
+namespace tandem::cli {
+namespace {
+
+constexpr const char* kSelectorGroup = "Which host rows a step attends to";
+
+/// A validator made of a parser that throws UsageError.
+template <typename Parse>
+CLI::Validator parsed_by(Parse parse) {
+  const auto check = [parse](const std::string& text) -> std::string {
+    try {
+      parse(text);
+      return {};
+    } catch (const UsageError& error) {
+      return error.what();
+    }
+  };
+  return {check, ""};
+}
+
+std::string read_profile(const std::string& path) {
+  std::string text = read_text_file("--profile", path);
+  TANDEM_CHECK(Json::accept(text), invalid_argument, "--profile: '", path, "' is not JSON");
+  return text;
+}
+
+}  // namespace
+
+void add_selector(CLI::App& app, SelectorOptions& options) {
+  const std::string group = kSelectorGroup;
+  app.add_option("--selector", options.selector,
+                 fmt::format("{}, alone or with its knobs, as in topk:0.02 or sketch:budget=0.02,sketch_bits=1 [{}]",
+                             selector_kinds(), options.selector))
+      ->check(parsed_by([](const std::string& text) {
+        td_selector ignored{};
+        read_selector("", parse_selector("", text), ignored);
+      }))
+      ->group(group);
+  app.add_option("--lsh", options.lsh, "lsh: K,L, sign bits per table and number of tables [10,150]")
+      ->type_name("K,L")
+      ->check(parsed_by([](const std::string& text) {
+        td_selector ignored{};
+        parse_lsh("", text, ignored);
+      }))
+      ->group(group);
+  app.add_option("--min-collisions", options.min_collisions, "lsh: tables that must agree on a row, 1 or 2 [2]")
+      ->check(number_in(1, 2, "1 or 2"))
+      ->group(group);
+  app.add_option("--lsh-planes", options.lsh_planes, "lsh: hadamard or gaussian: where sign bits come from [hadamard]")
+      ->check(one_of({"hadamard", "gaussian"}))
+      ->group(group);
+  app.add_option("--budget", options.budget,
+                 fmt::format("topk, sketch: share of the host rows, in (0, 1] [{}]", options.budget))
+      ->check(parsed_by([](const std::string& text) { parse_budget("", text); }))
+      ->group(group);
+  app.add_option("--error", options.error,
+                 "sketch: wanted relative error of the output, below 1, in place of a budget; 0: none [0]")
+      ->check(number_in(0.0, 0.999, "a relative error from 0 to 0.999"))
+      ->group(group);
+  app.add_option("--sketch-bits", options.sketch_bits,
+                 "sketch: bits per dimension of a key's code, 1 or 2; 0: 1 where that is enough [0]")
+      ->check(number_in(0, 2, "0, 1 or 2"))
+      ->group(group);
+  app.add_flag("--unbiased", options.unbiased, "sketch: plain Horvitz-Thompson estimate")->group(group);
+  app.add_flag("--always-select", options.always_select,
+               "select in short contexts too, where attending to every row takes less time")
+      ->group(group);
+  app.add_option_function<std::string>(
+         "--profile", [&options](const std::string& path) { options.profile = read_profile(path); },
+         "file of 'tandem profile --out': what decides where selecting pays [built in]")
+      ->type_name("FILE")
+      ->group(group);
+}
+
+std::string given_selector_option(const CLI::App& app) {
+  const auto given = app.get_options(
+      [](const CLI::Option* option) { return option->get_group() == kSelectorGroup && option->count() > 0; });
+  return given.empty() ? std::string{} : given.front()->get_name();
+}
+
+td_selector to_selector(const SelectorOptions& options, std::uint64_t seed) {
+  auto selector = td::make<td_selector>();
+  selector.seed = seed;
+  selector.budget = options.budget;
+  selector.lsh_min_collisions = options.min_collisions;
+  selector.lsh_planes = options.lsh_planes == "gaussian" ? TD_PLANES_GAUSSIAN : TD_PLANES_HADAMARD;
+  parse_lsh("--lsh", options.lsh, selector);
+  selector.error = options.error;
+  selector.sketch_bits = options.sketch_bits;
+  selector.unbiased = options.unbiased ? 1 : 0;
+  read_selector("--selector", parse_selector("--selector", options.selector), selector);
+  return selector;
+}
+
+void apply(const SelectorOptions& options, td_config& config) {
+  config.never_slower = options.always_select ? TD_OFF : TD_ON;
+  config.profile = options.profile ? options.profile->c_str() : nullptr;
+}
+
+}  // namespace tandem::cli
