@@ -8,7 +8,8 @@ namespace {
 using Words = __m512i;  // kLanes 32-bit integers
 inline Words words(std::uint32_t x) { return _mm512_set1_epi32(static_cast<int>(x)); }
 inline Words load_words(const std::uint32_t* p) { return _mm512_loadu_si512(p); }
-inline Words exclusive_or(Words a, Words b) { return _mm512_xor_si512(a, b); }
+inline Words add(Words a, Words b) { return _mm512_add_epi32(a, b); }
+inline Words multiply(Words a, Words b) { return _mm512_mullo_epi32(a, b); }
 inline Vec upper_24_bits(Words x) { return Vec(_mm512_cvtepi32_ps(_mm512_srli_epi32(x, 8))); }
 inline Vec from_bits_in(Vec x) { return Vec(_mm512_castsi512_ps(_mm512_cvtps_epi32(x))); }
 inline Vec load_u16(const std::uint16_t* p) {
@@ -43,7 +44,8 @@ inline void store_pairs(std::uint16_t* p, Bytes x) { _mm512_store_si512(p, x); }
 using Words = __m256i;
 inline Words words(std::uint32_t x) { return _mm256_set1_epi32(static_cast<int>(x)); }
 inline Words load_words(const std::uint32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
-inline Words exclusive_or(Words a, Words b) { return _mm256_xor_si256(a, b); }
+inline Words add(Words a, Words b) { return _mm256_add_epi32(a, b); }
+inline Words multiply(Words a, Words b) { return _mm256_mullo_epi32(a, b); }
 inline Vec upper_24_bits(Words x) { return Vec(_mm256_cvtepi32_ps(_mm256_srli_epi32(x, 8))); }
 inline Vec from_bits_in(Vec x) { return Vec(_mm256_castsi256_ps(_mm256_cvtps_epi32(x))); }
 inline Vec load_u16(const std::uint16_t* p) {
@@ -87,7 +89,8 @@ inline void store_pairs(std::uint16_t* p, Bytes x) { _mm256_store_si256(reinterp
 using Words = std::uint32_t;
 inline Words words(std::uint32_t x) { return x; }
 inline Words load_words(const std::uint32_t* p) { return *p; }
-inline Words exclusive_or(Words a, Words b) { return a ^ b; }
+inline Words add(Words a, Words b) { return a + b; }
+inline Words multiply(Words a, Words b) { return a * b; }
 inline Vec upper_24_bits(Words x) { return Vec(static_cast<float>(x >> 8)); }
 inline Vec from_bits_in(Vec x) { return Vec(std::bit_cast<float>(static_cast<std::uint32_t>(x.value))); }
 inline Vec load_u16(const std::uint16_t* p) { return Vec(static_cast<float>(*p)); }

@@ -110,11 +110,13 @@ inline void ask_for(const std::byte* begin, std::int64_t bytes) {
 /// Appends the rows that the draw hits; marks the uncertain ones.
 inline void draw_rows(const SketchDraw& draw, int group_size, std::int64_t first_row, ScanBlock& block,
                       SketchCandidates& found) {
-  const Words flips = words(sketch_hash(draw.key, static_cast<std::uint32_t>(first_row / kSketchBlockRows)));
+  const SketchBits random = sketch_bits(draw.key, first_row / kSketchBlockRows);
+  const Words factor = words(random.factor);
+  const Words offset = words(random.offset);
   std::uint64_t hits = 0;
   for (int t = 0; t < kSketchBlockRows; t += kLanes) {
     const Vec probability = fma(load(block.shares + t), Vec(draw.rate), load(block.floors + t));
-    const Words bits = exclusive_or(load_words(kSketchPoints.data() + t), flips);  // as in sketch_uniform()
+    const Words bits = add(multiply(load_words(kSketchPoints.data() + t), factor), offset);  // sketch_uniform()
     const Vec uniform = draw.certain_only ? Vec(1.f - 6e-8f) : fma(upper_24_bits(bits), Vec(0x1p-24f), Vec(0x1p-25f));
     store(block.uniforms + t, uniform);
     store(block.uncertain + t, select_lt(probability, Vec(1.f), Vec(1.f), Vec(0.f)));

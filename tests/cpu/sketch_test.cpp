@@ -374,13 +374,41 @@ TEST(SketchUniform, IsUniformOverBlocksAndOverKeys) {
   }
 }
 
-TEST(SketchUniform, EveryBlockHasOneNumberInEach64th) {
-  for (std::uint32_t block = 0; block < 1000; ++block) {
-    std::uint64_t seen = 0;
-    for (std::uint32_t t = 0; t < kSketchBlockRows; ++t) {
-      seen |= std::uint64_t{1} << static_cast<int>(sketch_uniform(block % 7, block * kSketchBlockRows + t) * 64);
+/// A pair of rows is drawn together as often as independent rows are: for every distance, in one block and across.
+TEST(SketchUniform, PairsOfRowsAreIndependentAtEveryDistance) {
+  constexpr std::uint32_t kBlocks = 20000;
+  constexpr std::uint32_t kRows = kBlocks * kSketchBlockRows;
+  for (const float probability : {0.02f, 0.3f}) {
+    std::vector<char> drawn(kRows);
+    for (std::uint32_t row = 0; row < kRows; ++row) drawn[row] = sketch_uniform(11, row) < probability ? 1 : 0;
+    const double expected = static_cast<double>(probability) * probability;
+    for (std::uint32_t distance = 1; distance <= 130; ++distance) {
+      std::int64_t both = 0;
+      for (std::uint32_t row = 0; row + distance < kRows; ++row) both += drawn[row] & drawn[row + distance];
+      const double n = kRows - distance;
+      // Pairs of one block are uncorrelated but not independent of each other: their counts spread a little more.
+      EXPECT_NEAR(static_cast<double>(both), n * expected, 8 * std::sqrt(n * expected)) << distance;
     }
-    EXPECT_EQ(seen, ~std::uint64_t{0});
+  }
+}
+
+/// Rows that stand at equal distances in every block are as spread in number as independent rows.
+TEST(SketchUniform, CountsOfPeriodicRowsHaveTheVarianceOfIndependentOnes) {
+  constexpr std::uint32_t kBlocks = 20000;
+  for (const float probability : {0.02f, 0.1f, 0.32f}) {
+    for (const std::uint32_t period : {1u, 2u, 3u, 4u, 7u, 8u, 16u, 21u, 32u}) {
+      double square = 0;
+      double rows = 0;
+      for (std::uint32_t block = 0; block < kBlocks; ++block) {
+        double count = 0;
+        rows = 0;
+        for (std::uint32_t t = 0; t < kSketchBlockRows; t += period, ++rows)
+          count += sketch_uniform(12, block * kSketchBlockRows + t) < probability ? 1.0 - probability : -probability;
+        square += count * count;
+      }
+      const double variance = rows * probability * (1 - probability);
+      EXPECT_NEAR(square / kBlocks / variance, 1, 0.1) << period << ", " << probability;
+    }
   }
 }
 
