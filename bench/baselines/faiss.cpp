@@ -103,9 +103,10 @@ class FaissHead {
   [[nodiscard]] std::int64_t host_rows() const noexcept { return host_end_ - host_begin_; }
   [[nodiscard]] std::int64_t rows_gathered() const noexcept { return gathered_; }
   [[nodiscard]] std::int64_t keys_attended() const noexcept { return attended_; }
-  [[nodiscard]] std::int64_t bytes_read() const noexcept {
-    return host_rows() * code_bytes_ + std::ssize(selection_.rows) * store_.layout().kv_bytes;
+  [[nodiscard]] std::int64_t bytes_gathered() const noexcept {
+    return std::ssize(selection_.rows) * store_.layout().kv_bytes;
   }
+  [[nodiscard]] std::int64_t bytes_read() const noexcept { return host_rows() * code_bytes_ + bytes_gathered(); }
   [[nodiscard]] double select_us() const noexcept { return select_us_; }
   [[nodiscard]] std::int64_t code_bytes() const noexcept { return code_bytes_; }
 
@@ -235,6 +236,7 @@ class FaissSteps {
       select += heads_[h].select_us();
       all += task_us[h];
       result.bytes += heads_[h].bytes_read();
+      result.scattered_bytes += heads_[h].bytes_gathered();
       result.rows_host += heads_[h].host_rows();
       result.rows_gathered += heads_[h].rows_gathered();
       result.keys_attended += heads_[h].keys_attended();
