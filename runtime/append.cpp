@@ -19,11 +19,11 @@ void check(const AppendRequest& request, const Config& config) {
 }
 
 /// The oldest page of the window moves to the stores; it leaves the window only after every store has its rows.
-void evict_page(LayerState& layer, WorkerScratch& scratch) {
+void evict_page(LayerState& layer, StepBuffers& buffers) {
   const cpu::RowLayout& host_layout = layer.heads.front().store.layout();
-  scratch.pages.resize(layer.heads.size() * static_cast<std::size_t>(host_layout.page_bytes()));
-  layer.window.read_oldest_page(host_layout, scratch.pages.data(), gpu::kWindowStream);
-  const std::byte* page = scratch.pages.data();
+  buffers.evicted.resize(layer.heads.size() * static_cast<std::size_t>(host_layout.page_bytes()));
+  layer.window.read_oldest_page(host_layout, buffers.evicted.data(), gpu::kWindowStream);
+  const std::byte* page = buffers.evicted.data();
   for (HeadState& head : layer.heads) {
     head.store.append(page, cpu::kPageRows);
     page += host_layout.page_bytes();
@@ -31,14 +31,13 @@ void evict_page(LayerState& layer, WorkerScratch& scratch) {
   layer.window.drop_oldest_page();
 }
 
-void append_tokens(LayerState& layer, const KvView& kv, gpu::Device& device, WorkerScratch& scratch,
-                   StageTrace& trace) {
+void append_tokens(LayerState& layer, const KvView& kv, gpu::Device& device, StepBuffers& buffers, StageTrace& trace) {
   const auto heads = static_cast<std::int64_t>(layer.heads.size());
   Stopwatch watch;
   for (std::int64_t done = 0; done < kv.k.tokens;) {
     const auto slice = layer.window.next_slice(kv.k.tokens - done);
     if (slice.evicts) {
-      evict_page(layer, scratch);
+      evict_page(layer, buffers);
       trace[Stage::evict].us += watch.lap_us();
       trace[Stage::evict].bytes += heads * cpu::kPageRows * layer.heads[0].store.layout().kv_bytes;
     }
@@ -65,19 +64,18 @@ StepStats Runtime::append_open(const AppendRequest& request) {
                  request.num_tokens[i], "; sequence ", sequences[i].id(), " holds ", length, " tokens in layer ",
                  request.layer, " and max_tokens is ", config_.max_tokens);
   }
-  const LeasePool<WorkerScratch>::Lease scratch(scratch_);
   for (std::size_t i = 0; i < sequences.size(); ++i) {  // everything that can fail, before anything changes
     LayerState& layer = sequences[i].layer(request.layer);
     for (HeadState& head : layer.heads) head.store.reserve(layer.window.evictions_for(request.num_tokens[i]));
     if (request.q) reserve_observed(layer, config_.shape, *buffers);
   }
-  scratch->pages.reserve(static_cast<std::size_t>(config_.shape.num_kv_heads * host_layout_.page_bytes()));
+  buffers->evicted.reserve(static_cast<std::size_t>(config_.shape.num_kv_heads * host_layout_.page_bytes()));
   StepStats stats;
   std::int64_t first = 0;
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     const std::int64_t n = request.num_tokens[i];
     append_tokens(sequences[i].layer(request.layer), {request.kv.k.slice(first, n), request.kv.v.slice(first, n)},
-                  *device_, *scratch, stats.trace);
+                  *device_, *buffers, stats.trace);
     if (request.q) {
       observe_queries(*request.q, first, n, config_.shape, sequences[i].layer(request.layer), *buffers);
     }

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "cpu/aligned_vector.h"
 #include "runtime/config.h"
 #include "runtime/requests.h"
 #include "runtime/sequence.h"
@@ -47,18 +48,19 @@ struct UnindexedHead {
   double us;
 };
 
-/// What one attend call keeps besides its workers' scratch. Lent by a LeasePool.
+/// What one call keeps besides its workers' scratch. Lent by a LeasePool.
 struct StepBuffers {
   std::vector<std::shared_ptr<Sequence>> sequences;
   std::vector<UnindexedHead> unindexed;
   std::vector<Task> tasks;
   std::vector<Piece> pieces;
-  int piece_level = 0;              ///< of all pieces in the tree of ranges
-  std::vector<float> partials;      ///< of pieces: out (num_vectors, dim_v), then lse (num_vectors)
-  std::vector<int> nodes;           ///< of the heads or pieces that run
-  std::vector<StepStats> parts;     ///< by piece
-  std::vector<StepStats> finished;  ///< by task
-  std::vector<float> observed;      ///< queries of one head on their way to its log
+  int piece_level = 0;                    ///< of all pieces in the tree of ranges
+  std::vector<float> partials;            ///< of pieces: out (num_vectors, dim_v), then lse (num_vectors)
+  std::vector<int> nodes;                 ///< of the heads or pieces that run
+  std::vector<StepStats> parts;           ///< by piece
+  std::vector<StepStats> finished;        ///< by task
+  std::vector<float> observed;            ///< queries of one head on their way to its log
+  cpu::AlignedVector<std::byte> evicted;  ///< a page of each head on its way from the window to the stores
 };
 
 /// Fills `tasks`: sequences in order, at most 64 query vectors each, KV heads innermost. With Config::never_slower, the

@@ -25,7 +25,6 @@ struct WorkerScratch {
   std::vector<float> merged_row;          // (dim_v): one head, on trial
   std::vector<float> spread_weight, spread_value, spread_square;  // of the host tier's partial; see cpu::SampleSpread
   std::vector<std::uint8_t> certified;                            // (num_queries): the spread tells the error
-  cpu::AlignedVector<std::byte> pages;                            // on their way from the window to the stores
 
   [[nodiscard]] cpu::SampleSpread spread() noexcept {
     return {spread_weight.data(), spread_value.data(), spread_square.data()};
