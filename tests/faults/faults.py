@@ -40,7 +40,7 @@ FAULTS = [
      "for (int i = 0; i < kRows; ++i) last[i] = keys.rows[r];", "the tail of a block is scored row by row"),
     ("cpu/sketch_luts.inl", "constexpr float kMostSum = 253.f;", "constexpr float kMostSum = 300.f;",
      "sums of table entries fit a byte"),
-    ("cpu/sketch_kernels.h", "return {sketch_hash(key, i) | 1u, sketch_hash(key, i + 1)};", "return {sketch_hash(0, i) | 1u, sketch_hash(0, i + 1)};",
+    ("cpu/sketch_kernels.h", "return {sketch_hash(key, i) | 1u, sketch_hash(key, i + 1)};", "return {sketch_hash(key & 1, i) | 1u, sketch_hash(key & 1, i + 1)};",
      "the random numbers of two steps differ"),
     # lsh
     ("lsh/tables.cpp", "key[d + i] -= mean[static_cast<std::size_t>(d + i)];",
