@@ -6,6 +6,7 @@ usage: cli_system_test.py TANDEM_BINARY DATA_FOLDER [unittest options]
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -52,6 +53,43 @@ class Signals(CommandLine):
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
         self.assertEqual(process.returncode, -signal.SIGTERM)
+
+
+class OddFiles(CommandLine):
+    """A pipe without a writer, and a folder, in the place of each file: refused at once, whoever asks for it."""
+
+    def refuses(self, file, *arguments):
+        for make, kind in ((os.mkfifo, "a pipe"), (os.mkdir, "a folder")):
+            with self.subTest(command=arguments[:3], kind=kind):
+                if os.path.isdir(file):
+                    os.rmdir(file)
+                elif os.path.lexists(file):
+                    os.remove(file)
+                make(file)
+                result = tandem(*arguments)
+                self.assertEqual(result.returncode, FAILED)
+                self.assertRegex(result.stderr, rf"\Atandem: [^\n]*{os.path.basename(file)}: is {kind}; allowed: a regular file\n\Z")
+
+    def test_trace(self):
+        for name in ("meta.json", "layer0.safetensors"):
+            trace = self.copy_of_trace("odd-" + name)
+            self.refuses(os.path.join(trace, name), "run", "--trace", trace)
+
+    def test_model(self):
+        for name in ("config.json", "model.safetensors"):
+            model = self.path("odd-" + name)
+            shutil.copytree(self.model, model)
+            self.refuses(os.path.join(model, name), "generate", "--model", model, "--prompt", "a")
+
+    def test_options(self):
+        odd = self.path("odd")
+        model = ["--model", self.model]
+        self.refuses(odd, "generate", *model, "--prompt-file", odd)
+        self.refuses(odd, "generate", *model, "--needle", odd + ":0")
+        self.refuses(odd, "eval", "needles", *model, "--prompts", odd)
+        self.refuses(odd, "run", "--trace", self.trace, "--profile", odd)
+        for option in ("--prompt-file", "--needle"):
+            self.expect(FAILED, "generate", *model, option, self.path("none:0"), naming=[option + ": ", "none"])
 
 
 if __name__ == "__main__":

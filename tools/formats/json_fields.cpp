@@ -1,12 +1,12 @@
 #include "tools/formats/json_fields.h"
 
 #include <cmath>
-#include <fstream>
 #include <set>
 
 #include <nlohmann/json.hpp>
 
 #include "runtime/base/error.h"
+#include "tools/formats/input_file.h"
 
 namespace tandem::tools {
 
@@ -32,19 +32,12 @@ struct JsonFields::Document {
 
 namespace {
 
-constexpr std::int64_t kMaxBytes = std::int64_t{16} << 20;
+constexpr std::size_t kMaxBytes = std::size_t{16} << 20;
 
 std::string read_text(const std::filesystem::path& path) {
-  std::error_code error;
-  TANDEM_CHECK(std::filesystem::is_regular_file(path, error), io, path.string(), ": not a file");
-  std::ifstream file(path, std::ios::binary);
-  TANDEM_CHECK(file.is_open(), io, path.string(), ": cannot be opened");
-  std::string text(static_cast<std::size_t>(kMaxBytes) + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  TANDEM_CHECK(!file.bad(), io, path.string(), ": cannot be read");
-  text.resize(static_cast<std::size_t>(file.gcount()));
-  TANDEM_CHECK(std::ssize(text) <= kMaxBytes, io, path.string(), ": larger than the ", kMaxBytes, " bytes allowed");
-  return text;
+  const InputFile file(path);
+  TANDEM_CHECK(file.bytes() <= kMaxBytes, io, path.string(), ": larger than the ", kMaxBytes, " bytes allowed");
+  return file.text();
 }
 
 /// False for values that JSON holds but int64 does not, and for 3.0.

@@ -66,7 +66,7 @@ struct Tally {
 
 /// The prompts that --limit and --max-context leave.
 std::vector<NeedlePrompt> wanted_prompts(const EvalOptions& options, const llama::LlamaConfig& model) {
-  auto prompts = load_needles(options.prompts);
+  auto prompts = load_needles(options.prompts, "--prompts");
   const auto tokens_of = [](const NeedlePrompt& p) {
     return static_cast<std::int64_t>(1 + p.context.size() + p.question.size());
   };

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "runtime/base/trace.h"
+#include "tools/formats/input_file.h"
 #include "tools/formats/trace.h"
 #include "tools/tandem/answer.h"
 #include "tools/tandem/command.h"
@@ -15,7 +16,6 @@
 #include "tools/tandem/progress.h"
 #include "tools/tandem/selector_options.h"
 #include "tools/tandem/selector_text.h"
-#include "tools/tandem/text_file.h"
 
 namespace tandem::cli {
 namespace {
@@ -42,7 +42,7 @@ NeedlePrompt read_needle(const std::string& text) {
   const auto parsed = std::from_chars(begin, end, index);
   if (colon == std::string::npos || parsed.ec != std::errc{} || parsed.ptr != end)
     throw UsageError(fmt::format("--needle: '{}' is not allowed; allowed: FILE:INDEX, the first prompt being 0", text));
-  auto prompts = load_needles(text.substr(0, colon));
+  auto prompts = load_needles(text.substr(0, colon), "--needle");
   if (index >= prompts.size())
     throw UsageError(fmt::format("--needle: '{}' is not allowed; allowed: an index below {}", text, prompts.size()));
   return std::move(prompts[index]);
@@ -56,7 +56,8 @@ NeedlePrompt prompt_of(const GenerateOptions& options) {
     return read_needle(options.needle);
   }
   NeedlePrompt prompt;
-  prompt.context = options.prompt.empty() ? read_text_file("--prompt-file", options.prompt_file) : options.prompt;
+  prompt.context =
+      options.prompt.empty() ? tools::InputFile(options.prompt_file, "--prompt-file").text() : options.prompt;
   prompt.question = options.question;
   return prompt;
 }

@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include "runtime/base/error.h"
+#include "tools/formats/input_file.h"
 #include "tools/tandem/command.h"
 #include "tools/tandem/options.h"
 #include "tools/tandem/selector_text.h"
-#include "tools/tandem/text_file.h"
 
 namespace tandem::cli {
 namespace {
@@ -28,7 +28,7 @@ CLI::Validator parsed_by(Parse parse) {
 }
 
 std::string read_profile(const std::string& path) {
-  std::string text = read_text_file("--profile", path);
+  std::string text = tools::InputFile(path, "--profile").text();
   TANDEM_CHECK(Json::accept(text), invalid_argument, "--profile: '", path, "' is not JSON");
   return text;
 }
