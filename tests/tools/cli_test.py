@@ -99,6 +99,20 @@ class Run(CommandLine):
                 self.assertLess(figures["recorded_out_max_diff"], 1e-4)
                 self.assertEqual(figures["rows_share"], 1)
 
+    def test_says_when_nothing_calibrates_a_sketch(self):
+        trace = self.path("without-queries")
+        self.expect(OK, "synth", "--out", trace, "--tokens", 300, "--kv-heads", 1, "--q-heads", 2, "--head-dim", 64,
+                    "--steps", 2, "--query-tail", 0)
+        run = ["run", "--warm", "--json", self.path("q.json"), "--trace"]
+        for selector, arguments, warned in (("sketch", [trace], True), ("topk", [trace], False),
+                                            ("sketch", [self.trace], False)):
+            with self.subTest(selector=selector, trace=arguments):
+                text = self.expect(OK, *run, *arguments, "--selector", selector).stdout
+                with open(self.path("q.json")) as file:
+                    report = json.load(file)
+                self.assertEqual("q_tail" in text, warned)
+                self.assertEqual("calibration_note" in report, warned)
+
     def test_top_k_gathers_its_budget(self):
         figures = self.report("--selector", "topk", "--budget", "0.1", "--warm")["mean"]
         self.assertGreater(figures["rows_share"], 0.09)
@@ -238,7 +252,8 @@ class Interrupt(CommandLine):
         before = set(os.listdir(self.folder))
         process = subprocess.Popen([BINARY, "synth", "--out", self.path("large"), "--tokens", "200000", "--json",
                                     self.path("large.json")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        time.sleep(1)
+        while process.poll() is None and set(os.listdir(self.folder)) == before:
+            time.sleep(0.01)  # its first file appears when it listens to signals and has begun to work
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
         self.assertEqual(process.returncode, FAILED)

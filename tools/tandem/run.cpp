@@ -148,6 +148,17 @@ std::string cold_text(const RunOptions& options, int copies, const ColdPlan& pla
                      human_bytes(static_cast<double>(plan.cache_bytes)), plan.note.empty() ? "" : "; ", plan.note);
 }
 
+/// Why a sketch selects nothing at first, or empty.
+std::string calibration_note(const tools::Trace& trace, const td_selector& selector) {
+  const bool calibrates = selector.kind == TD_SELECT_SKETCH || selector.kind == TD_SELECT_SKETCH_TOP_K;
+  const bool has_queries = std::all_of(trace.layers.begin(), trace.layers.end(),
+                                       [](const auto& layer) { return layer.q_tail.data != nullptr; });
+  if (!calibrates || has_queries) return {};
+  return "the trace has no queries of its prompt (q_tail): the sketch attends to every row until enough decode steps "
+         "have "
+         "brought some";
+}
+
 void run(const RunOptions& options) {
   JsonOutput json(options.common.json);
   auto trace = tools::load_trace(options.trace);
@@ -179,9 +190,12 @@ void run(const RunOptions& options) {
                  {"copy_bytes", plan.copy_bytes},
                  {"last_level_cache_bytes", plan.cache_bytes}};
   if (!plan.note.empty()) report["note"] = plan.note;
-  print(json, fmt::format("{}; {} steps; {} threads; {}\n{}\n\n{}", describe(selector), steps, report["threads"].dump(),
-                          isa_of(machine), cold_text(options, replay.num_copies(), plan),
-                          replay_table(report["layers"], report["mean"])));
+  const std::string uncalibrated = calibration_note(trace, selector);
+  if (!uncalibrated.empty()) report["calibration_note"] = uncalibrated;
+  print(json,
+        fmt::format("{}; {} steps; {} threads; {}\n{}{}{}\n\n{}", describe(selector), steps, report["threads"].dump(),
+                    isa_of(machine), cold_text(options, replay.num_copies(), plan), uncalibrated.empty() ? "" : "\n",
+                    uncalibrated, replay_table(report["layers"], report["mean"])));
   json.write(report);
 }
 
