@@ -153,9 +153,6 @@ class HeaderReader {
              " and dtype ", name_in_file(tensor.dtype), " need ", *needed);
     }
     tensor.data = data_.data() + offsets[0];
-    if (reinterpret_cast<std::uintptr_t>(tensor.data) % bytes_of(tensor.dtype) != 0) {
-      reject("tensor '", name, "' is not aligned to its ", bytes_of(tensor.dtype), "-byte elements");
-    }
     extents_.push_back({offsets[0], offsets[1], name});
     return tensor;
   }
@@ -224,7 +221,17 @@ SafetensorsFile SafetensorsFile::open(const std::filesystem::path& path) {
   file.path_ = path;
   file.mapping_ = std::make_shared<const Mapping>(path);
   file.tensors_ = HeaderReader(path.string(), file.mapping_->bytes()).read();
+  for (auto& [name, tensor] : file.tensors_) file.align(tensor);
   return file;
+}
+
+/// The format lets a header have any length, and so the data begin anywhere.
+void SafetensorsFile::align(Tensor& tensor) {
+  if (reinterpret_cast<std::uintptr_t>(tensor.data) % bytes_of(tensor.dtype) == 0) return;
+  const auto bytes = static_cast<std::size_t>(tensor.elements()) * bytes_of(tensor.dtype);
+  copies_.push_back(std::make_unique<std::byte[]>(bytes));
+  std::copy_n(tensor.data, bytes, copies_.back().get());
+  tensor.data = copies_.back().get();
 }
 
 const Tensor& SafetensorsFile::at(const std::string& name) const {
