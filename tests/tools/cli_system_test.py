@@ -3,6 +3,7 @@
 
 usage: cli_system_test.py TANDEM_BINARY DATA_FOLDER [unittest options]
 """
+import errno
 import json
 import os
 import resource
@@ -53,6 +54,18 @@ class Signals(CommandLine):
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
         self.assertEqual(process.returncode, -signal.SIGTERM)
+
+
+class Disk(CommandLine):
+    def test_a_limit_on_file_sizes(self):
+        target = self.path("too-large")
+        before = set(os.listdir(self.folder))
+        result = tandem("synth", "--tokens", "2048", "--steps", "2", "--kv-heads", "1", "--q-heads", "1", "--out", target,
+                        preexec_fn=limited(resource.RLIMIT_FSIZE, 100000))
+        self.assertEqual(result.returncode, FAILED)
+        self.assertEqual(result.stderr,
+                         f"tandem: {target}/layer0.safetensors: cannot be written: {os.strerror(errno.EFBIG)}\n")
+        self.assertEqual(set(os.listdir(self.folder)), before)
 
 
 class OddFiles(CommandLine):

@@ -1,5 +1,6 @@
 #include "tools/formats/json_fields.h"
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 
@@ -105,6 +106,15 @@ std::string JsonFields::text(std::string_view name, const std::string& fallback)
   if (value == nullptr) return fallback;
   if (!value->is_string()) reject(name, "a string");
   return value->get<std::string>();
+}
+
+std::vector<std::string> JsonFields::texts(std::string_view name) const {
+  const Json* value = document_->find(name);
+  if (value == nullptr) return {};
+  const bool strings = value->is_array() &&
+                       std::all_of(value->begin(), value->end(), [](const Json& entry) { return entry.is_string(); });
+  if (!strings) reject(name, "an array of strings");
+  return value->get<std::vector<std::string>>();
 }
 
 std::vector<std::int64_t> JsonFields::integers(std::string_view name, std::int64_t low, std::int64_t high) const {

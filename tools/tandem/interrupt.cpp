@@ -21,6 +21,7 @@ extern "C" void raise_interrupt_flag(int /*signal*/) {
 void catch_interrupts() noexcept {
   std::signal(SIGINT, &raise_interrupt_flag);
   std::signal(SIGTERM, &raise_interrupt_flag);
+  std::signal(SIGXFSZ, SIG_IGN);
 }
 
 bool interrupted() noexcept { return interrupt_flag.load(std::memory_order_relaxed); }

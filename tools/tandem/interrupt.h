@@ -10,7 +10,7 @@ struct Interrupted : std::runtime_error {
 };
 
 /// From now on the first SIGINT or SIGTERM only raises a flag: files are then written whole or not at all. The second
-/// ends the process.
+/// ends the process. SIGXFSZ does nothing: a write beyond the limit of a file's size fails, as on a full disk.
 void catch_interrupts() noexcept;
 
 /// For loops on worker threads, which must not throw.
