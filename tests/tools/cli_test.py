@@ -47,6 +47,12 @@ class Info(CommandLine):
         report = json.loads(self.expect(OK, "info", "--json", "-").stdout)
         self.assertLessEqual({"version", "build", "isa", "machine"}, set(report))
 
+    def test_text_has_units_and_no_empty_lines(self):
+        text = self.expect(OK, "info").stdout
+        self.assertRegex(text, r"last_level_cache_bytes +[\d.]+ [KMG]iB\n")
+        self.assertRegex(text, r"(?m)^cpu +\S")
+        self.assertNotRegex(text, r"(?m)^ *sanitize *$")
+
     def test_isa_is_obeyed(self):
         self.assertEqual(json.loads(self.expect(OK, "info", "--isa", "scalar", "--json", "-").stdout)["isa"], "scalar")
 
