@@ -134,6 +134,12 @@ class Run(CommandLine):
                 self.assertGreater(report["profile"]["dense_row_ns"], 0)
                 self.assertNotIn("seed", report["selector_config"])  # it changes nothing
 
+    def test_says_when_threads_outnumber_the_cpus(self):
+        cpus = len(os.sched_getaffinity(0))
+        for threads in (1, cpus + 1):
+            text = self.expect(OK, "run", "--trace", self.trace, "--warm", "--threads", threads).stdout
+            self.assertEqual(f"{threads} threads, more than the {cpus} usable CPUs" in text, threads > cpus)
+
     def test_only_the_layers_asked_for_are_opened(self):
         trace = self.copy_of_trace("partial")
         with open(os.path.join(trace, "meta.json")) as file:

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <iterator>
 #include <memory>
+#include <thread>
 
 #include <fmt/format.h>
 
@@ -177,9 +178,15 @@ Json notes_of(const RunOptions& options, const tools::Trace& trace, const td_sel
   return notes;
 }
 
+std::string threads_text(unsigned threads) {
+  const unsigned cpus = std::max(1u, std::thread::hardware_concurrency());
+  return threads > cpus ? fmt::format("{} threads, more than the {} usable CPUs", threads, cpus)
+                        : fmt::format("{} threads", threads);
+}
+
 std::string text_of(const RunOptions& options, const td_selector& selector, const ColdPlan& plan, const Json& report) {
-  std::string text = fmt::format("{}; {} steps; {} threads; {}\n{}\n", describe(selector), report["steps"].dump(),
-                                 report["threads"].dump(), report["isa"].get<std::string>(),
+  std::string text = fmt::format("{}; {} steps; {}; {}\n{}\n", describe(selector), report["steps"].dump(),
+                                 threads_text(report["threads"].get<unsigned>()), report["isa"].get<std::string>(),
                                  cold_text(options, report["copies"].get<int>(), plan));
   for (const char* note : {"calibration_note", "dense_note"})
     if (report.contains(note)) text += report[note].get<std::string>() + '\n';
