@@ -86,6 +86,30 @@ class BadUsage(CommandLine):
                 self.expect(BAD_USAGE, *model, "--prompt", "a", "--attention", attention, *option,
                             naming=[option[0], attention, "tandem"])
 
+    def test_empty_prompts(self):
+        model = ["generate", "--model", self.model]
+        self.expect(BAD_USAGE, *model, "--prompt", "", naming=["--prompt: the prompt is empty"])
+        self.expect(FAILED, *model, "--prompt-file", self.write("nothing.txt", ""), naming=["--prompt-file", "nothing.txt", "is empty"])
+
+    def test_options_without_effect(self):
+        cases = [
+            (["--selector", "lsh"], ["--error", "0.05"], "sketch"),
+            (["--selector", "lsh"], ["--sketch-bits", "2"], "sketch, sketch-topk"),
+            (["--selector", "sketch"], ["--lsh", "8,75"], "lsh"),
+            (["--selector", "sketch"], ["--min-collisions", "1"], "lsh"),
+            (["--selector", "all"], ["--budget", "0.1"], "topk, sketch, sketch-topk"),
+            (["--selector", "topk"], ["--unbiased"], "sketch"),
+            (["--error", "0.05"], ["--budget", "0.1"], "one of them"),
+            (["--warm"], ["--max-copies", "4"], ""),
+        ]
+        for chosen, ignored, allowed in cases:
+            with self.subTest(chosen=chosen, ignored=ignored):
+                self.expect(BAD_USAGE, *self.run_with(*chosen, *ignored), naming=[chosen[0], ignored[0], allowed])
+        needles = ["eval", "needles", "--model", self.model, "--prompts", self.prompts, "--methods"]
+        self.expect(BAD_USAGE, *needles, "dense,topk:0.05", "--lsh", "8,75", naming=["--lsh", "--methods", "lsh"])
+        self.expect(BAD_USAGE, "generate", "--model", self.model, "--prompt", "a", "--selector", "topk", "--error", "0.1",
+                    naming=["--error", "--selector topk"])
+
     def test_eval(self):
         needles = ["eval", "needles", "--model", self.model, "--prompts", self.prompts, "--methods"]
         for methods, naming in [("dense,best", "best"), ("topk:2", "above 0"), ("sketch:0", "above 0"), ("sketch3:0.1", "sketch3:0.1"), ("lsh:10", "K,L"), ("lsh:40,7", "1 to 12"),
@@ -134,6 +158,10 @@ class BadFiles(CommandLine):
         os.truncate(os.path.join(truncated, "model.safetensors"), 1000)
         self.expect(FAILED, "generate", "--model", truncated, *prompt, naming=["model.safetensors"])
         shutil.copy(os.path.join(self.model, "model.safetensors"), truncated)
+        with open(os.path.join(self.model, "config.json")) as file:
+            config = json.load(file)
+        self.write("model/config.json", json.dumps({**config, "architectures": ["MistralForCausalLM"]}))
+        self.expect(FAILED, "generate", "--model", truncated, *prompt, naming=["architectures", "MistralForCausalLM", "'LlamaForCausalLM'"])
         self.write("model/config.json", "{}")
         self.expect(FAILED, "generate", "--model", truncated, *prompt, naming=["config.json"])
 

@@ -47,6 +47,12 @@ class Info(CommandLine):
         report = json.loads(self.expect(OK, "info", "--json", "-").stdout)
         self.assertLessEqual({"version", "build", "isa", "machine"}, set(report))
 
+    def test_text_has_units_and_no_empty_lines(self):
+        text = self.expect(OK, "info").stdout
+        self.assertRegex(text, r"last_level_cache_bytes +[\d.]+ [KMG]iB\n")
+        self.assertRegex(text, r"(?m)^cpu +\S")
+        self.assertNotRegex(text, r"(?m)^ *sanitize *$")
+
     def test_isa_is_obeyed(self):
         self.assertEqual(json.loads(self.expect(OK, "info", "--isa", "scalar", "--json", "-").stdout)["isa"], "scalar")
 
@@ -68,7 +74,8 @@ class Run(CommandLine):
     def report(self, *arguments):
         file = self.path("result.json")
         # 700 tokens: without --always-select every step would be dense.
-        self.expect(OK, "run", "--trace", self.trace, "--max-copies", 3, "--always-select", "--json", file, *arguments)
+        copies = [] if "--warm" in arguments else ["--max-copies", 3]
+        self.expect(OK, "run", "--trace", self.trace, *copies, "--always-select", "--json", file, *arguments)
         with open(file) as text:
             return json.load(text)
 
@@ -112,6 +119,34 @@ class Run(CommandLine):
                     report = json.load(file)
                 self.assertEqual("q_tail" in text, warned)
                 self.assertEqual("calibration_note" in report, warned)
+
+    def test_says_when_the_selector_did_not_run(self):
+        run = ["run", "--trace", self.trace, "--warm", "--json", self.path("dense.json"), "--selector"]
+        for arguments, dense in ((["topk"], 6), (["topk", "--always-select"], 0), (["all"], 6)):
+            with self.subTest(arguments=arguments):
+                text = self.expect(OK, *run, *arguments).stdout
+                with open(self.path("dense.json")) as file:
+                    report = json.load(file)
+                self.assertEqual(report["layers"][0]["dense_steps"], dense)
+                self.assertEqual("6 of 6 steps ran dense: the profile" in text, arguments == ["topk"])
+                self.assertEqual("dense_note" in report, arguments == ["topk"])
+                self.assertEqual(report["always_select"], "--always-select" in arguments)
+                self.assertGreater(report["profile"]["dense_row_ns"], 0)
+                self.assertNotIn("seed", report["selector_config"])  # it changes nothing
+
+    def test_says_when_threads_outnumber_the_cpus(self):
+        cpus = len(os.sched_getaffinity(0))
+        for threads in (1, cpus + 1):
+            text = self.expect(OK, "run", "--trace", self.trace, "--warm", "--threads", threads).stdout
+            self.assertEqual(f"{threads} threads, more than the {cpus} usable CPUs" in text, threads > cpus)
+
+    def test_only_the_layers_asked_for_are_opened(self):
+        trace = self.copy_of_trace("partial")
+        with open(os.path.join(trace, "meta.json")) as file:
+            meta = json.load(file)
+        self.write("partial/meta.json", json.dumps({**meta, "layers": [0, 5]}))
+        self.expect(OK, "run", "--trace", trace, "--warm", "--layers", "0")
+        self.expect(FAILED, "run", "--trace", trace, "--warm", naming=["layer5.safetensors"])
 
     def test_top_k_gathers_its_budget(self):
         figures = self.report("--selector", "topk", "--budget", "0.1", "--warm")["mean"]
@@ -203,6 +238,11 @@ class Model(CommandLine):
         self.assertEqual(self.answer("--attention", "dense"), "38977\n")
         self.assertEqual(self.answer("--attention", "tandem", "--selector", "topk", "--budget", "0.05", "--always-select"),
                          "38977\n")
+
+    def test_one_pipe_for_both(self):
+        command = [BINARY, "generate", "--model", self.model, "--needle", self.prompts + ":2", "--selector", "topk"]
+        text = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300).stdout
+        self.assertRegex(text, r"\A38977\n\d+ of \d+ steps ran dense: the profile [^\n]+\n\d+ \+ \d+ prompt tokens [^\n]+\n\Z")
 
     def test_streaming_does_not(self):
         self.assertNotEqual(self.answer("--attention", "streaming"), "38977\n")

@@ -1,12 +1,13 @@
 #include "tools/formats/json_fields.h"
 
+#include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <set>
 
 #include <nlohmann/json.hpp>
 
 #include "runtime/base/error.h"
+#include "tools/formats/input_file.h"
 
 namespace tandem::tools {
 
@@ -32,19 +33,12 @@ struct JsonFields::Document {
 
 namespace {
 
-constexpr std::int64_t kMaxBytes = std::int64_t{16} << 20;
+constexpr std::size_t kMaxBytes = std::size_t{16} << 20;
 
 std::string read_text(const std::filesystem::path& path) {
-  std::error_code error;
-  TANDEM_CHECK(std::filesystem::is_regular_file(path, error), io, path.string(), ": not a file");
-  std::ifstream file(path, std::ios::binary);
-  TANDEM_CHECK(file.is_open(), io, path.string(), ": cannot be opened");
-  std::string text(static_cast<std::size_t>(kMaxBytes) + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  TANDEM_CHECK(!file.bad(), io, path.string(), ": cannot be read");
-  text.resize(static_cast<std::size_t>(file.gcount()));
-  TANDEM_CHECK(std::ssize(text) <= kMaxBytes, io, path.string(), ": larger than the ", kMaxBytes, " bytes allowed");
-  return text;
+  const InputFile file(path);
+  TANDEM_CHECK(file.bytes() <= kMaxBytes, io, path.string(), ": larger than the ", kMaxBytes, " bytes allowed");
+  return file.text();
 }
 
 /// False for values that JSON holds but int64 does not, and for 3.0.
@@ -112,6 +106,15 @@ std::string JsonFields::text(std::string_view name, const std::string& fallback)
   if (value == nullptr) return fallback;
   if (!value->is_string()) reject(name, "a string");
   return value->get<std::string>();
+}
+
+std::vector<std::string> JsonFields::texts(std::string_view name) const {
+  const Json* value = document_->find(name);
+  if (value == nullptr) return {};
+  const bool strings = value->is_array() &&
+                       std::all_of(value->begin(), value->end(), [](const Json& entry) { return entry.is_string(); });
+  if (!strings) reject(name, "an array of strings");
+  return value->get<std::vector<std::string>>();
 }
 
 std::vector<std::int64_t> JsonFields::integers(std::string_view name, std::int64_t low, std::int64_t high) const {

@@ -26,6 +26,8 @@ class JsonFields {
   [[nodiscard]] float positive(std::string_view name, std::optional<float> fallback = {}) const;
   [[nodiscard]] bool boolean(std::string_view name, bool fallback) const;
   [[nodiscard]] std::string text(std::string_view name, const std::string& fallback) const;
+  /// Array of strings; empty when absent.
+  [[nodiscard]] std::vector<std::string> texts(std::string_view name) const;
   /// Non-empty array of distinct integers in [low, high].
   [[nodiscard]] std::vector<std::int64_t> integers(std::string_view name, std::int64_t low, std::int64_t high) const;
 

@@ -8,13 +8,11 @@
 #include <set>
 #include <span>
 
-#include <fcntl.h>
 #include <nlohmann/json.hpp>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "runtime/base/error.h"
+#include "tools/formats/input_file.h"
 #include "tools/formats/safetensors_format.h"
 
 namespace tandem::tools {
@@ -27,18 +25,11 @@ static_assert(std::endian::native == std::endian::little, "safetensors files are
 class SafetensorsFile::Mapping {
  public:
   explicit Mapping(const std::filesystem::path& path) {
-    const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    TANDEM_CHECK(file >= 0, io, path.string(), ": cannot be opened: ", std::strerror(errno));
-    struct ::stat status {};
-    const bool regular = ::fstat(file, &status) == 0 && S_ISREG(status.st_mode);
-    if (regular && status.st_size > 0) {
-      bytes_ = static_cast<std::size_t>(status.st_size);
-      data_ = ::mmap(nullptr, bytes_, PROT_READ, MAP_PRIVATE, file, 0);
-    }
-    const int error = errno;
-    ::close(file);
-    TANDEM_CHECK(regular, io, path.string(), ": not a regular file");
-    TANDEM_CHECK(data_ != MAP_FAILED, io, path.string(), ": cannot be mapped: ", std::strerror(error));
+    const InputFile file(path);
+    if (file.bytes() == 0) return;
+    data_ = ::mmap(nullptr, file.bytes(), PROT_READ, MAP_PRIVATE, file.descriptor(), 0);
+    TANDEM_CHECK(data_ != MAP_FAILED, io, path.string(), ": cannot be mapped: ", std::strerror(errno));
+    bytes_ = file.bytes();
   }
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
@@ -162,9 +153,6 @@ class HeaderReader {
              " and dtype ", name_in_file(tensor.dtype), " need ", *needed);
     }
     tensor.data = data_.data() + offsets[0];
-    if (reinterpret_cast<std::uintptr_t>(tensor.data) % bytes_of(tensor.dtype) != 0) {
-      reject("tensor '", name, "' is not aligned to its ", bytes_of(tensor.dtype), "-byte elements");
-    }
     extents_.push_back({offsets[0], offsets[1], name});
     return tensor;
   }
@@ -233,7 +221,17 @@ SafetensorsFile SafetensorsFile::open(const std::filesystem::path& path) {
   file.path_ = path;
   file.mapping_ = std::make_shared<const Mapping>(path);
   file.tensors_ = HeaderReader(path.string(), file.mapping_->bytes()).read();
+  for (auto& [name, tensor] : file.tensors_) file.align(tensor);
   return file;
+}
+
+/// The format lets a header have any length, and so the data begin anywhere.
+void SafetensorsFile::align(Tensor& tensor) {
+  if (reinterpret_cast<std::uintptr_t>(tensor.data) % bytes_of(tensor.dtype) == 0) return;
+  const auto bytes = static_cast<std::size_t>(tensor.elements()) * bytes_of(tensor.dtype);
+  copies_.push_back(std::make_unique<std::byte[]>(bytes));
+  std::copy_n(tensor.data, bytes, copies_.back().get());
+  tensor.data = copies_.back().get();
 }
 
 const Tensor& SafetensorsFile::at(const std::string& name) const {

@@ -12,7 +12,7 @@
 
 namespace tandem::tools {
 
-/// One tensor of a file, row-major. `data` points into the file's mapping and lives as long as the SafetensorsFile.
+/// One tensor of a file, row-major. `data` is aligned to the elements and lives as long as the SafetensorsFile.
 struct Tensor {
   DType dtype = DType::f32;
   std::vector<std::int64_t> shape;
@@ -39,8 +39,10 @@ class SafetensorsFile {
 
  private:
   SafetensorsFile() = default;
+  void align(Tensor& tensor);
   class Mapping;
   std::shared_ptr<const Mapping> mapping_;
+  std::vector<std::unique_ptr<std::byte[]>> copies_;  // of tensors that are not aligned in the file
   std::filesystem::path path_;
   std::map<std::string, Tensor> tensors_;
 };

@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <system_error>
 
@@ -64,19 +66,21 @@ void write_safetensors(const std::filesystem::path& path, const std::map<std::st
   const std::string header = header_text(path, order, metadata);
   std::filesystem::path temporary = path;
   temporary += concat(".tmp", ::getpid());
+  errno = 0;
   std::ofstream file(temporary, std::ios::binary | std::ios::trunc);
-  TANDEM_CHECK(file.is_open(), io, path.string(), ": cannot be written");
+  TANDEM_CHECK(file.is_open(), io, path.string(), ": cannot be written: ", std::strerror(errno));
   const std::uint64_t length = header.size();
   file.write(reinterpret_cast<const char*>(&length), sizeof(length));
   file << header;
   for (const auto& [name, tensor, bytes] : order) file.write(reinterpret_cast<const char*>(tensor->data), bytes);
+  file.flush();
+  std::error_code error(errno, std::generic_category());
   file.close();
-  std::error_code error;
-  if (file.good()) std::filesystem::rename(temporary, path, error);
+  if (file.good()) std::filesystem::rename(temporary, path, error);  // sets it
   if (!file.good() || error) {
     std::error_code ignored;
     std::filesystem::remove(temporary, ignored);
-    fail(ErrorCode::io, path.string(), ": cannot be written", error ? ": " + error.message() : "");
+    fail(ErrorCode::io, path.string(), ": cannot be written: ", error.message());
   }
 }
 

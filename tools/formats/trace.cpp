@@ -1,5 +1,7 @@
 #include "tools/formats/trace.h"
 
+#include <utility>
+
 #include "runtime/base/error.h"
 #include "runtime/base/shape.h"
 #include "tools/formats/json_fields.h"
@@ -88,10 +90,17 @@ class LayerReader {
 
 }  // namespace
 
+TraceMeta load_trace_meta(const std::filesystem::path& folder) { return load_meta(folder / "meta.json"); }
+
 Trace load_trace(const std::filesystem::path& folder) {
+  const TraceMeta meta = load_trace_meta(folder);
+  return load_trace(folder, meta, meta.layers);
+}
+
+Trace load_trace(const std::filesystem::path& folder, TraceMeta meta, const std::vector<std::int32_t>& layers) {
   Trace trace;
-  trace.meta = load_meta(folder / "meta.json");
-  for (const std::int32_t layer : trace.meta.layers) {
+  trace.meta = std::move(meta);
+  for (const std::int32_t layer : layers) {
     const LayerReader reader(folder / concat("layer", layer, ".safetensors"), trace.meta);
     trace.layers.push_back(reader.read(layer));
   }

@@ -43,6 +43,9 @@ inline constexpr std::int64_t kMaxQueryTail = 1024;
 /// Loads a trace folder. Throws Error(io) or Error(invalid_argument) naming file, tensor and what is wrong (missing or
 /// misshapen tensors, impossible meta values, NaN or infinity).
 Trace load_trace(const std::filesystem::path& folder);
+/// The same in two steps: what the folder has, and of it only `layers`, in that order; no other file is opened.
+TraceMeta load_trace_meta(const std::filesystem::path& folder);
+Trace load_trace(const std::filesystem::path& folder, TraceMeta meta, const std::vector<std::int32_t>& layers);
 
 /// Collects a trace in memory, layer by layer, and writes it as a folder that load_trace reads.
 class TraceRecorder {

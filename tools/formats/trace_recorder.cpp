@@ -1,3 +1,4 @@
+#include <cerrno>
 #include <cstring>
 #include <fstream>
 
@@ -85,10 +86,10 @@ void write_meta(const std::filesystem::path& path, const TraceMeta& meta) {
   if (meta.head_dim_v != meta.head_dim_k) json["head_dim_v"] = meta.head_dim_v;
   json["layers"] = meta.layers;
   json["scale"] = meta.scale;
+  errno = 0;
   std::ofstream file(path);
-  file << json.dump(1) << '\n';
-  file.close();
-  TANDEM_CHECK(file.good(), io, path.string(), ": cannot be written");
+  file << json.dump(1) << '\n' << std::flush;
+  TANDEM_CHECK(file.good(), io, path.string(), ": cannot be written: ", std::strerror(errno));
 }
 
 }  // namespace

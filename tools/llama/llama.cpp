@@ -218,10 +218,4 @@ std::vector<float> Llama::forward(const AttentionUse& use, const std::vector<std
   return impl_->logits(last_row);
 }
 
-void set_blas_threads([[maybe_unused]] int threads) {
-#ifdef TANDEM_HAVE_OPENBLAS
-  openblas_set_num_threads(threads);
-#endif
-}
-
 }  // namespace tandem::llama

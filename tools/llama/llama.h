@@ -78,7 +78,8 @@ class Llama {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Threads of the BLAS library behind the matrix products; no effect on a BLAS other than OpenBLAS.
+/// Threads of the BLAS library behind the matrix products; no effect on a BLAS other than OpenBLAS. Throws
+/// Error(out_of_memory) where OpenBLAS would wait for ever for the memory that these threads need.
 void set_blas_threads(int threads);
 
 /// The model's vocabulary: token id = byte value, without BOS.

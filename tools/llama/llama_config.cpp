@@ -27,6 +27,10 @@ void require_text(const JsonFields& fields, const char* name, const char* only) 
 void check_supported(const JsonFields& fields) {
   const std::string file = fields.path().string();
   require_text(fields, "model_type", "llama");
+  for (const std::string& architecture : fields.texts("architectures")) {
+    TANDEM_CHECK(architecture == "LlamaForCausalLM", unsupported, file, ": architectures holds '", architecture,
+                 "'; supported: 'LlamaForCausalLM'");
+  }
   require_text(fields, "hidden_act", "silu");
   require_text(fields, "rope_parameters.rope_type", "default");
   TANDEM_CHECK(!fields.has("rope_scaling"), unsupported, file, ": rope_scaling is set; supported: null");

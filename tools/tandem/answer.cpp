@@ -1,12 +1,16 @@
 #include "tools/tandem/answer.h"
 
+#include <numeric>
+
 #include <fmt/format.h>
 
 #include "runtime/base/trace.h"
 #include "tools/tandem/command.h"
+#include "tools/tandem/dense_steps.h"
 #include "tools/tandem/interrupt.h"
 #include "tools/tandem/options.h"
 #include "tools/tandem/selector_text.h"
+#include "tools/tandem/statistics.h"
 
 namespace tandem::cli {
 namespace {
@@ -22,6 +26,9 @@ class Decoder {
     auto logits = model_.forward(use_, tokens, static_cast<std::int64_t>(tokens.size()));
     result.keys_attended += stats_.keys_attended;
     result.keys_visible += stats_.keys_visible;
+    ++result.forward_steps;
+    result.dense_steps += is_dense(stats_) ? 1 : 0;
+    result.selected = result.selected || stats_.us[TD_SELECT] > 0;
     return logits;
   }
   void record_with(std::function<void(const llama::AttentionRecord&)> recorder) { use_.recorder = std::move(recorder); }
@@ -74,7 +81,9 @@ double Answer::keys_share() const noexcept {
   return keys_visible > 0 ? static_cast<double>(keys_attended) / static_cast<double>(keys_visible) : 0;
 }
 
-double Answer::ms_per_token() const noexcept { return steps > 0 ? decode_us / 1000 / static_cast<double>(steps) : 0; }
+double Answer::ms_per_token() const { return quantile(step_us, 0.5) / 1000; }
+
+double Answer::decode_us() const { return std::accumulate(step_us.begin(), step_us.end(), 0.0); }
 
 Answer answer(llama::Llama& model, const td::Runtime& runtime, const td::Sequence& sequence, const Method& method,
               const std::vector<std::int32_t>& question, std::vector<float> logits, const DecodeOptions& options) {
@@ -101,8 +110,8 @@ Answer answer(llama::Llama& model, const td::Runtime& runtime, const td::Sequenc
     if (i + 1 == options.max_tokens && !options.feed_all) break;
     logits = decoder.forward({token}, result);
     ++result.steps;
+    result.step_us.push_back(watch.lap_us());
   }
-  result.decode_us = watch.lap_us();
   return result;
 }
 

@@ -42,14 +42,20 @@ struct DecodeOptions {
 struct Answer {
   std::string text;
   std::int64_t tokens = 0;
-  std::int64_t steps = 0;  ///< decode steps, of one token each
+  std::int64_t steps = 0;          ///< decode steps, of one token each
+  std::int64_t forward_steps = 0;  ///< decode steps, and one for a question
+  std::int64_t dense_steps = 0;    ///< of these, in all layers; see is_dense()
+  bool selected = false;           ///< any of them ran its selector
   double question_us = 0;
-  double decode_us = 0;
+  std::vector<double> step_us;     ///< of each decode step; the first also builds the index when there was no question
   std::int64_t keys_attended = 0;  ///< by the question and the decode steps, all layers and query heads
   std::int64_t keys_visible = 0;
 
   [[nodiscard]] double keys_share() const noexcept;
-  [[nodiscard]] double ms_per_token() const noexcept;
+  /// Median of the decode steps; 0 when there were none.
+  [[nodiscard]] double ms_per_token() const;
+  /// All decode steps together.
+  [[nodiscard]] double decode_us() const;
 };
 
 /// Feeds `question` under `method` as one step of many queries (or takes `logits`, those of the context's last token,

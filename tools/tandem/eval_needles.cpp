@@ -44,7 +44,7 @@ struct Tally {
     ++answers;
     exact += is_exact ? 1 : 0;
     keys_share += answer.keys_share();
-    decode_us += answer.decode_us;
+    decode_us += answer.decode_us();
     question_us += answer.question_us;
     steps += answer.steps;
   }
@@ -66,7 +66,7 @@ struct Tally {
 
 /// The prompts that --limit and --max-context leave.
 std::vector<NeedlePrompt> wanted_prompts(const EvalOptions& options, const llama::LlamaConfig& model) {
-  auto prompts = load_needles(options.prompts);
+  auto prompts = load_needles(options.prompts, "--prompts");
   const auto tokens_of = [](const NeedlePrompt& p) {
     return static_cast<std::int64_t>(1 + p.context.size() + p.question.size());
   };
@@ -91,8 +91,13 @@ std::vector<Tally> tallies_of(const EvalOptions& options) {
     throw UsageError(fmt::format("--seed: '{}' is not allowed with {} --seeds; allowed: at most {}, the seeds count on",
                                  options.common.seed, options.seeds, last_seed));
   const auto tandem = to_selector(options.selector, options.common.seed);
-  for (auto& method : parse_methods("--methods", options.methods, tandem))
+  std::vector<td_selector> selectors;
+  for (auto& method : parse_methods("--methods", options.methods, tandem)) {
+    selectors.push_back(method.selector);
     tallies.push_back({.method = method, .seeds = method.is_random() ? options.seeds : 1});
+  }
+  refuse_unused(options.selector, selectors,
+                fmt::format("--methods {} and --selector {}", options.methods, options.selector.selector));
   return tallies;
 }
 
@@ -201,7 +206,10 @@ void add_eval(CLI::App& app, Action& action) {
       "decodes the answer on its own fork. keys % is the mean share of keys attended by question and answer.\n"
       "Example:\n  tandem eval needles --model tools/data/tiny-llama --prompts tools/data/needle_prompts.jsonl "
       "--methods dense,sketch:0.02,topk:0.02,lsh:10,150,streaming --seeds 5");
-  command->callback([options, &action] { action = [options] { eval_needles(*options); }; });
+  command->callback([options, command, &action] {
+    note_given(*command, options->selector);
+    action = [options] { eval_needles(*options); };
+  });
 }
 
 }  // namespace tandem::cli

@@ -6,16 +6,19 @@
 
 #include <fmt/format.h>
 
+#include "runtime/base/error.h"
 #include "runtime/base/trace.h"
+#include "tools/formats/input_file.h"
 #include "tools/formats/trace.h"
 #include "tools/tandem/answer.h"
 #include "tools/tandem/command.h"
+#include "tools/tandem/dense_steps.h"
 #include "tools/tandem/needles.h"
 #include "tools/tandem/options.h"
 #include "tools/tandem/progress.h"
 #include "tools/tandem/selector_options.h"
 #include "tools/tandem/selector_text.h"
-#include "tools/tandem/text_file.h"
+#include "tools/tandem/statistics.h"
 
 namespace tandem::cli {
 namespace {
@@ -23,9 +26,9 @@ namespace {
 struct GenerateOptions {
   CommonOptions common;
   SelectorOptions selector;
-  std::string selector_option;  ///< one that was given, or empty
   TierOptions tiers;
   std::string model, prompt, prompt_file, needle, question;
+  bool has_prompt = false;  ///< --prompt was given, were it as ""
   std::string attention = "tandem";
   std::string record;
   std::int64_t max_tokens = 0;
@@ -42,30 +45,34 @@ NeedlePrompt read_needle(const std::string& text) {
   const auto parsed = std::from_chars(begin, end, index);
   if (colon == std::string::npos || parsed.ec != std::errc{} || parsed.ptr != end)
     throw UsageError(fmt::format("--needle: '{}' is not allowed; allowed: FILE:INDEX, the first prompt being 0", text));
-  auto prompts = load_needles(text.substr(0, colon));
+  auto prompts = load_needles(text.substr(0, colon), "--needle");
   if (index >= prompts.size())
     throw UsageError(fmt::format("--needle: '{}' is not allowed; allowed: an index below {}", text, prompts.size()));
   return std::move(prompts[index]);
 }
 
 NeedlePrompt prompt_of(const GenerateOptions& options) {
-  const int sources = !options.prompt.empty() + !options.prompt_file.empty() + !options.needle.empty();
+  const int sources = options.has_prompt + !options.prompt_file.empty() + !options.needle.empty();
   if (sources != 1) throw UsageError("give one of --prompt, --prompt-file and --needle");
   if (!options.needle.empty()) {
     if (!options.question.empty()) throw UsageError("--question: not allowed with --needle, which has its own");
     return read_needle(options.needle);
   }
   NeedlePrompt prompt;
-  prompt.context = options.prompt.empty() ? read_text_file("--prompt-file", options.prompt_file) : options.prompt;
+  if (options.has_prompt && options.prompt.empty()) throw UsageError("--prompt: the prompt is empty");
+  prompt.context = options.has_prompt ? options.prompt : tools::InputFile(options.prompt_file, "--prompt-file").text();
+  TANDEM_CHECK(!prompt.context.empty(), io, "--prompt-file: ", options.prompt_file, ": the prompt is empty");
   prompt.question = options.question;
   return prompt;
 }
 
 Method method_of(const GenerateOptions& options) {
-  if (options.attention != "tandem" && !options.selector_option.empty())
+  if (options.attention != "tandem" && !options.selector.given.empty())
     throw UsageError(fmt::format("{}: not allowed with --attention {}, which has no selector; allowed with: tandem",
-                                 options.selector_option, options.attention));
-  auto method = parse_method("--attention", options.attention, to_selector(options.selector, options.common.seed));
+                                 options.selector.given.front(), options.attention));
+  const auto selector = to_selector(options.selector, options.common.seed);
+  refuse_unused(options.selector, {selector}, "--selector " + options.selector.selector);
+  auto method = parse_method("--attention", options.attention, selector);
   if (options.record.empty()) return method;
   if (options.attention != "dense")
     throw UsageError(
@@ -86,8 +93,7 @@ class Recording {
   void prompt(const llama::AttentionRecord& r) { recorder_.add_prompt(r.layer, r.tokens, r.k, r.v, r.q); }
   void step(const llama::AttentionRecord& r) { recorder_.add_step(r.layer, r.q, r.k, r.v, r.out, r.lse); }
   void finish() {
-    recorder_.write(folder_.staging());
-    folder_.commit();
+    folder_.fill([this](const auto& path) { recorder_.write(path); });
   }
 
  private:
@@ -166,6 +172,7 @@ Json report_of(const GenerateOptions& options, const Method& method, const Gener
   const auto& [answer, prefill_us] = generated;
   Json report = {{"attention", options.attention},
                  {"selector_config", to_json(method.selector)},
+                 {"always_select", options.selector.always_select},
                  {"text", answer.text},
                  {"tokens", answer.tokens},
                  {"context_tokens", context_tokens},
@@ -173,6 +180,9 @@ Json report_of(const GenerateOptions& options, const Method& method, const Gener
                  {"prefill_ms", prefill_us / 1000},
                  {"question_ms", answer.question_us / 1000},
                  {"ms_per_token", answer.ms_per_token()},
+                 {"slowest_token_ms", quantile(answer.step_us, 1) / 1000},
+                 {"steps", answer.forward_steps},
+                 {"dense_steps", answer.dense_steps},
                  {"keys_share", answer.keys_share()},
                  {"version", td_version()}};
   if (!prompt.answer.empty()) {
@@ -182,17 +192,27 @@ Json report_of(const GenerateOptions& options, const Method& method, const Gener
   return report;
 }
 
-void print_summary(const Json& report) {
+/// The end of what goes to standard error: times and shares, and why a selector did not select.
+void print_summary(const Json& report, const std::string& dense) {
   const auto ms = [&report](const char* field) { return report.at(field).get<double>(); };
-  std::string text =
-      fmt::format("{} + {} prompt tokens in {:.2f} s, {} tokens at {:.2f} ms; {:.2f} % of the keys attended",
-                  report.at("context_tokens").dump(), report.at("question_tokens").dump(),
-                  (ms("prefill_ms") + ms("question_ms")) / 1000, report.at("tokens").dump(), ms("ms_per_token"),
-                  100 * ms("keys_share"));
+  std::string text = fmt::format(
+      "{} + {} prompt tokens in {:.2f} s, {} tokens at {:.2f} ms (median); {:.2f} % of the keys "
+      "attended",
+      report.at("context_tokens").dump(), report.at("question_tokens").dump(),
+      (ms("prefill_ms") + ms("question_ms")) / 1000, report.at("tokens").dump(), ms("ms_per_token"),
+      100 * ms("keys_share"));
   if (report.contains("expected"))
     text += fmt::format("; expected {}: {}", report.at("expected").get<std::string>(),
                         report.at("exact").get<bool>() ? "right" : "wrong");
+  std::fflush(stdout);  // in a pipe that both share, the answer comes first
+  if (!dense.empty()) std::fprintf(stderr, "%s\n", dense.c_str());
   std::fprintf(stderr, "%s\n", text.c_str());
+}
+
+std::string dense_note(const GenerateOptions& options, const Method& method, const Answer& answer) {
+  if (method.parts != TD_PART_ALL) return {};
+  const bool tried = answer.selected || options.selector.always_select;
+  return dense_text(answer.dense_steps, answer.forward_steps, method.selector, tried);
 }
 
 void generate(const GenerateOptions& options) {
@@ -221,7 +241,7 @@ void generate(const GenerateOptions& options) {
   if (recording) recording->finish();
   const Json report = report_of(options, method, generated, prompt, context.size(), question.size());
   print(json, "\n");
-  print_summary(report);
+  print_summary(report, dense_note(options, method, generated.answer));
   json.write(report);
 }
 
@@ -256,7 +276,8 @@ void add_generate(CLI::App& app, Action& action) {
       "Example:\n  tandem generate --model tools/data/tiny-llama --needle tools/data/needle_prompts.jsonl:16 "
       "--attention tandem");
   command->callback([options, command, &action] {
-    options->selector_option = given_selector_option(*command);
+    note_given(*command, options->selector);
+    options->has_prompt = command->count("--prompt") > 0;
     action = [options] { generate(*options); };
   });
 }

@@ -1,10 +1,13 @@
 // tandem info: what this build is and what it sees of the machine.
+#include <fstream>
 #include <memory>
+#include <string>
 
 #include <fmt/format.h>
 
 #include "tools/tandem/command.h"
 #include "tools/tandem/options.h"
+#include "tools/tandem/table.h"
 
 namespace tandem::cli {
 namespace {
@@ -27,13 +30,30 @@ td::Runtime smallest_runtime(const CommonOptions& options) {
   return make_runtime(config);
 }
 
-/// `value` as "name: value" lines; objects and lists of objects are indented below their name.
+/// As /proc/cpuinfo names it, or empty.
+std::string cpu_model() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    const auto colon = line.find(": ");
+    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return {};
+}
+
+std::string text_of(const std::string& name, const Json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (name.ends_with("bytes") && value.is_number()) return human_bytes(value.get<double>());
+  return value.dump();
+}
+
+/// `value` as "name: value" lines, without those that are empty; objects and lists of objects are indented below their
+/// name.
 void add_lines(const std::string& name, const Json& value, std::size_t indent, std::string& text) {
   const std::string margin(indent, ' ');
   const bool nested = value.is_object() || (value.is_array() && !value.empty() && value.front().is_structured());
   if (!nested) {
-    text += fmt::format("{}{:<{}}  {}\n", margin, name, 26 - indent,
-                        value.is_string() ? value.get<std::string>() : value.dump());
+    const std::string shown = text_of(name, value);
+    if (!shown.empty()) text += fmt::format("{}{:<{}}  {}\n", margin, name, 26 - indent, shown);
     return;
   }
   text += fmt::format("{}{}\n", margin, name);
@@ -44,7 +64,7 @@ void info(const CommonOptions& options) {
   JsonOutput json(options.json);
   Json described = describe(smallest_runtime(options));
   described.erase("config");  // of the runtime that had to be made, not of the machine
-  Json report = {{"version", td_version()}, {"build", build_json()}};
+  Json report = {{"version", td_version()}, {"build", build_json()}, {"cpu", cpu_model()}};
   report.update(described);
   std::string text;
   for (const auto& [name, value] : report.items()) add_lines(name, value, 0, text);

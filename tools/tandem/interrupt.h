@@ -9,7 +9,8 @@ struct Interrupted : std::runtime_error {
   Interrupted() : std::runtime_error("interrupted") {}
 };
 
-/// From now on SIGINT and SIGTERM only raise a flag: files are then written whole or not at all.
+/// From now on the first SIGINT or SIGTERM only raises a flag: files are then written whole or not at all. The second
+/// ends the process. SIGXFSZ does nothing: a write beyond the limit of a file's size fails, as on a full disk.
 void catch_interrupts() noexcept;
 
 /// For loops on worker threads, which must not throw.

@@ -1,10 +1,11 @@
 #include "tools/tandem/needles.h"
 
-#include <fstream>
+#include <sstream>
 
 #include <nlohmann/json.hpp>
 
 #include "runtime/base/error.h"
+#include "tools/formats/input_file.h"
 
 namespace tandem::cli {
 namespace {
@@ -32,9 +33,8 @@ NeedlePrompt parse_line(const std::string& line, const std::string& where) {
 
 }  // namespace
 
-std::vector<NeedlePrompt> load_needles(const std::filesystem::path& path) {
-  std::ifstream file(path);
-  TANDEM_CHECK(file && !std::filesystem::is_directory(path), io, "cannot read prompts ", path);
+std::vector<NeedlePrompt> load_needles(const std::filesystem::path& path, const std::string& option) {
+  std::istringstream file(tools::InputFile(path, option).text());
   std::vector<NeedlePrompt> prompts;
   std::string line;
   for (int number = 1; std::getline(file, line); ++number)

@@ -15,7 +15,7 @@ struct NeedlePrompt {
 };
 
 /// Reads one JSON object a line ("context", "question", "answer", optional "id"); empty lines are skipped. Throws
-/// Error(io) naming the file, the line and what is wrong with it.
-std::vector<NeedlePrompt> load_needles(const std::filesystem::path& path);
+/// Error(io) naming the `option` that named the file, or the file, the line and what is wrong with it.
+std::vector<NeedlePrompt> load_needles(const std::filesystem::path& path, const std::string& option);
 
 }  // namespace tandem::cli

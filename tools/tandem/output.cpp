@@ -26,11 +26,14 @@ fs::path trimmed(const fs::path& path) { return path.has_filename() ? path : pat
 
 std::string os_reason() { return std::strerror(errno); }
 
-void write_text(const fs::path& path, const std::string& text) {
+/// `target` is what the file will be called, for messages.
+void write_text(const fs::path& path, const fs::path& target, const std::string& text) {
+  errno = 0;
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file << text;
+  file << text << std::flush;
+  const std::string reason = os_reason();
   file.close();
-  TANDEM_CHECK(file, io, "cannot write ", path, ": ", os_reason());
+  TANDEM_CHECK(file, io, "cannot write ", target, ": ", reason);
 }
 
 }  // namespace
@@ -56,8 +59,8 @@ void JsonOutput::write(const Json& value) {
     std::fwrite(text.data(), 1, text.size(), stdout);
     return;
   }
-  if (temporary_.empty()) return write_text(path_, text);
-  write_text(temporary_, text);
+  if (temporary_.empty()) return write_text(path_, path_, text);
+  write_text(temporary_, path_, text);
   std::error_code error;
   fs::rename(temporary_, path_, error);
   TANDEM_CHECK(!error, io, option_, ": cannot write ", path_, ": ", error.message());
@@ -79,6 +82,19 @@ OutputFolder::OutputFolder(const fs::path& path) : path_(trimmed(path)) {
 OutputFolder::~OutputFolder() {
   std::error_code ignored;
   if (!staging_.empty()) fs::remove_all(staging_, ignored);
+}
+
+void OutputFolder::fill(const std::function<void(const fs::path&)>& write) {
+  try {
+    write(staging_);
+  } catch (const Error& error) {
+    std::string message = error.what();
+    const std::string staging = staging_.string();
+    for (auto at = message.find(staging); at != std::string::npos; at = message.find(staging))
+      message.replace(at, staging.size(), path_.string());
+    throw Error(error.code(), message);
+  }
+  commit();
 }
 
 void OutputFolder::commit() {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 
 #include <nlohmann/json.hpp>
@@ -30,7 +31,8 @@ class JsonOutput {
   std::filesystem::path temporary_;
 };
 
-/// A folder that appears under its name only when commit() is called; until then it lies beside it.
+/// A folder that appears under its name only when fill() has written all of it; until then it lies
+/// beside it.
 class OutputFolder {
  public:
   /// Throws Error(io) when `path` exists and is not an empty folder, or cannot be created.
@@ -39,11 +41,13 @@ class OutputFolder {
   OutputFolder& operator=(const OutputFolder&) = delete;
   ~OutputFolder();
 
-  /// The empty folder to write into.
-  [[nodiscard]] const std::filesystem::path& staging() const noexcept { return staging_; }
-  void commit();
+  /// Has `write` fill an empty folder, which then gets its name. An Error of `write` names that too, not where the
+  /// files lay before.
+  void fill(const std::function<void(const std::filesystem::path&)>& write);
 
  private:
+  void commit();
+
   std::filesystem::path path_;
   std::filesystem::path staging_;
 };

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "runtime/base/dtype.h"
+#include "tools/tandem/dense_steps.h"
 #include "tools/tandem/statistics.h"
 #include "tools/tandem/table.h"
 
@@ -59,6 +60,8 @@ void LayerSamples::add(std::int64_t step, const LayerStep& result) {
   keys_visible_ += stats.keys_visible;
   keys_attended_ += stats.keys_attended;
   lse_error_estimates_.push_back(stats.lse_error);
+  dense_steps_ += is_dense(stats) ? 1 : 0;
+  selected_ = selected_ || stats.us[TD_SELECT] > 0;
   ++steps_;
 }
 
@@ -91,6 +94,7 @@ Json LayerSamples::figures() const {
                   {"coverage", estimated_ > 0 ? Json(static_cast<double>(covered_) / static_cast<double>(estimated_))
                                               : Json(nullptr)},
                   {"lse_error_estimate", estimated ? Json(mean(lse_error_estimates_)) : Json(nullptr)},
+                  {"dense_steps", dense_steps_},
                   {"rows_share", ratio(static_cast<double>(rows_gathered_), static_cast<double>(rows_host_))},
                   {"keys_share", ratio(static_cast<double>(keys_attended_), static_cast<double>(keys_visible_))},
                   {"bytes_per_step", ratio(static_cast<double>(bytes_), static_cast<double>(steps_))},
@@ -107,6 +111,18 @@ Json LayerSamples::figures() const {
                     {"total", quantile(us_[kTotal], 0.5)}}}};
   if (layer_.dec_out.data != nullptr) figures["recorded_out_max_diff"] = recorded_diff_;
   return figures;
+}
+
+std::string dense_note(const std::vector<LayerSamples>& layers, const td_selector& selector, bool always_select) {
+  std::int64_t dense = 0;
+  std::int64_t steps = 0;
+  bool selected = false;
+  for (const LayerSamples& layer : layers) {
+    dense += layer.dense_steps();
+    steps += layer.steps();
+    selected = selected || layer.selected();
+  }
+  return dense_text(dense, steps, selector, selected || always_select);
 }
 
 Json mean_over_layers(const std::vector<Json>& layers) {

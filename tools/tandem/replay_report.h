@@ -22,6 +22,11 @@ class LayerSamples {
   void add(std::int64_t step, const LayerStep& result);
   /// Rows and index of one copy after the prompt.
   void add_index(const td_seq_info& info);
+  [[nodiscard]] std::int64_t steps() const noexcept { return steps_; }
+  /// Steps that attended to every host row that they saw.
+  [[nodiscard]] std::int64_t dense_steps() const noexcept { return dense_steps_; }
+  /// Whether any step ran its selector.
+  [[nodiscard]] bool selected() const noexcept { return selected_; }
   /// The layer's entry in the JSON report: means, quantiles and medians over the steps.
   [[nodiscard]] Json figures() const;
 
@@ -39,7 +44,8 @@ class LayerSamples {
   std::vector<double> lse_error_estimates_, error_estimates_;
   std::int64_t certified_ = 0, covered_ = 0, estimated_ = 0;  // of all; of those that were estimated and certified
   double recorded_diff_ = 0;
-  std::int64_t steps_ = 0, bytes_ = 0;
+  std::int64_t steps_ = 0, dense_steps_ = 0, bytes_ = 0;
+  bool selected_ = false;
   std::int64_t rows_host_ = 0, rows_gathered_ = 0, keys_visible_ = 0, keys_attended_ = 0;
   td_seq_info index_{};
   double indexed_rows_ = 0;  // host rows of all copies and KV heads
@@ -47,6 +53,9 @@ class LayerSamples {
 
 /// Numbers averaged over `layers`, objects field by field; null when any layer has null. Without "layer".
 Json mean_over_layers(const std::vector<Json>& layers);
+
+/// Says that steps ran dense although `selector` is to select, and why; empty when none did.
+std::string dense_note(const std::vector<LayerSamples>& layers, const td_selector& selector, bool always_select);
 
 /// One line per layer and one for the mean.
 std::string replay_table(const Json& layers, const Json& mean);

@@ -1,7 +1,9 @@
 // tandem run: replays a recorded trace and compares every decode step with dense attention in double precision.
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <memory>
+#include <thread>
 
 #include <fmt/format.h>
 
@@ -37,21 +39,27 @@ struct ColdPlan {
 
 constexpr double kColdFactor = 1.25;  // copies beyond the last-level cache, so that it cannot hold all of them
 
-/// Keeps the layers that --layers names, in the trace's order.
-void keep_layers(tools::Trace& trace, const std::string& list) {
-  if (list.empty()) return;
-  std::vector<tools::TraceLayer> kept;
+/// The layers that --layers names, in its order; all of them when it is empty.
+std::vector<std::int32_t> layers_to_run(const tools::TraceMeta& meta, const std::string& list) {
+  if (list.empty()) return meta.layers;
+  std::vector<std::int32_t> layers;
   for (const auto& name : split_list(list)) {
-    const auto layer = std::find_if(trace.layers.begin(), trace.layers.end(),
-                                    [&](const auto& candidate) { return std::to_string(candidate.layer) == name; });
-    if (layer == trace.layers.end())
+    const auto layer = std::find_if(meta.layers.begin(), meta.layers.end(),
+                                    [&](std::int32_t candidate) { return std::to_string(candidate) == name; });
+    if (layer == meta.layers.end())
       throw UsageError(fmt::format("--layers: '{}' is not allowed; allowed: a list of the trace's layers {}", name,
-                                   fmt::join(trace.meta.layers, ",")));
-    if (std::any_of(kept.begin(), kept.end(), [&](const auto& other) { return other.layer == layer->layer; }))
+                                   fmt::join(meta.layers, ",")));
+    if (std::find(layers.begin(), layers.end(), *layer) != layers.end())
       throw UsageError(fmt::format("--layers: '{}' is given twice in '{}'; allowed: each layer once", name, list));
-    kept.push_back(*layer);
+    layers.push_back(*layer);
   }
-  trace.layers = std::move(kept);
+  return layers;
+}
+
+tools::Trace trace_of(const RunOptions& options) {
+  auto meta = tools::load_trace_meta(options.trace);
+  const auto layers = layers_to_run(meta, options.layers);
+  return tools::load_trace(options.trace, std::move(meta), layers);
 }
 
 std::int64_t steps_to_run(const tools::Trace& trace, std::int64_t wanted) {
@@ -159,12 +167,38 @@ std::string calibration_note(const tools::Trace& trace, const td_selector& selec
          "brought some";
 }
 
+/// Why what was measured is not quite what was asked for, by its field of the report.
+Json notes_of(const RunOptions& options, const tools::Trace& trace, const td_selector& selector, const ColdPlan& plan,
+              const std::vector<LayerSamples>& samples) {
+  const std::string uncalibrated = calibration_note(trace, selector);
+  Json notes = {{"note", plan.note}, {"calibration_note", uncalibrated}};
+  if (uncalibrated.empty()) notes["dense_note"] = dense_note(samples, selector, options.selector.always_select);
+  for (auto note = notes.begin(); note != notes.end();)
+    note = note.value().get<std::string>().empty() ? notes.erase(note) : std::next(note);
+  return notes;
+}
+
+std::string threads_text(unsigned threads) {
+  const unsigned cpus = std::max(1u, std::thread::hardware_concurrency());
+  return threads > cpus ? fmt::format("{} threads, more than the {} usable CPUs", threads, cpus)
+                        : fmt::format("{} threads", threads);
+}
+
+std::string text_of(const RunOptions& options, const td_selector& selector, const ColdPlan& plan, const Json& report) {
+  std::string text = fmt::format("{}; {} steps; {}; {}\n{}\n", describe(selector), report["steps"].dump(),
+                                 threads_text(report["threads"].get<unsigned>()), report["isa"].get<std::string>(),
+                                 cold_text(options, report["copies"].get<int>(), plan));
+  for (const char* note : {"calibration_note", "dense_note"})
+    if (report.contains(note)) text += report[note].get<std::string>() + '\n';
+  return text + '\n' + replay_table(report["layers"], report["mean"]);
+}
+
 void run(const RunOptions& options) {
   JsonOutput json(options.common.json);
-  auto trace = tools::load_trace(options.trace);
-  keep_layers(trace, options.layers);
-  const auto steps = steps_to_run(trace, options.steps);
   const auto selector = to_selector(options.selector, options.common.seed);
+  refuse_unused(options.selector, {selector}, "--selector " + options.selector.selector);
+  const auto trace = trace_of(options);
+  const auto steps = steps_to_run(trace, options.steps);
   const auto config = config_of(options, trace, selector);
   const auto runtime = make_runtime(config);
   const Json machine = describe(runtime);
@@ -172,11 +206,14 @@ void run(const RunOptions& options) {
 
   Replay replay(runtime, trace, static_cast<DType>(config.window_dtype));
   const auto plan = fill(replay, trace, options, last_level_cache_bytes(machine));
+  const auto samples = measure(replay, trace, exact, steps);
   std::vector<Json> layers;
-  for (const auto& samples : measure(replay, trace, exact, steps)) layers.push_back(samples.figures());
+  for (const auto& layer : samples) layers.push_back(layer.figures());
 
   Json report = {{"selector", options.selector.selector},
                  {"selector_config", to_json(selector)},
+                 {"always_select", options.selector.always_select},
+                 {"profile", machine.at("config").at("profile")},
                  {"threads", threads_of(machine)},
                  {"isa", isa_of(machine)},
                  {"steps", steps},
@@ -189,13 +226,8 @@ void run(const RunOptions& options) {
                  {"copies", replay.num_copies()},
                  {"copy_bytes", plan.copy_bytes},
                  {"last_level_cache_bytes", plan.cache_bytes}};
-  if (!plan.note.empty()) report["note"] = plan.note;
-  const std::string uncalibrated = calibration_note(trace, selector);
-  if (!uncalibrated.empty()) report["calibration_note"] = uncalibrated;
-  print(json,
-        fmt::format("{}; {} steps; {} threads; {}\n{}{}{}\n\n{}", describe(selector), steps, report["threads"].dump(),
-                    isa_of(machine), cold_text(options, replay.num_copies(), plan), uncalibrated.empty() ? "" : "\n",
-                    uncalibrated, replay_table(report["layers"], report["mean"])));
+  report.update(notes_of(options, trace, selector, plan, samples));
+  print(json, text_of(options, selector, plan, report));
   json.write(report);
 }
 
@@ -210,6 +242,7 @@ void add_run(CLI::App& app, Action& action) {
       ->check(number_in<std::int64_t>(0, 1 << 30, "a whole number from 0 to the trace's steps"));
   command->add_flag("--warm", options->warm, "replay one copy of the prompt, so that data stays in the caches");
   command->add_option("--max-copies", options->max_copies, "cold: at most this many copies of the prompt [256]")
+      ->excludes("--warm")
       ->check(number_in(1, 100000, "a whole number from 1 to 100000"));
   add_selector(*command, options->selector);
   add_tiers(*command, options->tiers);
@@ -229,7 +262,10 @@ void add_run(CLI::App& app, Action& action) {
       "The host tier keeps the trace's dtype and the window f32 unless told otherwise. Where selecting would take\n"
       "longer, as in short contexts, a step attends to every row: --always-select compares selectors there.\n"
       "Example:\n  tandem run --trace trace --selector lsh --lsh 10,150 --json result.json");
-  command->callback([options, &action] { action = [options] { run(*options); }; });
+  command->callback([options, command, &action] {
+    note_given(*command, options->selector);
+    action = [options] { run(*options); };
+  });
 }
 
 }  // namespace tandem::cli

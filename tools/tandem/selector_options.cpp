@@ -1,17 +1,48 @@
 #include "tools/tandem/selector_options.h"
 
+#include <algorithm>
+#include <iterator>
+#include <string_view>
+
 #include <fmt/format.h>
 
+#include "lsh/sketch_sampling.h"
 #include "runtime/base/error.h"
+#include "runtime/selector_json.h"
+#include "tools/formats/input_file.h"
 #include "tools/tandem/command.h"
 #include "tools/tandem/options.h"
 #include "tools/tandem/selector_text.h"
-#include "tools/tandem/text_file.h"
 
 namespace tandem::cli {
 namespace {
 
 constexpr const char* kSelectorGroup = "Which host rows a step attends to";
+
+struct Knob {
+  std::string_view option, field;  ///< of the command line, of td_selector's JSON
+};
+constexpr Knob kKnobs[] = {{"--lsh", "lsh_bits"},          {"--min-collisions", "lsh_min_collisions"},
+                           {"--lsh-planes", "lsh_planes"}, {"--budget", "budget"},
+                           {"--error", "error"},           {"--sketch-bits", "sketch_bits"},
+                           {"--unbiased", "unbiased"}};
+
+/// 1 << td_selector_kind for each kind that has `field`.
+unsigned kinds_with(std::string_view field) {
+  for (const SelectorField& each : kSelectorFields)
+    if (each.name == field) return each.kinds;
+  return 0;
+}
+
+/// "topk, sketch", as the option --selector spells them.
+std::string names_of(unsigned kinds) {
+  std::vector<std::string> names;
+  for (std::size_t kind = 0; kind < kSelectorKinds.size(); ++kind)
+    if ((kinds >> kind & 1u) != 0) names.emplace_back(kSelectorKinds.at(kind));
+  std::string list = fmt::format("{}", fmt::join(names, ", "));
+  std::replace(list.begin(), list.end(), '_', '-');
+  return list;
+}
 
 /// A validator made of a parser that throws UsageError.
 template <typename Parse>
@@ -28,7 +59,7 @@ CLI::Validator parsed_by(Parse parse) {
 }
 
 std::string read_profile(const std::string& path) {
-  std::string text = read_text_file("--profile", path);
+  std::string text = tools::InputFile(path, "--profile").text();
   TANDEM_CHECK(Json::accept(text), invalid_argument, "--profile: '", path, "' is not JSON");
   return text;
 }
@@ -59,7 +90,9 @@ void add_selector(CLI::App& app, SelectorOptions& options) {
       ->check(one_of({"hadamard", "gaussian"}))
       ->group(group);
   app.add_option("--budget", options.budget,
-                 fmt::format("topk, sketch: share of the host rows, in (0, 1] [{}]", options.budget))
+                 fmt::format("topk, sketch: share of the host rows, in (0, 1]; at least {} rows with sketch and\n"
+                             "sketch-topk, one with topk [{}]",
+                             lsh::kFewestDrawn, options.budget))
       ->check(parsed_by([](const std::string& text) { parse_budget("", text); }))
       ->group(group);
   app.add_option("--error", options.error,
@@ -81,10 +114,32 @@ void add_selector(CLI::App& app, SelectorOptions& options) {
       ->group(group);
 }
 
-std::string given_selector_option(const CLI::App& app) {
-  const auto given = app.get_options(
-      [](const CLI::Option* option) { return option->get_group() == kSelectorGroup && option->count() > 0; });
-  return given.empty() ? std::string{} : given.front()->get_name();
+void note_given(const CLI::App& app, SelectorOptions& options) {
+  for (const CLI::Option* option : app.get_options([](const CLI::Option* each) { return each->count() > 0; }))
+    if (option->get_group() == kSelectorGroup) options.given.push_back(option->get_name());
+}
+
+void refuse_unused(const SelectorOptions& options, const std::vector<td_selector>& selectors,
+                   const std::string& chosen_by) {
+  for (const std::string& option : options.given) {
+    const auto* knob =
+        std::find_if(std::begin(kKnobs), std::end(kKnobs), [&](const Knob& each) { return each.option == option; });
+    if (knob == std::end(kKnobs)) continue;
+    const unsigned kinds = kinds_with(knob->field);
+    bool known = false;
+    bool used = false;
+    for (const td_selector& selector : selectors) {
+      if ((kinds >> selector.kind & 1u) == 0) continue;
+      known = true;
+      used = used || option != "--budget" || selector.error <= 0;
+    }
+    if (!known)
+      throw UsageError(fmt::format("{}: not allowed with {}, which makes no use of it; allowed with: {}", option,
+                                   chosen_by, names_of(kinds)));
+    if (!used)
+      throw UsageError(
+          "--budget: not allowed with --error, which takes as many rows as it needs; allowed: one of them");
+  }
 }
 
 td_selector to_selector(const SelectorOptions& options, std::uint64_t seed) {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
@@ -21,12 +22,18 @@ struct SelectorOptions {
   std::int32_t sketch_bits = 0;
   bool unbiased = false;
   bool always_select = false;
+  std::vector<std::string> given;      ///< those of add_selector that the command line has, such as "--lsh"
   std::optional<std::string> profile;  ///< the text of the file; none: the built-in profile
 };
 
 void add_selector(CLI::App& app, SelectorOptions& options);
-/// The first option of add_selector that the command line gave, such as "--lsh"; empty when it gave none.
-std::string given_selector_option(const CLI::App& app);
+/// Once `app` has been parsed: fills options.given.
+void note_given(const CLI::App& app, SelectorOptions& options);
+
+/// Throws UsageError for an option that was given and that none of `selectors` has a use for; `chosen_by` is what chose
+/// them, as in "--selector topk".
+void refuse_unused(const SelectorOptions& options, const std::vector<td_selector>& selectors,
+                   const std::string& chosen_by);
 
 /// Throws UsageError.
 td_selector to_selector(const SelectorOptions& options, std::uint64_t seed);

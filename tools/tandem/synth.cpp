@@ -72,8 +72,7 @@ void write(const SyntheticTrace& trace, const ExactResults& exact, DType dtype, 
     recorder.add_step(0, by_token(layer.dec_q, step, 1).data(), by_token(layer.dec_k, step, 1).data(),
                       by_token(layer.dec_v, step, 1).data(), out.data(), lse.data());
   }
-  recorder.write(folder.staging());
-  folder.commit();
+  folder.fill([&recorder](const auto& path) { recorder.write(path); });
 }
 
 void synth(const SynthOptions& options) {

@@ -84,7 +84,8 @@ typedef enum {
 typedef struct {
   uint32_t size;
   int32_t kind;               /* td_selector_kind */
-  double budget;              /* TOP_K, SKETCH: share of the host rows, in (0, 1]; 0 with SKETCH: 0.02 */
+  double budget;              /* TOP_K, SKETCH: share of the host rows, in (0, 1]; 0 with SKETCH: 0.02. At least one
+                                 row with TOP_K, 64 with SKETCH */
   int32_t lsh_bits;           /* LSH: K, sign bits per table, 1 to 12; 0: 10 */
   int32_t lsh_tables;         /* LSH: L, 1 to 300; 0: 150 */
   int32_t lsh_min_collisions; /* LSH: tables that must agree before a row is taken, 1 or 2; 0: 2 */
