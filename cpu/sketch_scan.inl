@@ -103,7 +103,9 @@ inline void hide_rows(const std::byte* factors, std::int64_t begin, std::int64_t
   }
 }
 
-inline void ask_for(const std::byte* begin, std::int64_t bytes) {
+// Inlined by force, here and below: GCC takes a function that only prefetches for one without effect, and drops its
+// calls.
+[[gnu::always_inline]] inline void ask_for(const std::byte* begin, std::int64_t bytes) {
   for (std::int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(begin + i);
 }
 
@@ -149,7 +151,8 @@ inline bool prepare_heads(const SketchQuery& query, const SketchProposal& propos
 }
 
 /// Asks memory for the block that comes some blocks after block b of `run`.
-inline void ask_ahead(const SketchRun& run, std::int64_t b, std::int64_t end_block, std::ptrdiff_t block_bytes) {
+[[gnu::always_inline]] inline void ask_ahead(const SketchRun& run, std::int64_t b, std::int64_t end_block,
+                                             std::ptrdiff_t block_bytes) {
   constexpr std::int64_t kBlocksAhead = 8;  // what memory takes under load, and the walk to a page that no TLB has
   const std::int64_t ahead = b + kBlocksAhead;
   if (ahead < end_block) {

@@ -34,6 +34,8 @@ if(TARGET tandem_cpu_avx2 AND TARGET tandem_cpu_avx512 AND CMAKE_BUILD_TYPE STRE
   tandem_add_check(check_isa_symbols COMMAND ${PROJECT_SOURCE_DIR}/tools/check_isa_symbols.sh ${baseline}
     -- $<TARGET_OBJECTS:tandem_cpu_avx2> -- $<TARGET_OBJECTS:tandem_cpu_avx512>
     -- $<TARGET_OBJECTS:tandem_cpu_avx512vbmi>)
+  tandem_add_check(check_prefetches COMMAND ${PROJECT_SOURCE_DIR}/tools/check_prefetches.sh ${baseline}
+    $<TARGET_OBJECTS:tandem_cpu_avx2> $<TARGET_OBJECTS:tandem_cpu_avx512> $<TARGET_OBJECTS:tandem_cpu_avx512vbmi>)
 endif()
 
 # A plain program cannot link a sanitized library, so the package is tried in the other builds.
