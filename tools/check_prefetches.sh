@@ -7,7 +7,7 @@ set -euo pipefail
 checked=0
 for object in "$@"; do
   scans=$(objdump -d --no-show-raw-insn "$object" | awk '
-    /^[0-9a-f]+ </ { in_scan = $2 ~ /4scanERKNS/; if (in_scan) scans = scans " " 0 }
+    /^[0-9a-f]+ </ { in_scan = $2 ~ /4scanERKNS[0-9]*_11SketchQuery/; if (in_scan) scans = scans " " 0 }
     in_scan && /prefetch/ { asks = 1 }
     END { if (scans != "") print asks + 0 }')
   if [[ -z $scans ]]; then continue; fi
