@@ -57,7 +57,7 @@ FAULTS = [
     ("lsh/estimate.cpp", "spread.weight[h] *= share * share;", "spread.weight[h] *= share;",
      "the spread of a part counts by the square of its share"),
     ("lsh/selection_cost.cpp", "return 1 - std::pow(std::min(1.0, missed), group_size);",
-     "return 1 - std::pow(std::min(1.0, missed), 1);", "every head of a group brings rows of its own"),
+     "return 1 - std::pow(std::min(1.0, missed), 1 + 0 * group_size);", "every head of a group brings rows of its own"),
     # gpu
     ("gpu/device.h", "position < sinks ? position : sinks + (position - sinks) % ring;",
      "position <= sinks ? position : sinks + (position - sinks) % (ring - 1);", "a slot of the ring holds one token"),
