@@ -42,7 +42,8 @@ class Copy:
             target = self.folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if not target.exists() or target.read_bytes() != (ROOT / name).read_bytes():
-                shutil.copy2(ROOT / name, target)
+                shutil.copyfile(ROOT / name, target)  # with the time of now: what it replaces may have been built since
+                shutil.copymode(ROOT / name, target)
         configure = ["cmake", "--preset", "release"]
         if shutil.which("ccache"):
             configure += ["-DCMAKE_C_COMPILER_LAUNCHER=ccache", "-DCMAKE_CXX_COMPILER_LAUNCHER=ccache"]
