@@ -9,7 +9,8 @@ void PartialTree::add(PartialAttention partial, std::int64_t index, int level) n
   while (index % 2 == 1) {
     if (depth_ > 0) {
       Node& left = nodes_[static_cast<std::size_t>(depth_ - 1)];
-      if (left.level == level && left.index == index - 1) {
+      if (left.level == level) {
+        assert(left.index == index - 1);
         merge_state(left.partial, as_const(partial));
         partial = left.partial;
         --depth_;

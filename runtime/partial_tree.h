@@ -8,15 +8,15 @@
 namespace tandem {
 
 /// Merges partials of consecutive ranges of rows in an order that the ranges alone decide: that of the binary tree
-/// whose leaves are all ranges, in which missing ones are empty. Whoever computed a subtree, and with which other
-/// queries, the root has the same bits.
+/// whose leaves are all ranges, in which those before the first and after the last are empty. Whoever computed a
+/// subtree, and with which other queries, the root has the same bits.
 class PartialTree {
  public:
   /// Nodes that may wait for their siblings at once, for ranges up to 2^kMaxDepth.
   static constexpr int kMaxDepth = 32;
 
   /// Adds the subtree `index` of level `level`, the union of the ranges [index 2^level, (index + 1) 2^level). Subtrees
-  /// come in ascending order and do not overlap. Its memory is written to later.
+  /// come in ascending order, without overlaps and gaps. Its memory is written to later.
   void add(PartialAttention partial, std::int64_t index, int level) noexcept;
   /// Subtrees that wait for their siblings.
   [[nodiscard]] int depth() const noexcept { return depth_; }
