@@ -188,5 +188,40 @@ TEST(SketchStep, TruncatedAndForkedSequencesGoOnAlike) {
   EXPECT_EQ(attend(run.runtime, run.sequence, 1, q).out, attend(run.runtime, fork, 1, q).out);
 }
 
+/// Heads and layers that hold the same draw different rows: each has random numbers of its own.
+TEST(SketchStep, HeadsAndLayersDrawIndependently) {
+  Config config;
+  config.shape = resolved({2, 2, 2, 32, 32, 0.f, 0.f});
+  config.window = {4, 64, DType::f32};
+  config.selector = lsh::SketchParams{.budget = 0.1};
+  config.never_slower = false;
+  config.num_workers = 1;
+  Runtime runtime(config);
+  TokenSource source({1, 1, 1, 32, 32, 1.f, 0.f}, 31);
+  const auto twice = [](const std::vector<float>& one) {  // the same rows for both heads
+    std::vector<float> both;
+    for (std::size_t t = 0; t < one.size(); t += 32) {
+      for (int head = 0; head < 2; ++head) both.insert(both.end(), one.begin() + t, one.begin() + t + 32);
+    }
+    return both;
+  };
+  const auto tokens = source.tokens(1500);
+  const auto observed = twice(source.queries(80));
+  const auto q = twice(source.queries(1));
+  const std::uint64_t sequence = runtime.create_sequence();
+  std::vector<std::vector<float>> outs;
+  for (std::int32_t layer = 0; layer < 2; ++layer) {
+    append(runtime, sequence, twice(tokens.k), twice(tokens.v), layer);
+    attend(runtime, sequence, 80, observed, {.layer = layer, .exact = true});
+    const auto attended = attend(runtime, sequence, 1, q, {.layer = layer});
+    EXPECT_LT(attended.stats.rows_gathered, attended.stats.rows_host / 4);
+    outs.emplace_back(attended.out.begin(), attended.out.begin() + 32);
+    outs.emplace_back(attended.out.begin() + 32, attended.out.end());
+  }
+  for (std::size_t a = 0; a < outs.size(); ++a) {
+    for (std::size_t b = 0; b < a; ++b) EXPECT_NE(outs[a], outs[b]) << a << ", " << b;
+  }
+}
+
 }  // namespace
 }  // namespace tandem::testing
