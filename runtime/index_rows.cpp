@@ -1,6 +1,6 @@
 // Stage 8' of a step: rows that reached the host tier since the last one are indexed, for the heads that select.
-#include <numeric>
 #include <utility>
+#include <vector>
 
 #include "runtime/runtime.h"
 

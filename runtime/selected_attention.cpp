@@ -41,6 +41,12 @@ void select_and_attend(const HostQuery& q, std::int64_t budget, WorkerScratch& s
   stats.trace[Stage::attend].us += watch.lap_us();
 }
 
+/// What a wanted error leaves for sampling, beside the typical error of the rows' format, which is smaller.
+double left_for_sampling(double wanted, DType host_dtype) noexcept {
+  const double taken = cpu::typical_error(host_dtype);
+  return std::sqrt(std::max(0.0, wanted * wanted - taken * taken));
+}
+
 /// The largest estimated relative error over the group, once the window's partial has been merged in.
 double largest_error(const HostQuery& q, ConstPartialAttention window, WorkerScratch& scratch) {
   double largest = 0;
@@ -67,7 +73,7 @@ void attend_selected(const StepContext& step, const Task& task, const cpu::Query
   const HeadState& head = task.head_state();
   const std::int64_t group = queries.group_size;
   const std::int64_t dim = result.dim;
-  const double wanted = task.selector->wanted_error();
+  const double wanted = left_for_sampling(task.selector->wanted_error(), step.config.host_dtype);
   for (int i = 0; i < queries.num_queries; ++i) {
     const std::int64_t v = i * group;
     const HostQuery query{
