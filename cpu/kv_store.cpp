@@ -15,7 +15,7 @@ std::size_t pages_for(std::int64_t rows) noexcept {
 }  // namespace
 
 void KvStore::reserve(std::int64_t rows) {
-  const std::size_t wanted = pages_for(size_ + rows);
+  const std::size_t wanted = pages_for(stored_ + rows);
   const std::size_t had = pages_.size();
   try {
     while (pages_.size() < wanted) pages_.push_back(pool_->allocate());
@@ -25,30 +25,36 @@ void KvStore::reserve(std::int64_t rows) {
   }
 }
 
-void KvStore::append(const std::byte* rows, std::int64_t count) noexcept {
-  assert(pages_for(size_ + count) <= pages_.size());
+void KvStore::store(const std::byte* rows, std::int64_t count) noexcept {
+  assert(pages_for(stored_ + count) <= pages_.size());
   while (count > 0) {
-    const std::int64_t in_page = size_ % kPageRows;
+    const std::int64_t in_page = stored_ % kPageRows;
     const std::int64_t n = std::min(count, kPageRows - in_page);
-    std::byte* page = pages_[static_cast<std::size_t>(size_ / kPageRows)].get();
+    std::byte* page = pages_[static_cast<std::size_t>(stored_ / kPageRows)].get();
     std::memcpy(page + in_page * layout_.row_bytes, rows, static_cast<std::size_t>(n * layout_.row_bytes));
     rows += n * layout_.row_bytes;
-    size_ += n;
+    stored_ += n;
     count -= n;
   }
 }
 
-KvStore KvStore::fork(std::int64_t size) const {
-  assert(size <= size_);
+void KvStore::publish(std::int64_t size) noexcept {
+  assert(size >= size_ && size <= stored_);
+  size_ = size;
+}
+
+KvStore KvStore::fork(std::int64_t size, std::int64_t stored) const {
+  assert(size <= stored && stored <= stored_);
   KvStore copy(layout_, *pool_);
-  const auto full_pages = static_cast<std::size_t>(size / kPageRows);
+  const auto full_pages = static_cast<std::size_t>(stored / kPageRows);
   copy.pages_.assign(pages_.begin(), pages_.begin() + static_cast<std::ptrdiff_t>(full_pages));
-  copy.size_ = size / kPageRows * kPageRows;
-  const std::int64_t rest = size % kPageRows;
+  copy.stored_ = stored / kPageRows * kPageRows;
+  const std::int64_t rest = stored % kPageRows;
   if (rest > 0) {
     copy.reserve(rest);
-    copy.append(pages_[full_pages].get(), rest);
+    copy.store(pages_[full_pages].get(), rest);
   }
+  copy.publish(size);
   return copy;
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "cpu/codec/block_codec.h"
 #include "cpu/logit_rule.h"
 #include "cpu/row_layout.h"
 #include "runtime/base/partial.h"
@@ -12,21 +13,39 @@
 
 namespace tandem::gpu {
 
-/// The window rows of one (sequence, layer, kv_head) in a device's memory.
+/// The window of one (sequence, layer, kv_head) in a device's memory.
 ///
-/// Positions [0, min(sinks, end)) lie in slots of the same number; position p >= sinks lies in slot sinks + (p - sinks)
-/// % ring. Of those, [local_begin, end) are held; the positions between are in the host tier.
+/// Positions [0, min(sinks, end)) and [local_begin, end) are held; those between are in the host tier. Sinks and the
+/// positions from raw_begin on are rows: sinks in slots of the same number, p in slot sinks + (p - sinks) % ring. The
+/// positions [local_begin, raw_begin) are coded, in whole blocks: block b holds the block_rows positions from sinks + b
+/// * block_rows on and lies in slot b % ring_blocks. Without a codec there are none.
 struct WindowView {
   std::byte* rows = nullptr;
   cpu::RowLayout layout;
   std::int64_t sinks = 0;
   std::int64_t ring = 0;
   std::int64_t local_begin = 0;
+  std::int64_t raw_begin = 0;
   std::int64_t end = 0;
+  std::byte* blocks = nullptr;
+  std::int64_t ring_blocks = 0;
+  const cpu::BlockCodec* codec = nullptr;  ///< outlives the window; nullptr without one
 
   [[nodiscard]] std::byte* row(std::int64_t position) const noexcept {
     const std::int64_t slot = position < sinks ? position : sinks + (position - sinks) % ring;
     return rows + slot * layout.row_bytes;
+  }
+  /// The first position of the block that holds a coded position.
+  [[nodiscard]] std::int64_t block_begin(std::int64_t position) const noexcept {
+    return position - (position - sinks) % codec->format().block_rows;
+  }
+  /// The block that holds the coded `position`.
+  [[nodiscard]] std::byte* block(std::int64_t position) const noexcept {
+    const cpu::BlockFormat& format = codec->format();
+    return blocks + (position - sinks) / format.block_rows % ring_blocks * format.block_bytes;
+  }
+  [[nodiscard]] bool is_coded(std::int64_t position) const noexcept {
+    return position >= local_begin && position < raw_begin;
   }
 };
 
@@ -37,6 +56,8 @@ struct WindowAttention {
   cpu::QueryBlock queries;
   cpu::LogitRule logits;
   PartialAttention result;
+  cpu::RopeParams rope;        ///< for sink_turn
+  std::int64_t sink_turn = 0;  ///< positions by which queries are turned back for the sinks; see window_policy.h
 };
 
 class Device;
@@ -99,10 +120,13 @@ class Device {
   /// From device memory to device memory; they do not overlap.
   virtual void copy(std::byte* target, const std::byte* source, std::int64_t bytes, Stream stream) = 0;
 
-  /// Writes tokens of one head, (tokens, heads, dim) in host memory, to the positions from `first` on.
+  /// Writes tokens of one head, (tokens, heads, dim) in host memory, to the positions from `first` on: all of them
+  /// rows, or whole blocks, which are encoded.
   virtual void write_rows(const WindowView& window, std::int64_t first, const KvView& host_kv, std::int64_t head,
                           Stream stream) = 0;
-  /// Copies `count` rows from position `first` on to host memory, in `host_layout`, back to back.
+  /// Encodes the block of positions from `first` on, which are coded in `window` and whose rows still lie in the ring.
+  virtual void encode_block(const WindowView& window, std::int64_t first, Stream stream) = 0;
+  /// Copies `count` rows from position `first` on to host memory, in `host_layout`, back to back; coded ones decoded.
   virtual void read_rows(const WindowView& window, std::int64_t first, std::int64_t count,
                          const cpu::RowLayout& host_layout, std::byte* host_rows, Stream stream) = 0;
   /// Exact attention over each of `count` windows; a GPU launches once for all of them. `batch` itself is read before

@@ -1,102 +1,125 @@
 #include "gpu/window_cache.h"
 
 #include <algorithm>
-
-#include "runtime/base/error.h"
+#include <cassert>
+#include <utility>
 
 namespace tandem::gpu {
-namespace {
-
-constexpr std::int32_t kMaxWindowTokens = 1 << 24;
-
-}  // namespace
-
-void validate(const WindowParams& params) {
-  TANDEM_CHECK(params.sink_tokens >= 0 && params.sink_tokens <= kMaxWindowTokens, invalid_argument, "sink_tokens is ",
-               params.sink_tokens, "; allowed: 0 to ", kMaxWindowTokens);
-  TANDEM_CHECK(params.local_tokens >= 1 && params.local_tokens <= kMaxWindowTokens, invalid_argument,
-               "local_tokens is ", params.local_tokens, "; allowed: 1 to ", kMaxWindowTokens);
-  TANDEM_CHECK(!is_quantized(params.dtype), invalid_argument, "window_dtype is ", to_string(params.dtype),
-               ", which only rows of the host tier can be; allowed: f32, f16, bf16");
-}
 
 WindowCache::WindowCache(Device& device, const cpu::RowLayout& layout, const WindowParams& params,
-                         const std::vector<int>& nodes)
-    : device_(&device), layout_(layout), params_(params), nodes_(nodes) {
-  heads_.reserve(nodes.size());
-  for (const int node : nodes) heads_.emplace_back(device, (sink_tokens() + ring()) * layout.row_bytes, node);
+                         const cpu::BlockCodec* codec, int node)
+    : device_(&device),
+      layout_(layout),
+      params_(params),
+      codec_(codec != nullptr && *codec ? codec : nullptr),
+      node_(node),
+      data_(device, rows_bytes() + (codec_ == nullptr ? 0 : ring_blocks() * codec_->format().block_bytes), node) {}
+
+std::int64_t WindowCache::ring_blocks() const noexcept {
+  if (codec_ == nullptr) return 0;
+  return (params_.local_tokens - params_.residual_tokens + page_rows() - 1) / page_rows();
+}
+
+std::int64_t WindowCache::left_at(std::int64_t length) const noexcept {
+  const std::int64_t excess = length - sink_tokens() - ring();
+  return excess <= 0 ? 0 : (excess + page_rows() - 1) / page_rows() * page_rows();
 }
 
 std::int64_t WindowCache::evicted_at(std::int64_t length) const noexcept {
-  const std::int64_t excess = length - sink_tokens() - ring();
-  return excess <= 0 ? 0 : (excess + cpu::kPageRows - 1) / cpu::kPageRows * cpu::kPageRows;
+  return std::max<std::int64_t>(0, left_at(length) - ring_blocks() * page_rows());
 }
 
 WindowCache::Slice WindowCache::next_slice(std::int64_t waiting) const noexcept {
-  const std::int64_t room = ring() - (length_ - local_begin());
-  const bool evicts = room <= 0 && waiting > 0;
-  return {std::min<std::int64_t>({waiting, evicts ? cpu::kPageRows : room, cpu::kPageRows}), evicts};
+  const std::int64_t room = ring() - (length_ - raw_begin());
+  const bool leaves = room <= 0 && waiting > 0;
+  return {std::min<std::int64_t>({waiting, leaves ? page_rows() : room, cpu::kPageRows}), leaves};
 }
 
-WindowView WindowCache::view(std::int64_t head) const noexcept {
-  return {heads_[static_cast<std::size_t>(head)].data(), layout_, sink_tokens(), ring(), local_begin(), length_};
+WindowView WindowCache::view() const noexcept {
+  return {data_.data(),  layout_,     sink_tokens(), ring(),
+          local_begin(), raw_begin(), length_,       data_.data() + rows_bytes(),
+          ring_blocks(), codec_};
 }
 
-void WindowCache::read_oldest_page(const cpu::RowLayout& host_layout, std::byte* host_rows, Stream stream) const {
-  for (std::int64_t head = 0; head < num_heads(); ++head) {
-    device_->read_rows(view(head), local_begin(), cpu::kPageRows, host_layout,
-                       host_rows + head * host_layout.page_bytes(), stream);
-  }
-  device_->wait(stream);
+void WindowCache::read_leaving_page(const cpu::RowLayout& host_layout, std::byte* host_rows, Stream stream) const {
+  device_->read_rows(view(), raw_begin(), page_rows(), host_layout, host_rows, stream);
 }
 
-void WindowCache::append(const KvView& kv, Stream stream) {
-  for (std::int64_t head = 0; head < num_heads(); ++head) device_->write_rows(view(head), length_, kv, head, stream);
+void WindowCache::release_page(Stream stream) {
+  const std::int64_t page = raw_begin();
+  left_ += page_rows();
+  evicted_ = std::max(evicted_, left_ - ring_blocks() * page_rows());
+  if (codec_ != nullptr) device_->encode_block(view(), page, stream);
+}
+
+void WindowCache::append(const KvView& kv, std::int64_t head, Stream stream) {
+  device_->write_rows(view(), length_, kv, head, stream);
   length_ += kv.k.tokens;
+}
+
+/// Tokens [first, last), counted from the end of the sinks.
+std::vector<float> WindowCache::tokens_between(std::int64_t first, std::int64_t last, const cpu::RowLayout& host_layout,
+                                               const HostRow& host_row) const {
+  const std::int64_t tokens = last - first;
+  if (tokens <= 0) return {};
+  std::vector<float> result(static_cast<std::size_t>(tokens * row_floats()));
+  const cpu::RowLayout& layout = host_row ? host_layout : layout_;
+  std::vector<std::byte> own(host_row ? 0 : static_cast<std::size_t>(tokens * layout.row_bytes));
+  if (!host_row) {
+    device_->read_rows(view(), sink_tokens() + first, tokens, layout, own.data(), kWindowStream);
+    device_->wait(kWindowStream);
+  }
+  float* row = result.data();
+  for (std::int64_t t = 0; t < tokens; ++t, row += row_floats()) {
+    const std::byte* source = host_row ? host_row(first + t) : own.data() + t * layout.row_bytes;
+    cpu::load_key(layout, source, row);
+    cpu::load_value(layout, source, row + layout_.padded_k);
+  }
+  return result;
 }
 
 WindowCache::Cut WindowCache::cut_at(std::int64_t length, const cpu::RowLayout& host_layout,
                                      const HostRow& host_row) const {
-  Cut cut{std::min(length, length_), std::min(evicted_, evicted_at(length)), {}};
-  const std::int64_t tokens = std::min(evicted_, cut.length - sink_tokens()) - cut.evicted;
-  if (tokens <= 0) return cut;
-  cut.rows.resize(static_cast<std::size_t>(num_heads() * tokens * row_floats()));
-  float* row = cut.rows.data();
-  for (std::int64_t head = 0; head < num_heads(); ++head) {
-    for (std::int64_t t = 0; t < tokens; ++t, row += row_floats()) {
-      cpu::load_key(host_layout, host_row(head, cut.evicted + t), row);
-      cpu::load_value(host_layout, host_row(head, cut.evicted + t), row + layout_.padded_k);
-    }
-  }
+  length = std::min(length, length_);
+  const bool forgets_all = length <= sink_tokens();
+  assert(host_row || forgets_all || length >= shortest_cut());
+  const std::int64_t least_evicted = host_row || forgets_all ? 0 : evicted_;
+  Cut cut{length, std::max(std::min(evicted_, evicted_at(length)), least_evicted),
+          std::max(std::min(left_, left_at(length)), least_evicted)};
+  cut.blocks = tokens_between(cut.evicted, std::min(evicted_, cut.left), host_layout, host_row);
+  cut.rows = tokens_between(cut.left, std::min(left_, length - sink_tokens()), host_layout, host_row);
   return cut;
 }
 
-void WindowCache::truncate(const Cut& cut, Stream stream) {
-  const std::int64_t tokens = static_cast<std::int64_t>(cut.rows.size()) / (num_heads() * row_floats());
+/// (tokens, padded K then padded V) to the positions from `first` on.
+void WindowCache::write_tokens(const std::vector<float>& tokens, std::int64_t first, Stream stream) {
+  const std::int64_t count = static_cast<std::int64_t>(tokens.size()) / row_floats();
+  if (count == 0) return;
   const std::int64_t stride = row_floats() * static_cast<std::int64_t>(sizeof(float));
   const auto part = [&](const float* data, std::int64_t dim) {
-    return TensorView{reinterpret_cast<const std::byte*>(data), DType::f32, tokens, 1, dim, stride, 0};
+    return TensorView{reinterpret_cast<const std::byte*>(data), DType::f32, count, 1, dim, stride, 0};
   };
-  for (std::int64_t head = 0; tokens > 0 && head < num_heads(); ++head) {
-    const float* rows = cut.rows.data() + head * tokens * row_floats();
-    // The slots are free: whatever used them after these tokens left lies a whole ring further on.
-    device_->write_rows(view(head), sink_tokens() + cut.evicted,
-                        {part(rows, layout_.dim_k), part(rows + layout_.padded_k, layout_.dim_v)}, 0, stream);
-  }
-  if (tokens > 0) device_->wait(stream);
+  device_->write_rows(view(), first,
+                      {part(tokens.data(), layout_.dim_k), part(tokens.data() + layout_.padded_k, layout_.dim_v)}, 0,
+                      stream);
+  device_->wait(stream);
+}
+
+void WindowCache::truncate(const Cut& cut, Stream stream) {
   length_ = cut.length;
   evicted_ = cut.evicted;
+  left_ = cut.left;
+  // The slots are free: whatever used them after these tokens left lies a whole ring further on.
+  write_tokens(cut.blocks, sink_tokens() + cut.evicted, stream);
+  write_tokens(cut.rows, sink_tokens() + cut.left, stream);
 }
 
 WindowCache WindowCache::fork(std::int64_t length, const cpu::RowLayout& host_layout, const HostRow& host_row,
                               Stream stream) const {
-  WindowCache copy(*device_, layout_, params_, nodes_);
-  for (std::size_t head = 0; head < heads_.size(); ++head) {
-    device_->copy(copy.heads_[head].data(), heads_[head].data(), heads_[head].bytes(), stream);
-  }
-  copy.length_ = length_;
-  copy.evicted_ = evicted_;
-  copy.truncate(copy.cut_at(length, host_layout, host_row), stream);
+  const Cut cut = cut_at(length, host_layout, host_row);
+  WindowCache copy(*device_, layout_, params_, codec_, node_);
+  device_->copy(copy.data_.data(), data_.data(), data_.bytes(), stream);
+  copy.truncate(cut, stream);
   return copy;
 }
 

@@ -18,35 +18,39 @@ void check(const AppendRequest& request, const Config& config) {
   if (request.q) check_finite_tensor(*request.q, {"q", tokens, shape.num_q_heads, shape.head_dim_k});
 }
 
-/// The oldest page of the window moves to the stores; it leaves the window only after every store has its rows.
-void evict_page(LayerState& layer, StepBuffers& buffers) {
-  const cpu::RowLayout& host_layout = layer.heads.front().store.layout();
-  buffers.evicted.resize(layer.heads.size() * static_cast<std::size_t>(host_layout.page_bytes()));
-  layer.window.read_oldest_page(host_layout, buffers.evicted.data(), gpu::kWindowStream);
-  const std::byte* page = buffers.evicted.data();
-  for (HeadState& head : layer.heads) {
-    head.store.append(page, cpu::kPageRows);
-    page += host_layout.page_bytes();
+std::int64_t page_bytes(const HeadState& head) { return head.window.page_rows() * head.store.layout().row_bytes; }
+
+/// The oldest page of the window's rows leaves them only after the store has it, and what the window then forgets is
+/// published there. Without a host tier it is lost.
+void release_page(HeadState& head, bool has_host_tier, gpu::Device& device, StepBuffers& buffers) {
+  if (has_host_tier) {
+    buffers.leaving.resize(static_cast<std::size_t>(page_bytes(head)));
+    head.window.read_leaving_page(head.store.layout(), buffers.leaving.data(), gpu::kWindowStream);
+    device.wait(gpu::kWindowStream);
+    head.store.store(buffers.leaving.data(), head.window.page_rows());
   }
-  layer.window.drop_oldest_page();
+  head.window.release_page(gpu::kWindowStream);
+  if (has_host_tier) head.store.publish(head.window.evicted());
 }
 
-void append_tokens(LayerState& layer, const KvView& kv, gpu::Device& device, StepBuffers& buffers, StageTrace& trace) {
-  const auto heads = static_cast<std::int64_t>(layer.heads.size());
+/// Tokens of one head enter its window, a page at most at a time.
+void append_tokens(HeadState& state, const KvView& kv, std::int64_t head, bool has_host_tier, gpu::Device& device,
+                   StepBuffers& buffers, StepStats& stats) {
+  const std::int64_t forgotten = state.window.evicted();
   Stopwatch watch;
   for (std::int64_t done = 0; done < kv.k.tokens;) {
-    const auto slice = layer.window.next_slice(kv.k.tokens - done);
-    if (slice.evicts) {
-      evict_page(layer, buffers);
-      trace[Stage::evict].us += watch.lap_us();
-      trace[Stage::evict].bytes += heads * cpu::kPageRows * layer.heads[0].store.layout().kv_bytes;
+    const auto slice = state.window.next_slice(kv.k.tokens - done);
+    if (slice.leaves) {
+      release_page(state, has_host_tier, device, buffers);
+      stats.trace[Stage::evict].us += watch.lap_us();
+      if (has_host_tier) stats.trace[Stage::evict].bytes += state.window.page_rows() * state.store.layout().kv_bytes;
     }
-    layer.window.append({kv.k.slice(done, slice.tokens), kv.v.slice(done, slice.tokens)}, gpu::kWindowStream);
-    trace[Stage::append].us += watch.lap_us();
-    trace[Stage::append].bytes += heads * slice.tokens * layer.window.view(0).layout.kv_bytes;
+    state.window.append({kv.k.slice(done, slice.tokens), kv.v.slice(done, slice.tokens)}, head, gpu::kWindowStream);
+    stats.trace[Stage::append].us += watch.lap_us();
+    stats.trace[Stage::append].bytes += slice.tokens * state.window.view().layout.kv_bytes;
     done += slice.tokens;
   }
-  device.wait(gpu::kWindowStream);  // k and v are the caller's again when append returns
+  if (!has_host_tier) stats.rows_dropped += state.window.evicted() - forgotten;
 }
 
 }  // namespace
@@ -66,18 +70,24 @@ StepStats Runtime::append_open(const AppendRequest& request) {
   }
   for (std::size_t i = 0; i < sequences.size(); ++i) {  // everything that can fail, before anything changes
     LayerState& layer = sequences[i].layer(request.layer);
-    for (HeadState& head : layer.heads) head.store.reserve(layer.window.evictions_for(request.num_tokens[i]));
+    for (HeadState& head : layer.heads) {
+      if (config_.host_tier) head.store.reserve(head.window.leaving_for(request.num_tokens[i]));
+      buffers->leaving.reserve(static_cast<std::size_t>(page_bytes(head)));
+    }
     if (request.q) reserve_observed(layer, config_.shape, *buffers);
   }
-  buffers->evicted.reserve(static_cast<std::size_t>(config_.shape.num_kv_heads * host_layout_.page_bytes()));
   StepStats stats;
   std::int64_t first = 0;
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     const std::int64_t n = request.num_tokens[i];
-    append_tokens(sequences[i].layer(request.layer), {request.kv.k.slice(first, n), request.kv.v.slice(first, n)},
-                  *device_, *buffers, stats.trace);
+    LayerState& layer = sequences[i].layer(request.layer);
+    const KvView kv{request.kv.k.slice(first, n), request.kv.v.slice(first, n)};
+    for (std::size_t h = 0; h < layer.heads.size(); ++h) {
+      append_tokens(layer.heads[h], kv, static_cast<std::int64_t>(h), config_.host_tier, *device_, *buffers, stats);
+    }
+    device_->wait(gpu::kWindowStream);  // k and v are the caller's again when append returns
     if (request.q) {
-      observe_queries(*request.q, first, n, config_.shape, sequences[i].layer(request.layer), *buffers);
+      observe_queries(*request.q, first, n, config_.shape, layer, *buffers);
     }
     first += n;
   }

@@ -234,8 +234,16 @@ td_status td_seq_query(td_rt* rt, td_seq seq, int32_t layer, td_seq_info* info) 
     TANDEM_CHECK(not_null("info", info)->size >= sizeof(info->size), invalid_argument, "info.size is ", info->size,
                  "; set it with TD_INIT");
     const tandem::SequenceInfo state = not_null("rt", rt)->runtime.query_sequence(seq, layer);
-    const td_seq_info result{
-        0, 0, state.length, state.window_rows, state.host_rows, state.kv_bytes, state.index_bytes, state.index_us};
+    td_seq_info result{};
+    result.length = state.length;
+    result.window_rows = state.window_rows;
+    result.host_rows = state.host_rows;
+    result.kv_bytes = state.kv_bytes;
+    result.index_bytes = state.index_bytes;
+    result.index_build_us = state.index_us;
+    result.coded_rows = state.coded_rows;
+    result.dropped_rows = state.dropped_rows;
+    result.window_bytes = state.window_bytes;
     tandem::write_struct(result, info);
   });
 }

@@ -3,6 +3,7 @@
 #include "runtime/base/error.h"
 #include "runtime/c_api_structs.h"
 #include "runtime/selector_params.h"
+#include "runtime/window_codec.h"
 
 namespace tandem {
 namespace {
@@ -35,7 +36,13 @@ Config config_of(const td_config* given) {
   Config config;
   config.shape =
       resolved({c.num_layers, c.num_q_heads, c.num_kv_heads, c.head_dim_k, c.head_dim_v, c.scale, c.softcap});
-  config.window = {c.sink_tokens, c.local_tokens, dtype_of("window_dtype", c.window_dtype)};
+  config.window.sink_tokens = c.sink_tokens;
+  config.window.local_tokens = c.local_tokens;
+  config.window.dtype = dtype_of("window_dtype", c.window_dtype);
+  if (c.window_codec != nullptr) config.window.codec = codec_of(read_struct("window_codec", c.window_codec));
+  if (c.residual_tokens != 0) config.window.residual_tokens = c.residual_tokens;
+  config.rope = {c.rope_theta, c.rope_dims, c.rope_interleaved != 0};
+  config.host_tier = switch_of("host_tier", c.host_tier, true);
   config.host_dtype = row_format_of("host_dtype", c.host_dtype);
   if (c.selector != nullptr) config.selector = selector_of(c.selector);
   if (c.profile != nullptr) config.profile = profile_from_json(c.profile);

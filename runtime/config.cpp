@@ -6,7 +6,8 @@ namespace tandem {
 
 void validate(const Config& config) {
   validate(config.shape);
-  gpu::validate(config.window);
+  cpu::validate(config.rope, config.shape);
+  gpu::validate(config.window, config.shape, config.rope);
   lsh::validate(config.selector);
   lsh::validate(config.profile);
   TANDEM_CHECK(config.num_workers >= 0 && config.num_workers <= 1024, invalid_argument, "num_threads is ",

@@ -19,6 +19,8 @@ inline constexpr std::int64_t kMaxTokens = std::numeric_limits<std::int32_t>::ma
 struct Config {
   AttentionShape shape;
   gpu::WindowParams window;
+  cpu::RopeParams rope;   ///< how the engine rotates q and k; needed by what works on keys before that
+  bool host_tier = true;  ///< off: what leaves the window is lost
   DType host_dtype = DType::f32;
   lsh::SelectorParams selector = lsh::SelectAllParams{};  ///< of new sequences
   lsh::CostProfile profile;                               ///< decides, with never_slower, when a step selects

@@ -1,7 +1,9 @@
+#include "runtime/codec_json.h"
 #include "runtime/config.h"
 #include "runtime/json_fields.h"
 #include "runtime/selector_json.h"
 #include "runtime/selector_params.h"
+#include "runtime/window_codec.h"
 
 namespace tandem {
 namespace {
@@ -53,6 +55,12 @@ Config config_from_json(const std::string& text) {
   fields.read("sink_tokens", config.window.sink_tokens);
   fields.read("local_tokens", config.window.local_tokens);
   fields.read("window_dtype", config.window.dtype);
+  if (const json* codec = fields.find("window_codec")) config.window.codec = codec_of(read_codec(*codec).get());
+  fields.read_unless_zero("residual_tokens", config.window.residual_tokens);
+  fields.read("rope_theta", config.rope.theta);
+  fields.read("rope_dims", config.rope.dims);
+  fields.read("rope_interleaved", config.rope.interleaved);
+  fields.read("host_tier", config.host_tier);
   fields.read_row_format("host_dtype", config.host_dtype);
   fields.read("num_threads", config.num_workers);
   fields.read_unless_zero("max_tokens", config.max_tokens);
@@ -78,6 +86,12 @@ std::string config_to_json(const Config& config) {
                  {"sink_tokens", config.window.sink_tokens},
                  {"local_tokens", config.window.local_tokens},
                  {"window_dtype", to_string(config.window.dtype)},
+                 {"window_codec", codec_to_json<json>(to_td_codec(config.window.codec))},
+                 {"residual_tokens", config.window.residual_tokens},
+                 {"rope_theta", config.rope.theta},
+                 {"rope_dims", config.rope.dims},
+                 {"rope_interleaved", config.rope.interleaved},
+                 {"host_tier", config.host_tier},
                  {"host_dtype", to_string(config.host_dtype)},
                  {"num_threads", config.num_workers},
                  {"max_tokens", config.max_tokens},

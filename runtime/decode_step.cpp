@@ -152,7 +152,7 @@ PartialAttention TaskRun::attend_window(StepStats& stats) {
   set_empty(result);
   if (!step_.request.use_window) return result;
   Stopwatch watch;
-  const gpu::WindowAttention work{task_.layer->window.view(task_.head), queries_, logits_, result};
+  const gpu::WindowAttention work{task_.head_state().window.view(), queries_, logits_, result};
   step_.device.window_attention(&work, 1, gpu::kWindowStream);
   step_.device.wait(gpu::kWindowStream);
   count_window_rows(stats);
@@ -161,8 +161,8 @@ PartialAttention TaskRun::attend_window(StepStats& stats) {
 }
 
 void TaskRun::count_window_rows(StepStats& stats) const {
-  const gpu::WindowView window = task_.layer->window.view(task_.head);
-  std::int64_t most = 0;
+  const gpu::WindowView window = task_.head_state().window.view();
+  std::int64_t most = 0, most_coded = 0;
   for (int i = 0; i < queries_.num_queries; ++i) {
     const std::int64_t end = std::min(window.end, queries_.positions[i] + 1);
     const std::int64_t first = logits_.first_visible(queries_.positions[i]);
@@ -171,8 +171,13 @@ void TaskRun::count_window_rows(StepStats& stats) const {
     stats.rows_window += rows;
     stats.keys_attended += rows * queries_.group_size;
     most = std::max(most, rows);
+    most_coded =
+        std::max(most_coded, positions_between(std::max(first, window.local_begin), std::min(window.raw_begin, end)));
   }
-  stats.trace[Stage::window].bytes += most * window.layout.kv_bytes;
+  stats.trace[Stage::window].bytes += (most - most_coded) * window.layout.kv_bytes;
+  if (window.codec == nullptr) return;
+  const cpu::BlockFormat& format = window.codec->format();
+  stats.trace[Stage::window].bytes += most_coded * format.code_bytes / format.block_rows;
 }
 
 void TaskRun::count_exact_rows(StepStats& stats) const {
@@ -281,7 +286,7 @@ void Runtime::run_pieces(const AttendRequest& request, StepBuffers& buffers) {
   buffers.nodes.clear();
   for (const Piece& piece : buffers.pieces) {
     const Task& task = buffers.tasks[static_cast<std::size_t>(piece.task)];
-    buffers.nodes.push_back(task.layer->window.node_of(task.head));
+    buffers.nodes.push_back(task.head_state().window.node());
   }
   workers_.run(buffers.nodes, [&run](std::int64_t i) {  // one pointer: a std::function that allocates nothing
     const LeasePool<WorkerScratch>::Lease scratch(run.scratch);

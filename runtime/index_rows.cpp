@@ -18,7 +18,7 @@ void find_unindexed(StepBuffers& buffers) {
     if (task.head + 1 == static_cast<std::int64_t>(task.layer->heads.size())) done = task.layer;
     if (!head.index.lacks_rows_of(head.store, head.queries)) continue;
     buffers.unindexed.push_back({&head, {}, 0});
-    buffers.nodes.push_back(task.layer->window.node_of(task.head));
+    buffers.nodes.push_back(task.head_state().window.node());
   }
 }
 

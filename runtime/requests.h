@@ -43,6 +43,9 @@ struct SequenceInfo {
   std::int64_t index_bytes = 0;
   std::int64_t calibrated_rows = 0;  ///< that the index in use was calibrated on, least of the KV heads; 0: it was not
   double index_us = 0;
+  std::int64_t coded_rows = 0;    ///< of the window's rows, those that are compressed
+  std::int64_t dropped_rows = 0;  ///< tokens that left the window without a host tier
+  std::int64_t window_bytes = 0;  ///< of device memory, all KV heads
 };
 
 }  // namespace tandem

@@ -28,6 +28,20 @@ std::unique_ptr<gpu::Device> make_host_device(const cpu::Kernels& kernels, const
   return std::make_unique<gpu::HostDevice>(kernels, topology, ledger);
 }
 
+/// Those of all layers and heads share what does not differ.
+std::vector<cpu::BlockCodec> codecs_of(const Config& config) {
+  std::vector<cpu::BlockCodec> codecs;
+  const bool calibrated = config.window.codec.kind == cpu::CodecKind::nuq;
+  for (std::int32_t layer = 0; layer < config.shape.num_layers; ++layer) {
+    for (std::int32_t head = 0; head < config.shape.num_kv_heads; ++head) {
+      codecs.push_back(codecs.empty() || calibrated
+                           ? cpu::BlockCodec(config.window.codec, config.shape, config.rope, layer, head)
+                           : codecs.front());
+    }
+  }
+  return codecs;
+}
+
 /// A wanted error below what the rows' format alone costs cannot be met.
 void check_wanted_error(const lsh::Selector& selector, DType host_dtype) {
   const double wanted = selector.wanted_error();
@@ -51,6 +65,7 @@ Runtime::Runtime(const Config& config, const MakeDevice& make_device)
       device_(make_device(kernels_, topology_, ledger_)),
       window_layout_(cpu::RowLayout::of(config_.shape, config_.window.dtype)),
       host_layout_(cpu::RowLayout::of(config_.shape, config_.host_dtype)),
+      codecs_(codecs_of(config_)),
       page_pools_(topology_, ledger_),
       selector_(std::make_shared<const lsh::Selector>(config_.selector, config_.shape.head_dim_k)) {
   check_wanted_error(*selector_, config_.host_dtype);
@@ -65,15 +80,17 @@ lsh::HeadIndex Runtime::empty_index(const lsh::Selector& selector, std::int32_t 
 std::vector<LayerState> Runtime::empty_layers(std::uint64_t id, const lsh::Selector& selector) {
   std::vector<LayerState> layers;
   for (std::int32_t l = 0; l < config_.shape.num_layers; ++l) {
-    std::vector<int> nodes;
     std::vector<HeadState> heads;
     for (std::int32_t head = 0; head < config_.shape.num_kv_heads; ++head) {
-      nodes.push_back(placement_.node_of(l, static_cast<std::int64_t>(id), head));
-      heads.push_back({cpu::KvStore(host_layout_, page_pools_.of(nodes.back(), host_layout_.page_bytes())),
-                       empty_index(selector, l, head, nodes.back()),
+      const int node = placement_.node_of(l, static_cast<std::int64_t>(id), head);
+      const cpu::BlockCodec& codec =
+          codecs_[static_cast<std::size_t>(std::int64_t{l} * config_.shape.num_kv_heads + head)];
+      heads.push_back({gpu::WindowCache(*device_, window_layout_, config_.window, &codec, node),
+                       cpu::KvStore(host_layout_, page_pools_.of(node, host_layout_.page_bytes())),
+                       empty_index(selector, l, head, node),
                        lsh::QueryLog(config_.shape.group_size(), host_layout_.padded_k, ledger_)});
     }
-    layers.push_back({gpu::WindowCache(*device_, window_layout_, config_.window, nodes), std::move(heads)});
+    layers.push_back({std::move(heads)});
   }
   return layers;
 }
@@ -143,6 +160,17 @@ void Runtime::destroy_sequence(std::uint64_t id) {
   TANDEM_CHECK(sequences_.erase(id) == 1, invalid_state, "sequence ", id, " does not exist or was destroyed");
 }
 
+void Runtime::check_cut(Sequence& sequence, std::int64_t length) const {
+  if (config_.host_tier) return;
+  for (std::int32_t l = 0; l < sequence.num_layers(); ++l) {
+    const gpu::WindowCache& window = sequence.layer(l).heads.front().window;
+    TANDEM_CHECK(length <= window.sink_tokens() || length >= window.shortest_cut(), invalid_state, "num_tokens is ",
+                 length, "; without a host tier, sequence ", sequence.id(), " has lost the tokens ",
+                 window.sink_tokens(), " to ", window.shortest_cut() - 1, " of layer ", l, ": allowed are 0 to ",
+                 window.sink_tokens(), " and ", window.shortest_cut(), " or more");
+  }
+}
+
 std::uint64_t Runtime::fork_sequence(std::uint64_t id, std::int64_t length,
                                      const std::optional<lsh::SelectorParams>& selector) {
   std::vector<std::shared_ptr<Sequence>> found;
@@ -161,6 +189,7 @@ std::uint64_t Runtime::fork_sequence(std::uint64_t id, std::int64_t length,
   if (selector) {
     fresh = [&](std::int32_t layer, std::int32_t head, int node) { return empty_index(*chosen, layer, head, node); };
   }
+  check_cut(source, length);
   auto layers = closing_if_lost([&] { return source.fork_layers(length, fresh); });
   std::uint64_t copy = 0;
   {
@@ -179,6 +208,7 @@ void Runtime::truncate_sequence(std::uint64_t id, std::int64_t length) {
     TANDEM_CHECK(length >= 0 && length <= sequence.layer(l).length(), invalid_argument, "num_tokens is ", length,
                  "; allowed: 0 to ", sequence.layer(l).length(), ", the length of sequence ", id, " in layer ", l);
   }
+  check_cut(sequence, length);
   closing_if_lost([&] { sequence.truncate(length); });
 }
 
@@ -192,9 +222,13 @@ SequenceInfo Runtime::query_sequence(std::uint64_t id, std::int32_t layer) {
   SequenceInfo info;
   info.calibrated_rows = state.heads.front().index.calibrated_rows();
   info.length = state.length();
-  info.window_rows = state.window.held();
-  info.host_rows = state.window.evicted();
+  const gpu::WindowCache& window = state.heads.front().window;
+  info.window_rows = window.held();
+  info.coded_rows = window.left() - window.evicted();
+  info.host_rows = state.heads.front().store.size();
+  info.dropped_rows = window.evicted() - info.host_rows;
   for (const HeadState& head : state.heads) {
+    info.window_bytes += head.window.bytes();
     info.kv_bytes += head.store.size() * head.store.layout().kv_bytes;
     info.index_bytes += head.index.bytes();
     info.calibrated_rows = std::min(info.calibrated_rows, head.index.calibrated_rows());

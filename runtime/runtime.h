@@ -74,6 +74,8 @@ class Runtime {
                                            int node);
   std::vector<LayerState> empty_layers(std::uint64_t id, const lsh::Selector& selector);
   void check_layer(std::int32_t layer) const;
+  /// Throws Error(invalid_state) where a cut needs tokens that were lost for want of a host tier.
+  void check_cut(Sequence& sequence, std::int64_t length) const;
   /// Indexes the rows that reached the host tier since the last step, for the tasks that select; returns worker
   /// microseconds.
   double extend_indexes(StepBuffers& buffers);
@@ -90,6 +92,7 @@ class Runtime {
   std::unique_ptr<gpu::Device> device_;
   const cpu::RowLayout window_layout_;
   const cpu::RowLayout host_layout_;
+  const std::vector<cpu::BlockCodec> codecs_;  ///< of the windows, (layer, KV head)
   cpu::PagePools page_pools_;
   const std::shared_ptr<const lsh::Selector> selector_;
   BackgroundThread background_;  // ends after all sequences and before the memory that its tasks write

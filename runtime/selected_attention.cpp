@@ -85,7 +85,7 @@ void attend_selected(const StepContext& step, const Task& task, const cpu::Query
         visible_rows(task, logits, queries.positions[i]),
         {result.out + v * dim, result.lse + v, group, dim},
         {scratch.spread_weight.data() + v, scratch.spread_value.data() + v * dim, scratch.spread_square.data() + v},
-        {step.workers, task.layer->window.node_of(task.head)}};
+        {step.workers, task.head_state().window.node()}};
     select_and_attend(query, 0, scratch, stats);
     if (wanted > 0 && !scratch.selection.sampled.rows.empty()) {
       const double error = largest_error(query, {window.out + v * dim, window.lse + v, group, dim}, scratch);

@@ -1,6 +1,7 @@
 #include "runtime/sequence.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "runtime/base/error.h"
@@ -8,13 +9,16 @@
 namespace tandem {
 namespace {
 
-gpu::WindowCache::HostRow rows_of(const LayerState& layer) {
-  return [&layer](std::int64_t head, std::int64_t row) {
-    return layer.heads[static_cast<std::size_t>(head)].store.row(row);
-  };
+/// None without a host tier: then the window has lost tokens that the store does not have.
+gpu::WindowCache::HostRow rows_of(const HeadState& head) {
+  if (head.store.stored() < head.window.left()) return {};
+  return [&head](std::int64_t row) { return head.store.row(row); };
 }
 
-const cpu::RowLayout& host_layout_of(const LayerState& layer) { return layer.heads.front().store.layout(); }
+/// The store of a head whose window was cut. It has no rows, whatever the window, without a host tier.
+cpu::KvStore cut_store(const HeadState& head, std::int64_t evicted, std::int64_t left) {
+  return head.store.fork(std::min(evicted, head.store.size()), std::min(left, head.store.stored()));
+}
 
 }  // namespace
 
@@ -22,15 +26,16 @@ std::vector<LayerState> Sequence::fork_layers(std::int64_t length, const EmptyIn
   std::vector<LayerState> copies;
   copies.reserve(layers_.size());
   for (const LayerState& layer : layers_) {
-    LayerState copy{layer.window.fork(length, host_layout_of(layer), rows_of(layer), gpu::kWindowStream), {}};
-    const std::int64_t rows = copy.window.evicted();
+    LayerState copy;
     copy.heads.reserve(layer.heads.size());
     for (const HeadState& head : layer.heads) {
       const auto h = static_cast<std::int32_t>(copy.heads.size());
       const auto l = static_cast<std::int32_t>(copies.size());
-      copy.heads.push_back({head.store.fork(rows),
-                            empty_index ? empty_index(l, h, layer.window.node_of(h)) : head.index.fork(rows),
-                            head.queries.fork(), empty_index ? 0.0 : head.index_us});
+      auto window = head.window.fork(length, head.store.layout(), rows_of(head), gpu::kWindowStream);
+      auto store = cut_store(head, window.evicted(), window.left());
+      auto index = empty_index ? empty_index(l, h, window.node()) : head.index.fork(store.size());
+      copy.heads.push_back({std::move(window), std::move(store), std::move(index), head.queries.fork(),
+                            empty_index ? 0.0 : head.index_us});
       copy.heads.back().queries.truncate(length);
     }
     copies.push_back(std::move(copy));
@@ -42,24 +47,27 @@ void Sequence::truncate(std::int64_t length) {
   // Everything that can fail for want of memory happens on the side first.
   struct HeadCut {
     HeadState* head;
-    cpu::KvStore store;
-    lsh::HeadIndex index;
+    gpu::WindowCache::Cut window;
+    std::optional<std::pair<cpu::KvStore, lsh::HeadIndex>> host;  ///< where it becomes another
   };
-  std::vector<HeadCut> heads;
-  std::vector<gpu::WindowCache::Cut> windows;
+  std::vector<HeadCut> cuts;
   for (LayerState& layer : layers_) {
-    windows.push_back(layer.window.cut_at(length, host_layout_of(layer), rows_of(layer)));
-    const std::int64_t rows = windows.back().evicted;
-    if (rows == layer.window.evicted()) continue;
-    for (HeadState& head : layer.heads) heads.push_back({&head, head.store.fork(rows), head.index.fork(rows)});
+    for (HeadState& head : layer.heads) {
+      HeadCut cut{&head, head.window.cut_at(length, head.store.layout(), rows_of(head)), {}};
+      auto store = cut_store(head, cut.window.evicted, cut.window.left);
+      if (store.size() != head.store.size() || store.stored() != head.store.stored()) {
+        const std::int64_t rows = store.size();
+        cut.host.emplace(std::move(store), head.index.fork(rows));
+      }
+      cuts.push_back(std::move(cut));
+    }
   }
-  for (std::size_t l = 0; l < layers_.size(); ++l) {
-    layers_[l].window.truncate(windows[l], gpu::kWindowStream);
-    for (HeadState& head : layers_[l].heads) head.queries.truncate(length);
-  }
-  for (HeadCut& cut : heads) {
-    cut.head->store = std::move(cut.store);
-    cut.head->index = std::move(cut.index);
+  for (HeadCut& cut : cuts) {
+    cut.head->window.truncate(cut.window, gpu::kWindowStream);
+    cut.head->queries.truncate(length);
+    if (!cut.host) continue;
+    cut.head->store = std::move(cut.host->first);
+    cut.head->index = std::move(cut.host->second);
   }
 }
 

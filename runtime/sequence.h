@@ -12,23 +12,23 @@
 
 namespace tandem {
 
-/// The host tier of one (sequence, layer, kv_head): rows that left the window, in order; row r is the token at
-/// LayerState::first_host_position() + r.
+/// Both tiers of one (sequence, layer, kv_head). Every token is either in the window or in the store, which has what
+/// the window forgot, in order; row r is the token at LayerState::first_host_position() + r.
 struct HeadState {
+  gpu::WindowCache window;
   cpu::KvStore store;
   lsh::HeadIndex index;
   lsh::QueryLog queries;  ///< that the index may be calibrated on
   double index_us = 0;    ///< worker time that the index has taken
 };
 
-/// One layer of a sequence. Every token is either in the window or, in every head, in the store.
+/// One layer of a sequence.
 struct LayerState {
-  gpu::WindowCache window;
   std::vector<HeadState> heads;
 
-  [[nodiscard]] std::int64_t length() const noexcept { return window.length(); }
+  [[nodiscard]] std::int64_t length() const noexcept { return heads.front().window.length(); }
   /// Of row 0 of the stores: the first token that may leave the window.
-  [[nodiscard]] std::int64_t first_host_position() const noexcept { return window.sink_tokens(); }
+  [[nodiscard]] std::int64_t first_host_position() const noexcept { return heads.front().window.sink_tokens(); }
 };
 
 /// Owns the state of one sequence. One call at a time: see SequenceLock.

@@ -60,7 +60,7 @@ struct StepBuffers {
   std::vector<StepStats> parts;           ///< by piece
   std::vector<StepStats> finished;        ///< by task
   std::vector<float> observed;            ///< queries of one head on their way to its log
-  cpu::AlignedVector<std::byte> evicted;  ///< a page of each head on its way from the window to the stores
+  cpu::AlignedVector<std::byte> leaving;  ///< a page of each head on its way from the window to the stores
 };
 
 /// Fills `tasks`: sequences in order, at most 64 query vectors each, KV heads innermost. With Config::never_slower, the

@@ -18,6 +18,7 @@ struct StepStats {
   double lse_error = 0;  ///< -1: the selector gives no estimate
   double out_error = 0;  ///< likewise
   std::int64_t uncertified = 0;
+  std::int64_t rows_dropped = 0;
 
   StepStats& operator+=(const StepStats& other) noexcept;
 };
@@ -35,6 +36,7 @@ void for_each_figure(Stats& stats, Other& other, const Visit& visit) {
   visit(stats.lse_error, other.lse_error);
   visit(stats.out_error, other.out_error);
   visit(stats.uncertified, other.uncertified);
+  visit(stats.rows_dropped, other.rows_dropped);
 }
 
 inline StepStats& StepStats::operator+=(const StepStats& other) noexcept {

@@ -22,13 +22,31 @@ void add_positions(const WindowView& window, std::int64_t origin, std::int64_t f
   });
 }
 
-void attend(const cpu::Kernels& kernels, const WindowAttention& task, cpu::AttentionScratch& scratch) {
-  cpu::AttentionPass pass(kernels, task.window.layout, task.queries, task.logits, nullptr, scratch);
-  const std::int64_t first = task.logits.first_visible(task.queries.positions[0]);
-  const std::int64_t end = std::min(task.window.end, task.queries.positions[task.queries.num_queries - 1] + 1);
-  add_positions(task.window, 0, first, std::min(task.window.sinks, end), pass);
-  add_positions(task.window, task.window.local_begin, first, end, pass);
-  pass.finish(task.result);
+/// The same for coded positions, whose runs start at whole blocks.
+void add_coded(const WindowView& window, std::int64_t first, std::int64_t last, cpu::AttentionPass& pass) {
+  const std::int64_t origin = window.local_begin;
+  std::int64_t p = origin + std::max<std::int64_t>(0, first - origin) / cpu::kBlockRows * cpu::kBlockRows;
+  for (; p < last; p += cpu::kBlockRows) {
+    const std::int64_t begin = window.block_begin(p);
+    const auto count = static_cast<int>(std::min<std::int64_t>(cpu::kBlockRows, last - p));
+    pass.add_coded({window.block(p), static_cast<int>(p - begin), count, begin});
+  }
+}
+
+/// Positions that at least one of the queries sees.
+struct VisibleSpan {
+  std::int64_t first, end;
+};
+
+VisibleSpan visible_span(const WindowAttention& task) {
+  return {task.logits.first_visible(task.queries.positions[0]),
+          std::min(task.window.end, task.queries.positions[task.queries.num_queries - 1] + 1)};
+}
+
+PartialAttention partial_like(PartialAttention result, std::vector<float>& out, std::vector<float>& lse) {
+  out.resize(static_cast<std::size_t>(result.rows * result.dim));
+  lse.resize(static_cast<std::size_t>(result.rows));
+  return {out.data(), lse.data(), result.rows, result.dim};
 }
 
 }  // namespace
@@ -63,24 +81,107 @@ void HostDevice::copy(std::byte* target, const std::byte* source, std::int64_t b
   if (bytes > 0) std::memcpy(target, source, static_cast<std::size_t>(bytes));
 }
 
+/// Encodes the block of positions from `first` on, whose token t is load(t, k, v).
+template <typename Load>
+void HostDevice::encode(const WindowView& window, std::int64_t first, Scratch& scratch, const Load& load) const {
+  const auto rows = static_cast<std::size_t>(window.codec->format().block_rows);
+  const auto padded_k = static_cast<std::size_t>(window.layout.padded_k);
+  const auto padded_v = static_cast<std::size_t>(window.layout.padded_v);
+  scratch.k.assign(rows * padded_k, 0.f);
+  scratch.v.assign(rows * padded_v, 0.f);
+  for (std::size_t t = 0; t < rows; ++t)
+    load(static_cast<std::int64_t>(t), scratch.k.data() + t * padded_k, scratch.v.data() + t * padded_v);
+  window.codec->encode(scratch.k.data(), scratch.v.data(), first, window.block(first));
+}
+
 void HostDevice::write_rows(const WindowView& window, std::int64_t first, const KvView& host_kv, std::int64_t head,
                             Stream /*stream*/) {
-  for (std::int64_t t = 0; t < host_kv.k.tokens; ++t) {
+  const std::int64_t tokens = host_kv.k.tokens;
+  const std::int64_t block_rows = window.codec == nullptr ? 0 : window.codec->format().block_rows;
+  if (tokens > 0 && window.is_coded(first)) {
+    const LeasePool<Scratch>::Lease scratch(scratch_);
+    for (std::int64_t b = 0; b < tokens; b += block_rows) {
+      encode(window, first + b, *scratch, [&](std::int64_t t, float* k, float* v) {
+        load_f32(host_kv.k.dtype, host_kv.k.row(b + t, head), k, window.layout.dim_k);
+        load_f32(host_kv.v.dtype, host_kv.v.row(b + t, head), v, window.layout.dim_v);
+      });
+    }
+    return;
+  }
+  for (std::int64_t t = 0; t < tokens; ++t) {
     cpu::write_row(window.layout, host_kv.k.dtype, host_kv.k.row(t, head), host_kv.v.row(t, head),
                    window.row(first + t));
   }
 }
 
+void HostDevice::encode_block(const WindowView& window, std::int64_t first, Stream /*stream*/) {
+  const LeasePool<Scratch>::Lease scratch(scratch_);
+  encode(window, first, *scratch, [&](std::int64_t t, float* k, float* v) {
+    cpu::load_key(window.layout, window.row(first + t), k);
+    cpu::load_value(window.layout, window.row(first + t), v);
+  });
+}
+
 void HostDevice::read_rows(const WindowView& window, std::int64_t first, std::int64_t count,
                            const cpu::RowLayout& host_layout, std::byte* host_rows, Stream /*stream*/) {
-  for (std::int64_t i = 0; i < count; ++i) {
-    cpu::convert_row(window.layout, window.row(first + i), host_layout, host_rows + i * host_layout.row_bytes);
+  const LeasePool<Scratch>::Lease scratch(scratch_);
+  for (std::int64_t p = first; p < first + count; ++p, host_rows += host_layout.row_bytes) {
+    if (!window.is_coded(p)) {
+      cpu::convert_row(window.layout, window.row(p), host_layout, host_rows);
+      continue;
+    }
+    scratch->k.resize(static_cast<std::size_t>(window.layout.padded_k));
+    scratch->v.resize(static_cast<std::size_t>(window.layout.padded_v));
+    const std::int64_t begin = window.block_begin(p);
+    window.codec->decode(window.block(p), begin, static_cast<int>(p - begin), 1, scratch->k.data(), scratch->v.data());
+    cpu::write_row(host_layout, DType::f32, reinterpret_cast<const std::byte*>(scratch->k.data()),
+                   reinterpret_cast<const std::byte*>(scratch->v.data()), host_rows);
   }
 }
 
+/// With queries turned back, as if the sinks stood right before the local tokens.
+void HostDevice::attend_sinks(const WindowAttention& task, Scratch& scratch) const {
+  const cpu::RowLayout& layout = task.window.layout;
+  const auto vectors = static_cast<std::size_t>(task.queries.num_vectors());
+  const auto padded_k = static_cast<std::size_t>(layout.padded_k);
+  scratch.sink_queries.assign(task.queries.q, task.queries.q + vectors * padded_k);
+  for (std::size_t v = 0; v < vectors; ++v)
+    cpu::rotate(task.rope, layout.dim_k, -task.sink_turn, scratch.sink_queries.data() + v * padded_k);
+  cpu::QueryBlock queries = task.queries;
+  queries.q = scratch.sink_queries.data();
+  const VisibleSpan visible = visible_span(task);
+  cpu::AttentionPass pass(kernels_, layout, queries, task.logits, nullptr, scratch.attention);
+  add_positions(task.window, 0, visible.first, std::min(task.window.sinks, visible.end), pass);
+  const PartialAttention sinks = partial_like(task.result, scratch.out, scratch.lse);
+  pass.finish(sinks);
+  merge_state(task.result, as_const(sinks));
+}
+
+void HostDevice::attend_coded(const WindowAttention& task, Scratch& scratch) const {
+  const VisibleSpan visible = visible_span(task);
+  cpu::AttentionPass pass(kernels_, task.window.codec->format(), task.queries, task.logits, scratch.attention);
+  add_coded(task.window, visible.first, std::min(task.window.raw_begin, visible.end), pass);
+  const PartialAttention coded = partial_like(task.result, scratch.out, scratch.lse);
+  pass.finish(coded);
+  merge_state(task.result, as_const(coded));
+}
+
+void HostDevice::attend(const WindowAttention& task, Scratch& scratch) const {
+  const WindowView& window = task.window;
+  const VisibleSpan visible = visible_span(task);
+  {
+    cpu::AttentionPass pass(kernels_, window.layout, task.queries, task.logits, nullptr, scratch.attention);
+    if (task.sink_turn == 0) add_positions(window, 0, visible.first, std::min(window.sinks, visible.end), pass);
+    add_positions(window, window.raw_begin, visible.first, visible.end, pass);
+    pass.finish(task.result);
+  }
+  if (task.sink_turn != 0) attend_sinks(task, scratch);
+  if (window.local_begin < window.raw_begin) attend_coded(task, scratch);
+}
+
 void HostDevice::window_attention(const WindowAttention* batch, std::int64_t count, Stream /*stream*/) {
-  const LeasePool<cpu::AttentionScratch>::Lease scratch(scratch_);
-  for (std::int64_t i = 0; i < count; ++i) attend(kernels_, batch[i], *scratch);
+  const LeasePool<Scratch>::Lease scratch(scratch_);
+  for (std::int64_t i = 0; i < count; ++i) attend(batch[i], *scratch);
 }
 
 }  // namespace tandem::gpu

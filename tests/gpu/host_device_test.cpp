@@ -42,7 +42,7 @@ class Problem {
   Problem(Device& device, const Case& c)
       : case_(c),
         layout_(cpu::RowLayout::of({1, c.group, 1, c.dim_k, c.dim_v, 1.f, 0.f}, c.dtype)),
-        window_(device, layout_, {c.sinks, c.local, c.dtype}, {0}) {
+        window_(device, layout_, {c.sinks, c.local, c.dtype}, nullptr, 0) {
     CounterRandom random(17, static_cast<std::uint64_t>(c.tokens));
     k_ = normals(random, c.tokens * c.dim_k, c.dtype);
     v_ = normals(random, c.tokens * c.dim_v, c.dtype);
@@ -62,7 +62,7 @@ class Problem {
   }
 
   [[nodiscard]] WindowAttention work() {
-    return {window_.view(0),
+    return {window_.view(),
             {q_.data(), positions_.data(), case_.queries, case_.group},
             {case_.softcap, case_.alibi ? slopes_.data() : nullptr, case_.sliding_window},
             {out_.data(), lse_.data(), static_cast<std::int64_t>(lse_.size()), case_.dim_v}};
@@ -102,10 +102,10 @@ class Problem {
   void fill() {
     for (std::int64_t done = 0; done < case_.tokens;) {
       const auto slice = window_.next_slice(case_.tokens - done);
-      if (slice.evicts) window_.drop_oldest_page();
+      if (slice.leaves) window_.release_page(kStream);
       const auto k = dense_view(std::as_const(k_).data(), DType::f32, case_.tokens, 1, case_.dim_k);
       const auto v = dense_view(std::as_const(v_).data(), DType::f32, case_.tokens, 1, case_.dim_v);
-      window_.append({k.slice(done, slice.tokens), v.slice(done, slice.tokens)}, kStream);
+      window_.append({k.slice(done, slice.tokens), v.slice(done, slice.tokens)}, 0, kStream);
       done += slice.tokens;
     }
   }
@@ -114,7 +114,7 @@ class Problem {
     const std::int64_t position = positions_[vector / static_cast<std::size_t>(case_.group)];
     const float slope = slopes_[vector % static_cast<std::size_t>(case_.group)];
     const float* q = q_.data() + vector * static_cast<std::size_t>(layout_.padded_k);
-    const WindowView view = window_.view(0);
+    const WindowView view = window_.view();
     std::vector<double> query(q, q + dim_k), keys(k_.begin(), k_.end()), values(v_.begin(), v_.end()), biases;
     for (std::int64_t p = 0; p < case_.tokens; ++p) {
       const bool held = p < view.sinks || p >= view.local_begin;
@@ -221,7 +221,7 @@ TEST_P(DeviceAttention, SoftcapAndAlibiApplyToEveryHead) {
 TEST_P(DeviceAttention, AnEmptyViewIsEmptyNotNaN) {
   Problem problem(*device_, {.sinks = 0, .tokens = 300});
   WindowAttention work = problem.work();
-  work.window.local_begin = work.window.end;
+  work.window.local_begin = work.window.raw_begin = work.window.end;
   device_->window_attention(&work, 1, kStream);
   device_->wait(kStream);
   for (const float x : problem.out()) EXPECT_EQ(x, 0.f);

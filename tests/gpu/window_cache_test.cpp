@@ -17,7 +17,8 @@
 namespace tandem::gpu {
 namespace {
 
-constexpr std::int64_t kHeads = 2;
+constexpr std::int64_t kHeads = 2;  // of the tensors; the window is that of kHead
+constexpr std::int64_t kHead = 1;
 constexpr Stream kStream{};
 constexpr AttentionShape kShape{1, 2, 2, 9, 5, 1.f, 0.f};
 
@@ -84,7 +85,7 @@ struct OwnedWindow {
   const ExpectedRows* in_window;
   const ExpectedRows* on_host;
   cpu::RowLayout host_layout = on_host->layout();
-  std::vector<std::vector<std::byte>> left = std::vector<std::vector<std::byte>>(kHeads);  // rows by head
+  std::vector<std::byte> left;
   std::vector<int> salts;
 
   OwnedWindow(Device& of, WindowCache window, const ExpectedRows& window_rows, const ExpectedRows& host_rows)
@@ -95,20 +96,17 @@ struct OwnedWindow {
       const auto slice = cache.next_slice(count);
       ASSERT_GT(slice.tokens, 0);
       ASSERT_LE(slice.tokens, cpu::kPageRows);
-      if (slice.evicts) evict();
+      if (slice.leaves) evict();
       write(slice.tokens, salt);
       count -= slice.tokens;
     }
   }
   void evict() {
-    std::vector<std::byte> pages(static_cast<std::size_t>(kHeads * host_layout.page_bytes()));
-    cache.read_oldest_page(host_layout, pages.data(), kStream);
-    for (std::int64_t h = 0; h < kHeads; ++h) {
-      const auto page = pages.begin() + h * host_layout.page_bytes();
-      auto& rows = left[static_cast<std::size_t>(h)];
-      rows.insert(rows.end(), page, page + host_layout.page_bytes());
-    }
-    cache.drop_oldest_page();
+    const std::size_t before = left.size();
+    left.resize(before + static_cast<std::size_t>(host_layout.page_bytes()));
+    cache.read_leaving_page(host_layout, left.data() + before, kStream);
+    device->wait(kStream);
+    cache.release_page(kStream);
   }
   void write(std::int64_t count, int salt) {
     std::vector<float> k, v;
@@ -121,7 +119,7 @@ struct OwnedWindow {
     }
     cache.append({dense_view(std::as_const(k).data(), DType::f32, count, kHeads, kShape.head_dim_k),
                   dense_view(std::as_const(v).data(), DType::f32, count, kHeads, kShape.head_dim_v)},
-                 kStream);
+                 kHead, kStream);
     device->wait(kStream);
     salts.insert(salts.end(), static_cast<std::size_t>(count), salt);
   }
@@ -137,13 +135,11 @@ struct OwnedWindow {
     cut(length);
   }
   [[nodiscard]] WindowCache::HostRow host_rows() const {
-    return [this](std::int64_t head, std::int64_t row) {
-      return left[static_cast<std::size_t>(head)].data() + row * host_layout.row_bytes;
-    };
+    return [this](std::int64_t row) { return left.data() + row * host_layout.row_bytes; };
   }
   void cut(std::int64_t length) {
     salts.resize(static_cast<std::size_t>(length));
-    for (auto& rows : left) rows.resize(static_cast<std::size_t>(cache.evicted() * host_layout.row_bytes));
+    left.resize(static_cast<std::size_t>(cache.evicted() * host_layout.row_bytes));
   }
 
   /// The rows that the window holds, as its device has them, each at its position.
@@ -164,20 +160,17 @@ struct OwnedWindow {
     const auto length = static_cast<std::int64_t>(salts.size());
     ASSERT_EQ(cache.length(), length);
     ASSERT_EQ(cache.held() + cache.evicted(), length);
-    for (std::int64_t h = 0; h < kHeads; ++h) {
-      const WindowView view = cache.view(h);
-      const auto& rows = left[static_cast<std::size_t>(h)];
-      ASSERT_EQ(static_cast<std::int64_t>(rows.size()), cache.evicted() * host_layout.row_bytes);
-      ASSERT_EQ(view.local_begin, cache.sink_tokens() + cache.evicted());
-      const std::vector<std::byte> held = held_rows(view);
-      for (std::int64_t p = 0; p < length; ++p) {
-        const bool is_left = p >= view.sinks && p < view.local_begin;
-        const std::byte* actual = is_left ? rows.data() + (p - view.sinks) * host_layout.row_bytes
-                                          : held.data() + p * in_window->layout().row_bytes;
-        const ExpectedRows& expected = is_left ? *on_host : *in_window;
-        ASSERT_TRUE(expected.is(actual, p, h, salts[static_cast<std::size_t>(p)]))
-            << "position " << p << " of " << length;
-      }
+    const WindowView view = cache.view();
+    ASSERT_EQ(static_cast<std::int64_t>(left.size()), cache.evicted() * host_layout.row_bytes);
+    ASSERT_EQ(view.local_begin, cache.sink_tokens() + cache.evicted());
+    const std::vector<std::byte> held = held_rows(view);
+    for (std::int64_t p = 0; p < length; ++p) {
+      const bool is_left = p >= view.sinks && p < view.local_begin;
+      const std::byte* actual = is_left ? left.data() + (p - view.sinks) * host_layout.row_bytes
+                                        : held.data() + p * in_window->layout().row_bytes;
+      const ExpectedRows& expected = is_left ? *on_host : *in_window;
+      ASSERT_TRUE(expected.is(actual, p, kHead, salts[static_cast<std::size_t>(p)]))
+          << "position " << p << " of " << length;
     }
   }
 };
@@ -188,7 +181,7 @@ class Window : public testing::TestWithParam<std::tuple<int /*sinks*/, int /*loc
     return {std::get<0>(GetParam()), std::get<1>(GetParam()), std::get<2>(GetParam())};
   }
   OwnedWindow make() {
-    return {*machine_.device, WindowCache(*machine_.device, in_window_.layout(), params(), {0, 0}), in_window_,
+    return {*machine_.device, WindowCache(*machine_.device, in_window_.layout(), params(), nullptr, 0), in_window_,
             on_host_};
   }
   /// Tokens that have left once `length` have entered, however they were grouped.
@@ -219,14 +212,14 @@ TEST_P(Window, StateDependsOnTheNumberOfTokensAlone) {
       const std::int64_t most = round == 0 ? 1 : round == 1 ? 3 : 200;
       const auto count = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(most) + 1));
       const std::int64_t before = window.cache.evicted();
-      const std::int64_t predicted = window.cache.evictions_for(count);
+      const std::int64_t predicted = window.cache.leaving_for(count);
       ASSERT_NO_FATAL_FAILURE(window.push(count));
       const std::int64_t length = window.cache.length();
       ASSERT_EQ(window.cache.evicted() - before, predicted) << length;
       ASSERT_EQ(window.cache.evicted(), expected_evictions(length)) << length;
       ASSERT_EQ(window.cache.evicted() % cpu::kPageRows, 0);
       const std::int64_t latest = std::min<std::int64_t>(params().local_tokens, length);
-      ASSERT_TRUE(window.cache.evicted() == 0 || window.cache.view(0).local_begin <= length - latest) << length;
+      ASSERT_TRUE(window.cache.evicted() == 0 || window.cache.view().local_begin <= length - latest) << length;
       if (round > 1 || length % 40 == 0) {
         ASSERT_NO_FATAL_FAILURE(window.expect_consistent());
       }
@@ -238,13 +231,13 @@ TEST_P(Window, StateDependsOnTheNumberOfTokensAlone) {
 TEST_P(Window, SlicesNeverExceedThePageOrTheRoom) {
   OwnedWindow window = make();
   EXPECT_EQ(window.cache.next_slice(0).tokens, 0);
-  EXPECT_FALSE(window.cache.next_slice(0).evicts);
+  EXPECT_FALSE(window.cache.next_slice(0).leaves);
   while (window.cache.length() < 300) {
     const auto one = window.cache.next_slice(1);
     EXPECT_EQ(one.tokens, 1);
-    EXPECT_EQ(one.evicts, window.cache.evictions_for(1) > 0);
+    EXPECT_EQ(one.leaves, window.cache.leaving_for(1) > 0);
     EXPECT_LE(window.cache.next_slice(1000).tokens, cpu::kPageRows);
-    EXPECT_FALSE(window.cache.next_slice(0).evicts);
+    EXPECT_FALSE(window.cache.next_slice(0).leaves);
     window.push(1);
   }
 }
@@ -261,11 +254,11 @@ TEST_P(Window, TruncatesAtEveryLengthAndGoesOn) {
     ASSERT_NO_FATAL_FAILURE(shorter.push(length, 0));
     ASSERT_EQ(window.cache.evicted(), shorter.cache.evicted());
     const std::int64_t before = window.cache.evicted();
-    const std::int64_t predicted = window.cache.evictions_for(150);
+    const std::int64_t predicted = window.cache.leaving_for(150);
     ASSERT_NO_FATAL_FAILURE(window.push(150, 1));
     ASSERT_EQ(window.cache.evicted() - before, predicted);
     ASSERT_NO_FATAL_FAILURE(window.expect_consistent()) << "truncated to " << length;
-    ASSERT_GE(window.cache.length() - window.cache.view(0).local_begin,
+    ASSERT_GE(window.cache.length() - window.cache.view().local_begin,
               std::min<std::int64_t>(params().local_tokens, length + 150 - params().sink_tokens));
   }
 }
@@ -298,9 +291,9 @@ TEST(WindowCache, CountsItsMemoryInTheLedger) {
   Machine machine;
   const auto layout = cpu::RowLayout::of(kShape, DType::f32);
   {
-    const WindowCache window(*machine.device, layout, {4, 64, DType::f32}, {0, 0, 0});
+    const WindowCache window(*machine.device, layout, {4, 64, DType::f32}, nullptr, 0);
     const std::int64_t one = machine.ledger.used_bytes();
-    EXPECT_GE(one, 3 * (4 + 64 + cpu::kPageRows) * layout.row_bytes);
+    EXPECT_GE(one, (4 + 64 + cpu::kPageRows) * layout.row_bytes);
     const WindowCache copy = window.fork(0, layout, {}, kStream);
     EXPECT_EQ(machine.ledger.used_bytes(), 2 * one);
   }
@@ -311,14 +304,15 @@ TEST(WindowCache, RefusedMemoryLeavesNothingBehind) {
   Machine machine;
   numa::MemoryLedger small(10'000);
   HostDevice device(cpu::kernels_for(cpu::Isa::scalar), machine.topology, small);
-  EXPECT_THROW(WindowCache(device, cpu::RowLayout::of(kShape, DType::f32), {4, 100'000, DType::f32}, {0}), Error);
+  EXPECT_THROW(WindowCache(device, cpu::RowLayout::of(kShape, DType::f32), {4, 100'000, DType::f32}, nullptr, 0),
+               Error);
   EXPECT_EQ(small.used_bytes(), 0);
 }
 
 TEST(WindowParams, AreValidated) {
   const auto message = [](WindowParams params) -> std::string {
     try {
-      validate(params);
+      validate(params, kShape, {});
     } catch (const Error& error) {
       return error.what();
     }

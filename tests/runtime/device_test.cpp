@@ -97,6 +97,10 @@ class FailingDevice final : public gpu::Device {
     count_down();
     host_.write_rows(window, first, host_kv, head, stream);
   }
+  void encode_block(const gpu::WindowView& window, std::int64_t first, gpu::Stream stream) override {
+    count_down();
+    host_.encode_block(window, first, stream);
+  }
   void read_rows(const gpu::WindowView& window, std::int64_t first, std::int64_t count,
                  const cpu::RowLayout& host_layout, std::byte* host_rows, gpu::Stream stream) override {
     count_down();

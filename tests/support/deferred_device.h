@@ -32,6 +32,9 @@ class DeferredDevice final : public Device {
                   Stream stream) override {
     later([=, this] { host_.write_rows(window, first, host_kv, head, stream); });
   }
+  void encode_block(const WindowView& window, std::int64_t first, Stream stream) override {
+    later([=, this] { host_.encode_block(window, first, stream); });
+  }
   void read_rows(const WindowView& window, std::int64_t first, std::int64_t count, const cpu::RowLayout& host_layout,
                  std::byte* host_rows, Stream stream) override {
     later([=, this] { host_.read_rows(window, first, count, host_layout, host_rows, stream); });

@@ -97,6 +97,35 @@ typedef struct {
   int32_t unbiased;    /* SKETCH: not 0: plain Horvitz-Thompson, without what trades a bias for less error */
 } td_selector;
 
+/* ---- how the older tokens of the window are compressed ------------------------------------------------------------
+ */
+typedef enum {
+  TD_CODEC_NONE = 0,
+  TD_CODEC_INT8 = 1, /* 8-bit integers, a scale per token */
+  TD_CODEC_FP8 = 2,  /* e4m3, a scale per token */
+  TD_CODEC_KIVI = 3, /* 2 or 4 bits: K per channel in groups of tokens, V per token in groups of elements
+                        (arXiv:2402.02750) */
+  TD_CODEC_QJL = 4,  /* signs of a random projection of K, V in 2 bits (arXiv:2406.03482) */
+  TD_CODEC_NUQ = 5   /* calibrated non-uniform levels and outliers, K before RoPE: KVQuant (arXiv:2401.18079). Needs
+                        rope_theta and a calibration */
+} td_codec_kind;
+
+typedef enum { TD_PROJECTION_ORTHOGONAL = 0, TD_PROJECTION_GAUSSIAN = 1 } td_projection;
+
+/* Fields that a kind does not name are not read. */
+typedef struct {
+  uint32_t size;
+  int32_t kind;            /* td_codec_kind */
+  int32_t bits;            /* KIVI: 2 or 4; NUQ: 2, 3 or 4; 0: 4 */
+  int32_t group;           /* KIVI: tokens of a K group and elements of a V group: 32, 64 or 128; 0: 32 */
+  int32_t sketch_bits;     /* QJL: signs per key, a multiple of 64 up to 1024; 0: 256 */
+  int32_t outlier_bits;    /* QJL: signs of the outlier channels, a multiple of 64; 0: sketch_bits */
+  int32_t outliers;        /* QJL: outlier channels of 32 tokens, up to 32; 0: 8, -1: none */
+  int32_t projection;      /* QJL: td_projection */
+  uint64_t seed;           /* QJL: the projection is a function of it; 0: 1 */
+  const char* calibration; /* NUQ: path of a file that `tandem calibrate` wrote for this model */
+} td_codec;
+
 /* ---- runtime ------------------------------------------------------------------------------------------------------
  */
 typedef struct {
@@ -108,7 +137,7 @@ typedef struct {
   float softcap;                                 /* 0: none */
   int32_t sink_tokens;                           /* window: the first tokens of a sequence, kept for good; 0: none */
   int32_t local_tokens; /* window: at least this many of the latest tokens, up to one page (64) more; not 0 */
-  int32_t window_dtype; /* td_dtype of the window's rows: not TD_INT8, TD_K8V4 */
+  int32_t window_dtype; /* td_dtype of the window's rows that no codec compresses: not TD_INT8, TD_K8V4 */
   int32_t host_dtype;   /* td_dtype of the host tier's rows */
   int32_t num_threads;  /* workers; 0: one per usable core */
   int32_t reserved;
@@ -121,6 +150,15 @@ typedef struct {
                                   `profile` predicts that its selector would take longer, as it does in short contexts
                                   and always for TOP_K, which reads every key. The results depend on the profile and on
                                   nothing that is measured while running. Off: the selector always selects. */
+  int32_t host_tier; /* td_switch. On (the default): what leaves the window moves to host memory. Off: it is lost,
+                        as in methods that evict; td_seq_info.dropped_rows says how many */
+  const td_codec* window_codec; /* of all local tokens but the latest residual_tokens; NULL: none. Host memory gets the
+                                  tokens as they were before */
+  int32_t residual_tokens;      /* with window_codec: the latest tokens that stay as they are, at least; a multiple of a
+                                   group, less than local_tokens; 0: 128 */
+  int32_t rope_dims;            /* elements of q and k that RoPE rotates; 0: all */
+  double rope_theta;            /* RoPE's base, for what works on keys before RoPE; 0: unknown */
+  int32_t rope_interleaved;     /* not 0: RoPE pairs elements (2 i, 2 i + 1) instead of (i, i + dims / 2) */
   int32_t reserved2;
 } td_config;
 
@@ -170,6 +208,9 @@ typedef struct {
   int64_t kv_bytes;      /* host rows, all KV heads */
   int64_t index_bytes;   /* host index, all KV heads */
   double index_build_us; /* worker time spent in building and extending the index, all KV heads */
+  int64_t coded_rows;    /* of window_rows, those that window_codec compresses, per KV head */
+  int64_t dropped_rows;  /* tokens that left the window and are lost, for want of a host tier, per KV head */
+  int64_t window_bytes;  /* device memory of the window, all KV heads */
 } td_seq_info;
 TD_API td_status td_seq_query(td_rt* rt, td_seq seq, int32_t layer, td_seq_info* info);
 
@@ -194,6 +235,7 @@ typedef struct {
                                  head that sampled none of the rows it could see) */
   double out_error;           /* estimated |out - dense| / |dense|, mean over queries and query heads; likewise */
   int64_t uncertified;        /* queries x query heads whose estimates are no more than an indication */
+  int64_t rows_dropped;       /* rows that left the window and are lost, for want of a host tier, all KV heads */
 } td_stats;
 
 typedef struct {

@@ -1,0 +1,34 @@
+#include "gpu/window_params.h"
+
+#include "runtime/base/error.h"
+
+namespace tandem::gpu {
+namespace {
+
+constexpr std::int32_t kMaxWindowTokens = 1 << 24;
+
+void check_residual(const WindowParams& params) {
+  const std::int32_t group = params.codec.kind == cpu::CodecKind::kivi ? params.codec.group : 32;
+  TANDEM_CHECK(params.residual_tokens >= group && params.residual_tokens % group == 0, invalid_argument,
+               "residual_tokens is ", params.residual_tokens, "; with the codec ", cpu::to_string(params.codec.kind),
+               " it must be a multiple of ", group, ", the tokens of a group, and no less");
+  TANDEM_CHECK(params.residual_tokens < params.local_tokens, invalid_argument, "residual_tokens is ",
+               params.residual_tokens, "; it must be less than local_tokens (", params.local_tokens,
+               "), or nothing is left to compress");
+}
+
+}  // namespace
+
+void validate(const WindowParams& params, const AttentionShape& shape, const cpu::RopeParams& rope) {
+  TANDEM_CHECK(params.sink_tokens >= 0 && params.sink_tokens <= kMaxWindowTokens, invalid_argument, "sink_tokens is ",
+               params.sink_tokens, "; allowed: 0 to ", kMaxWindowTokens);
+  TANDEM_CHECK(params.local_tokens >= 1 && params.local_tokens <= kMaxWindowTokens, invalid_argument,
+               "local_tokens is ", params.local_tokens, "; allowed: 1 to ", kMaxWindowTokens);
+  TANDEM_CHECK(!is_quantized(params.dtype), invalid_argument, "window_dtype is ", to_string(params.dtype),
+               ", which only rows of the host tier can be; allowed: f32, f16, bf16, and a codec beside them");
+  if (params.codec.kind == cpu::CodecKind::none) return;
+  cpu::validate(params.codec, shape, rope);
+  check_residual(params);
+}
+
+}  // namespace tandem::gpu

@@ -1,0 +1,17 @@
+#pragma once
+
+#include "cpu/codec/codec_params.h"
+#include "tandem/tandem.h"
+
+namespace tandem {
+
+/// What a td_codec of this version asks for; zeros become defaults as tandem.h says, and a calibration is read. Throws
+/// Error(invalid_argument) for an unknown kind or projection, and what reading the calibration throws; the other values
+/// are cpu::validate()'s to check.
+cpu::CodecParams codec_of(const td_codec& codec);
+
+/// The td_codec that asks for `params`, nothing left to defaults. Its calibration is that of `params`, which it must not
+/// outlive.
+td_codec to_td_codec(const cpu::CodecParams& params);
+
+}  // namespace tandem
