@@ -56,7 +56,7 @@ struct WindowAttention {
   cpu::QueryBlock queries;
   cpu::LogitRule logits;
   PartialAttention result;
-  cpu::RopeParams rope;        ///< for sink_turn
+  cpu::RopeParams rope = {};   ///< for sink_turn
   std::int64_t sink_turn = 0;  ///< positions by which queries are turned back for the sinks; see window_policy.h
 };
 

@@ -84,8 +84,11 @@ WindowCache::Cut WindowCache::cut_at(std::int64_t length, const cpu::RowLayout& 
   const bool forgets_all = length <= sink_tokens();
   assert(host_row || forgets_all || length >= shortest_cut());
   const std::int64_t least_evicted = host_row || forgets_all ? 0 : evicted_;
-  Cut cut{length, std::max(std::min(evicted_, evicted_at(length)), least_evicted),
-          std::max(std::min(left_, left_at(length)), least_evicted)};
+  Cut cut{length,
+          std::max(std::min(evicted_, evicted_at(length)), least_evicted),
+          std::max(std::min(left_, left_at(length)), least_evicted),
+          {},
+          {}};
   cut.blocks = tokens_between(cut.evicted, std::min(evicted_, cut.left), host_layout, host_row);
   cut.rows = tokens_between(cut.left, std::min(left_, length - sink_tokens()), host_layout, host_row);
   return cut;

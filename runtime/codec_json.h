@@ -14,8 +14,9 @@ namespace tandem {
 
 // How td_codec reads as JSON, for the library and for the command line: the one list of its kinds and fields.
 
-inline constexpr std::array<const char*, 6> kCodecKinds = {"none", "int8", "fp8", "kivi", "qjl", "nuq"};  // td_codec_kind
-inline constexpr std::array<const char*, 2> kProjectionNames = {"orthogonal", "gaussian"};                // td_projection
+inline constexpr std::array<const char*, 6> kCodecKinds = {"none", "int8", "fp8",
+                                                           "kivi", "qjl",  "nuq"};          // td_codec_kind
+inline constexpr std::array<const char*, 2> kProjectionNames = {"orthogonal", "gaussian"};  // td_projection
 
 struct CodecField {
   const char* name;

@@ -10,8 +10,8 @@ namespace tandem {
 /// are cpu::validate()'s to check.
 cpu::CodecParams codec_of(const td_codec& codec);
 
-/// The td_codec that asks for `params`, nothing left to defaults. Its calibration is that of `params`, which it must not
-/// outlive.
+/// The td_codec that asks for `params`, nothing left to defaults. Its calibration is that of `params`, which it must
+/// not outlive.
 td_codec to_td_codec(const cpu::CodecParams& params);
 
 }  // namespace tandem

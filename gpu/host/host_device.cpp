@@ -22,14 +22,16 @@ void add_positions(const WindowView& window, std::int64_t origin, std::int64_t f
   });
 }
 
-/// The same for coded positions, whose runs start at whole blocks.
+/// The same for coded positions. Blocks lie back to back but where their ring ends.
 void add_coded(const WindowView& window, std::int64_t first, std::int64_t last, cpu::AttentionPass& pass) {
-  const std::int64_t origin = window.local_begin;
-  std::int64_t p = origin + std::max<std::int64_t>(0, first - origin) / cpu::kBlockRows * cpu::kBlockRows;
-  for (; p < last; p += cpu::kBlockRows) {
-    const std::int64_t begin = window.block_begin(p);
-    const auto count = static_cast<int>(std::min<std::int64_t>(cpu::kBlockRows, last - p));
-    pass.add_coded({window.block(p), static_cast<int>(p - begin), count, begin});
+  const std::int64_t ring = window.ring_blocks * window.codec->format().block_rows;
+  const std::int64_t seen = std::max(first, window.local_begin);
+  std::int64_t p = seen - (seen - window.sinks) % cpu::kBlockRows;
+  while (p < last) {
+    const std::int64_t origin = window.block_begin(p);
+    const std::int64_t end = std::min(last, p + ring - (p - window.sinks) % ring);
+    pass.add_coded_run(window.block(p), p - origin, end - origin, origin);
+    p = end;
   }
 }
 

@@ -54,10 +54,10 @@ struct CodedHead {
                                                 double softcap = 0.0) const {
     const cpu::BlockFormat& f = codec.format();
     const float* query = q.data() + static_cast<std::ptrdiff_t>(vector) * f.padded_k;
-    return cpu::reference::attention({unpadded(query, 0, 1, f.dim_k, f.padded_k),
-                                      unpadded(keys.data(), first, end, f.dim_k, f.padded_k),
-                                      unpadded(values.data(), first, end, f.dim_v, f.padded_v), biases, 1.0, softcap},
-                                     f.dim_v);
+    return cpu::reference::attention(
+        {unpadded(query, 0, 1, f.dim_k, f.padded_k), unpadded(keys.data(), first, end, f.dim_k, f.padded_k),
+         unpadded(values.data(), first, end, f.dim_v, f.padded_v), biases, 1.0, softcap},
+        f.dim_v);
   }
 
   AttentionShape shape;
