@@ -126,6 +126,46 @@ typedef struct {
   const char* calibration; /* NUQ: path of a file that `tandem calibrate` wrote for this model */
 } td_codec;
 
+/* ---- which tokens stay in the window ------------------------------------------------------------------------------
+ */
+typedef enum {
+  TD_POLICY_LATEST = 0,        /* the sinks and the latest tokens (StreamingLLM, arXiv:2309.17453) */
+  TD_POLICY_HEAVY_HITTERS = 1, /* and, for each KV head, the older tokens that got most attention (H2O,
+                                  arXiv:2306.14048) */
+  TD_POLICY_THRESHOLD = 2,     /* and, for each KV head, the older tokens whose score reaches a threshold, as in Dynamic
+                                  Memory Sparsification */
+  TD_POLICY_DMC = 3 /* the sinks and the latest entries, where a model trained for it merges tokens into entries
+                       (Dynamic Memory Compression, arXiv:2403.09636). Entries move to the host tier as tokens do */
+} td_policy_kind;
+
+/* Where THRESHOLD's scores come from. */
+typedef enum {
+  TD_SCORES_ATTENTION =
+      0,              /* attention that a token got within the window, summed over queries and heads of the group */
+  TD_SCORES_GIVEN = 1 /* td_append_args.keep, by an engine that learned them */
+} td_score_source;
+
+/* Where DMC's decisions come from. */
+typedef enum {
+  TD_DECISIONS_GIVEN = 0,      /* td_append_args.merge and .importance */
+  TD_DECISIONS_LAST_NEURON = 1 /* the last elements of k and q before RoPE, which are then zeroed: the form in which
+                                  models are retrofitted. td_append_args.q is needed, also before RoPE */
+} td_decision_source;
+
+/* Fields that a kind does not name are not read. */
+typedef struct {
+  uint32_t size;
+  int32_t kind;          /* td_policy_kind */
+  int32_t kept_tokens;   /* HEAVY_HITTERS, THRESHOLD: older tokens that a KV head keeps at most; not 0 */
+  int32_t page_tokens;   /* HEAVY_HITTERS, THRESHOLD: tokens that leave the latest ones at a time, 1 to 64; 0: 64 */
+  int32_t scores;        /* THRESHOLD: td_score_source */
+  int32_t decisions;     /* DMC: td_decision_source */
+  int32_t merge_window;  /* DMC: the latest tokens of an entry that it averages, 1 to 64; 0: 12 */
+  int32_t compact_sinks; /* LATEST, without a host tier: not 0: attention sees the sinks right before the latest tokens,
+                            as StreamingLLM does; needs rope_theta */
+  double threshold;      /* THRESHOLD */
+} td_window_policy;
+
 /* ---- runtime ------------------------------------------------------------------------------------------------------
  */
 typedef struct {
@@ -160,6 +200,7 @@ typedef struct {
   double rope_theta;            /* RoPE's base, for what works on keys before RoPE; 0: unknown */
   int32_t rope_interleaved;     /* not 0: RoPE pairs elements (2 i, 2 i + 1) instead of (i, i + dims / 2) */
   int32_t reserved2;
+  const td_window_policy* window_policy; /* NULL: TD_POLICY_LATEST */
 } td_config;
 
 /* A profile is a JSON object of numbers, nanoseconds of one worker for the reference shape (GQA group of 4, head_dim
@@ -245,10 +286,13 @@ typedef struct {
   int32_t reserved;
   const td_seq* seqs;        /* num_seqs distinct sequences */
   const int64_t* num_tokens; /* tokens of each; the rows of k and v are in that order */
-  td_tensor k;               /* (sum of num_tokens, num_kv_heads, head_dim_k) */
+  td_tensor k;               /* (sum of num_tokens, num_kv_heads, head_dim_k); with TD_POLICY_DMC before RoPE */
   td_tensor v;               /* (sum of num_tokens, num_kv_heads, head_dim_v) */
-  td_tensor q;     /* optional (data NULL): (sum, num_q_heads, head_dim_k); checked; for selectors that calibrate */
-  td_stats* stats; /* optional */
+  td_tensor q;        /* optional (data NULL): (sum, num_q_heads, head_dim_k); checked; for selectors that calibrate */
+  td_stats* stats;    /* optional */
+  const float* keep;  /* TD_SCORES_GIVEN: (sum of num_tokens, num_kv_heads) */
+  const float* merge; /* TD_DECISIONS_GIVEN: likewise, logits: a token merges into the open entry where positive */
+  const float* importance; /* TD_DECISIONS_GIVEN: likewise, logits of a token's weight in its entry */
 } td_append_args;
 /* Appends to one layer of each sequence. All or nothing. */
 TD_API td_status td_append(td_rt* rt, const td_append_args* args);
