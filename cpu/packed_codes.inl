@@ -1,8 +1,8 @@
 // Products with codes of 2 or 4 bits as codec/packed_codes.h lays them out; compiled per ISA by codec_kernels.cpp; no
 // include guard.
 //
-// What a code stands for is a `Coding`: `bits`, and operator()(words, Index<j>), the levels of vector j of a chunk of 16
-// bytes. Scales and offsets of channels or groups are the caller's: folded into queries and weights.
+// What a code stands for is a `Coding`: `bits`, and operator()(words, Index<j>), the levels of vector j of a chunk of
+// 16 bytes. Scales and offsets of channels or groups are the caller's: folded into queries and weights.
 namespace tandem::cpu::TANDEM_ISA {
 namespace {
 
@@ -104,8 +104,8 @@ struct WeightedCodes {
   const std::byte* codes;
   std::int64_t stride;  ///< bytes between rows
   int count;
-  const float* weights;       ///< (heads, groups, kBlockRows)
-  int group, padded_dim;      ///< elements that share a weight, a multiple of kUnit; elements of an acc
+  const float* weights;   ///< (heads, groups, kBlockRows)
+  int group, padded_dim;  ///< elements that share a weight, a multiple of kUnit; elements of an acc
   [[nodiscard]] int groups() const { return padded_dim / group; }
 };
 
@@ -133,7 +133,8 @@ inline void add_codes_tile(const WeightedCodes& rows, int unit, int lane, const 
     unroll<kUnits>([&](auto u) {
       constexpr int kVector = kFirst + 2 * decltype(u)::value;
       const CodeWords words = load_code_words(codes + kVector / kVectors * kChunkBytes);
-      const Vec first = coding(words, Index<kVector % kVectors>{}), second = coding(words, Index<kVector % kVectors + 1>{});
+      const Vec first = coding(words, Index<kVector % kVectors>{}),
+                second = coding(words, Index<kVector % kVectors + 1>{});
       unroll<kHeads>([&](auto h) {
         const Vec weight(weights[u.value][h.value * head_stride + r]);
         Vec* sum = sums + h.value * kSums + 2 * u.value;
