@@ -178,19 +178,33 @@ TEST(EntryPages, ACopyThatFailsGivesThePagesBack) {
   head.expect_equal();
 }
 
+TEST(EntryPages, NoRowTakesNoPage) {
+  Pool pool(4, 64);
+  Row next = 1;
+  Head head(pool.pages);
+  head.append(70, next);
+  head.table.release_front(70);
+  head.table.append(0);
+  EXPECT_EQ(pool.pages.free_pages(), 4);
+  head.table.append(1);
+  EXPECT_EQ(pool.pages.free_pages(), 3);
+}
+
 TEST(EntryPages, AMovedTableTakesItsPagesAlong) {
   Pool pool(4, 64);
   Row next = 1;
   Head head(pool.pages);
   head.append(100, next);
+  head.table.release_front(70);
   EntryTable other(pool.pages);
   other.append(1);
   other = std::move(head.table);
+  EXPECT_EQ(other.begin(), 70);
   EXPECT_EQ(other.end(), 100);
   EXPECT_EQ(at(other, 99), 100);
   const EntryTable moved(std::move(other));
   EXPECT_EQ(moved.end(), 100);
-  EXPECT_EQ(pool.pages.free_pages(), 1);
+  EXPECT_EQ(pool.pages.free_pages(), 2);
 }
 
 TEST(EntryPages, AreValidated) {
