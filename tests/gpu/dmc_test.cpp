@@ -128,7 +128,7 @@ TEST_P(DmcLaws, TruncationIsExactAsFarBackAsItIsAllowed) {
   constexpr int kRollback = 9;
   const DmcText text(220, dim(), 3, merge()), other(300, dim(), 3, merge(), 1, 2);
   DmcHead source = head_of(text, window(), kRollback);
-  for (std::int64_t tokens = 0; tokens <= 180; tokens += 15) {
+  for (std::int64_t tokens = 0; tokens <= 120; tokens += 15) {
     DmcResults().append(source, text, source.tokens(), tokens);
     const std::int64_t least = source.restorable_length();
     ASSERT_LE(least, std::max<std::int64_t>(tokens - kRollback, 0));
