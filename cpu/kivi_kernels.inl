@@ -5,22 +5,21 @@
 namespace tandem::cpu::TANDEM_ISA {
 namespace {
 
-/// folded (kHeads, code_dim) = queries (kHeads, padded_k) times the scales at `side`, bias[h] = <query, minima>.
+/// folded (kHeads, code_dim) = queries (kHeads, padded_k) times the scales at `side`; the lanes of bias[h] add up to
+/// <query, minima>.
 template <int kHeads>
 inline void fold_queries(const float* queries, int padded_k, int code_dim, const std::byte* side, float* folded,
-                         float* bias) {
-  Vec sums[kHeads];
-  for (int h = 0; h < kHeads; ++h) sums[h] = Vec(0.f);
+                         Vec* bias) {
+  unroll<kHeads>([&](auto h) { bias[h.value] = Vec(0.f); });
   for (int i = 0; i < padded_k; i += kLanes) {
     const Vec scale = load_scales(side + 2 * i), minimum = load_bf16(side + 2 * (padded_k + i));
-    for (int h = 0; h < kHeads; ++h) {
-      const Vec query = load(queries + static_cast<std::ptrdiff_t>(h) * padded_k + i);
-      store(folded + static_cast<std::ptrdiff_t>(h) * code_dim + i, query * scale);
-      sums[h] = fma(query, minimum, sums[h]);
-    }
+    unroll<kHeads>([&](auto h) {
+      const Vec query = load(queries + static_cast<std::ptrdiff_t>(h.value) * padded_k + i);
+      store(folded + static_cast<std::ptrdiff_t>(h.value) * code_dim + i, query * scale);
+      bias[h.value] = fma(query, minimum, bias[h.value]);
+    });
   }
   for (int h = 0; h < kHeads; ++h) {
-    bias[h] = sum(sums[h]);
     for (int i = padded_k; i < code_dim; i += kLanes)
       store(folded + static_cast<std::ptrdiff_t>(h) * code_dim + i, Vec(0.f));
   }
@@ -35,7 +34,7 @@ void kivi_scores_of_bits(const BlockFormat& format, const CodedRows& rows, const
   for_head_tiles(num_vectors, [&](auto heads, int v) {
     constexpr int kHeads = decltype(heads)::value;
     alignas(64) float folded[kHeads * kMostPaddedDim];
-    float bias[kHeads];
+    Vec bias[kHeads];
     for (int done = 0; done < rows.count;) {
       const int row = rows.first + done, group = row / format.group;
       const int in_group = (group + 1) * format.group - row, left = rows.count - done;

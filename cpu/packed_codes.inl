@@ -1,8 +1,8 @@
 // Products with codes of 2 or 4 bits as codec/packed_codes.h lays them out; compiled per ISA by codec_kernels.cpp; no
 // include guard.
 //
-// What a code stands for is a `Coding`: `bits`, and operator()(words, Index<j>), the levels of vector j of a chunk of 16
-// bytes. Scales and offsets of channels or groups are the caller's: folded into queries and weights.
+// What a code stands for is a `Coding`: `bits`, and operator()(words, Index<j>), the levels of vector j of a chunk of
+// 16 bytes. Scales and offsets of channels or groups are the caller's: folded into queries and weights.
 namespace tandem::cpu::TANDEM_ISA {
 namespace {
 
@@ -15,53 +15,54 @@ using CodeWords = __m512i;
 inline CodeWords load_code_words(const std::byte* p) {
   return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
-/// Levels 0, 1, 2, ... A permutation reads the low 4 bits of a lane: 16 levels, or 4 repeated, need no mask.
-template <int kBits>
-struct UniformCoding {
-  static constexpr int bits = kBits;
-  template <typename Vector>
-  Vec operator()(CodeWords words, Vector j) const {
-    return Vec(_mm512_permutexvar_ps(_mm512_srli_epi32(words, kBits * j.value), levels));
-  }
-  static constexpr float kMost = (1 << kBits) - 1;
-  __m512 levels = kBits == 4 ? _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
-                             : _mm512_setr_ps(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
-};
+inline Vec to_floats(CodeWords words) { return Vec(_mm512_cvtepi32_ps(words)); }
+inline CodeWords shifted(CodeWords words, int count) { return _mm512_srli_epi32(words, static_cast<unsigned>(count)); }
+inline CodeWords masked(CodeWords words, int mask) { return _mm512_and_si512(words, _mm512_set1_epi32(mask)); }
+/// As an integer: a broadcast of floats from memory takes a port that products need on Zen 4.
+inline Vec broadcast(const float* x) {
+  int bits;
+  std::memcpy(&bits, x, sizeof(bits));
+  return Vec(_mm512_castsi512_ps(_mm512_set1_epi32(bits)));
+}
 #elif defined(__AVX2__)
 using CodeWords = __m256i;
 inline CodeWords load_code_words(const std::byte* p) {
   return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
 }
-template <int kBits>
-struct UniformCoding {
-  static constexpr int bits = kBits;
-  template <typename Vector>
-  Vec operator()(CodeWords words, Vector j) const {
-    const __m256i codes = _mm256_srli_epi32(words, kBits * j.value);
-    return Vec(_mm256_cvtepi32_ps(_mm256_and_si256(codes, _mm256_set1_epi32((1 << kBits) - 1))));
-  }
-};
+inline Vec to_floats(CodeWords words) { return Vec(_mm256_cvtepi32_ps(words)); }
+inline CodeWords shifted(CodeWords words, int count) { return _mm256_srli_epi32(words, count); }
+inline CodeWords masked(CodeWords words, int mask) { return _mm256_and_si256(words, _mm256_set1_epi32(mask)); }
+inline Vec broadcast(const float* x) { return Vec(*x); }
 #else
 using CodeWords = int;
 inline CodeWords load_code_words(const std::byte* p) { return std::to_integer<int>(*p); }
+inline Vec to_floats(CodeWords words) { return Vec(static_cast<float>(words)); }
+inline CodeWords shifted(CodeWords words, int count) { return words >> count; }
+inline CodeWords masked(CodeWords words, int mask) { return words & mask; }
+inline Vec broadcast(const float* x) { return Vec(*x); }
+#endif
+
+/// Levels 0, 1, 2, ... A conversion leaves the ports to products, which a permutation of a table would share.
 template <int kBits>
 struct UniformCoding {
   static constexpr int bits = kBits;
   template <typename Vector>
-  Vec operator()(CodeWords words, Vector j) const {
-    return Vec(static_cast<float>(words >> (kBits * j.value) & ((1 << kBits) - 1)));
+  inline __attribute__((always_inline)) Vec operator()(CodeWords words, Vector j) const {
+    constexpr int kShift = kBits * decltype(j)::value;
+    if constexpr (kShift > 0) words = shifted(words, kShift);
+    if constexpr (kShift + kBits < 8) words = masked(words, (1 << kBits) - 1);
+    return to_floats(words);
   }
 };
-#endif
 
-/// totals[h * kRows + r] = <queries[h], levels of rows[r]> for kHeads queries of code_dim floats, a whole number of
-/// chunks, and kRows = kTileSums / kHeads rows.
+/// totals[h * kRows + r] = <queries[h], levels of rows[r]> + lanes of bias[h] for kHeads queries of code_dim floats, a
+/// whole number of chunks, and kRows = kTileSums / kHeads rows.
 template <int kHeads, typename Coding>
-inline void dot_codes_tile(const float* queries, int code_dim, const std::byte* const* rows, const Coding& coding,
-                           Upcoming& upcoming, float* totals) {
+inline void dot_codes_tile(const float* queries, int code_dim, const Vec* bias, const std::byte* const* rows,
+                           const Coding& coding, Upcoming& upcoming, float* totals) {
   constexpr int kRows = kTileSums / kHeads, kVectors = 8 / Coding::bits;
   Vec sums[kTileSums];  // (kHeads, kRows)
-  unroll<kTileSums>([&](auto s) { sums[s.value] = Vec(0.f); });
+  unroll<kTileSums>([&](auto s) { sums[s.value] = bias[s.value / kRows]; });
   int step = 0;
   for (int i = 0, chunk = 0; i < code_dim; i += kPackedLanes * kVectors, chunk += kChunkBytes) {
     for (int lane = 0; lane < kPackedLanes; lane += kLanes, step += kRows) {
@@ -82,19 +83,24 @@ inline void dot_codes_tile(const float* queries, int code_dim, const std::byte* 
   lane_sums(sums, totals);
 }
 
-/// out[h * kBlockRows + r] = bias[h] + <queries[h], levels of row r> for `count` rows, `stride` bytes apart.
+/// out[h * kBlockRows + r] = lanes of bias[h] + <queries[h], levels of row r> for `count` rows, `stride` bytes apart.
 template <int kHeads, typename Coding>
-inline void dot_codes(const float* queries, int code_dim, const float* bias, const std::byte* codes,
-                      std::int64_t stride, int count, const Coding& coding, Upcoming& upcoming, float* out) {
+inline void dot_codes(const float* queries, int code_dim, const Vec* bias, const std::byte* codes, std::int64_t stride,
+                      int count, const Coding& coding, Upcoming& upcoming, float* out) {
   constexpr int kRows = kTileSums / kHeads;
   for (int r = 0; r < count; r += kRows) {
     const std::byte* rows[kRows];
     for (int i = 0; i < kRows; ++i) rows[i] = codes + (r + i < count ? r + i : r) * stride;
     alignas(64) float totals[kTileSums];
-    dot_codes_tile<kHeads>(queries, code_dim, rows, coding, upcoming, totals);
+    dot_codes_tile<kHeads>(queries, code_dim, bias, rows, coding, upcoming, totals);
     const int present = count - r < kRows ? count - r : kRows;
     for (int h = 0; h < kHeads; ++h) {
-      for (int i = 0; i < present; ++i) out[h * kBlockRows + r + i] = totals[h * kRows + i] + bias[h];
+      float* target = out + h * kBlockRows + r;
+      if (present == kRows) {
+        std::memcpy(target, totals + h * kRows, kRows * sizeof(float));
+      } else {
+        for (int i = 0; i < present; ++i) target[i] = totals[h * kRows + i];
+      }
     }
   }
 }
@@ -104,8 +110,8 @@ struct WeightedCodes {
   const std::byte* codes;
   std::int64_t stride;  ///< bytes between rows
   int count;
-  const float* weights;       ///< (heads, groups, kBlockRows)
-  int group, padded_dim;      ///< elements that share a weight, a multiple of kUnit; elements of an acc
+  const float* weights;   ///< (heads, groups, kBlockRows)
+  int group, padded_dim;  ///< elements that share a weight, a multiple of kUnit; elements of an acc
   [[nodiscard]] int groups() const { return padded_dim / group; }
 };
 
@@ -133,9 +139,10 @@ inline void add_codes_tile(const WeightedCodes& rows, int unit, int lane, const 
     unroll<kUnits>([&](auto u) {
       constexpr int kVector = kFirst + 2 * decltype(u)::value;
       const CodeWords words = load_code_words(codes + kVector / kVectors * kChunkBytes);
-      const Vec first = coding(words, Index<kVector % kVectors>{}), second = coding(words, Index<kVector % kVectors + 1>{});
+      const Vec first = coding(words, Index<kVector % kVectors>{}),
+                second = coding(words, Index<kVector % kVectors + 1>{});
       unroll<kHeads>([&](auto h) {
-        const Vec weight(weights[u.value][h.value * head_stride + r]);
+        const Vec weight = broadcast(weights[u.value] + h.value * head_stride + r);
         Vec* sum = sums + h.value * kSums + 2 * u.value;
         sum[0] = fma(weight, first, sum[0]);
         sum[1] = fma(weight, second, sum[1]);

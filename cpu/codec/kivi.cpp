@@ -62,8 +62,7 @@ void encode_kivi(const BlockFormat& format, const float* k, const float* v, std:
   encode_value_groups(format, v, block);
 }
 
-void decode_kivi(const BlockFormat& format, const std::byte* block, int first, int count, float* k,
-                 float* v) noexcept {
+void decode_kivi(const BlockFormat& format, const std::byte* block, int first, int count, float* k, float* v) noexcept {
   for (int r = first; r < first + count; ++r, k += format.padded_k) {
     const std::byte* side = block + side_of(format, r / format.group);
     for (int channel = 0; channel < format.padded_k; ++channel) {

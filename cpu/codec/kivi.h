@@ -2,8 +2,8 @@
 
 #include <cstddef>
 
-#include "cpu/codec/codec_params.h"
 #include "cpu/codec/block_format.h"
+#include "cpu/codec/codec_params.h"
 
 namespace tandem::cpu {
 
@@ -12,10 +12,10 @@ namespace tandem::cpu {
 ///
 ///   [ K: (row, k_stride) codes | (group of tokens, {scale, minimum}, padded_k) 16 bits each | V, see value_groups.h ],
 ///
-/// where a token's codes lie as packed_codes.h says, and scale and minimum, and by how much an element is off, are those
-/// of uniform_group.h. Bytes of a token at head_dim 128: group 32 of 4 bits 160, of 2 bits 96; group 128 of 2 bits 72.
-/// Attention over independent normal keys and values of head_dim 128 is off by about 0.12 (4 bits, group 32) and 0.6 (2
-/// bits, group 32) of its length. Source: Liu et al., KIVI, arXiv:2402.02750, section 3.
+/// where a token's codes lie as packed_codes.h says, and scale and minimum, and by how much an element is off, are
+/// those of uniform_group.h. Bytes of a token at head_dim 128: group 32 of 4 bits 160, of 2 bits 96; group 128 of 2
+/// bits 72. Attention over independent normal keys and values of head_dim 128 is off by about 0.106 (4 bits, group 32)
+/// and 0.59 (2 bits, group 32) of its length. Source: Liu et al., KIVI, arXiv:2402.02750, section 3.
 BlockFormat kivi_format(const CodecParams& params, const AttentionShape& shape) noexcept;
 
 /// See BlockCodec.
