@@ -73,6 +73,7 @@ void add_value_groups(const BlockFormat& format, const CodedRows& rows, const fl
                             format.v_stride,
                             rows.count,
                             folded,
+                            kBlockRows,
                             format.group,
                             format.padded_v};
   for_head_tiles(num_vectors, [&](auto heads, int v) {

@@ -12,6 +12,7 @@
 #include "cpu/attention_pass.h"
 #include "cpu/codec/block_codec.h"
 #include "cpu/dense_attention.h"
+#include "numa/host_buffer.h"
 #include "runtime/base/error.h"
 
 namespace tandem::bench {
@@ -40,7 +41,9 @@ std::vector<Spec> specs() {
 class CodedHeads {
  public:
   CodedHeads(const cpu::CodecParams& params, std::int64_t tokens, bool cold)
-      : codec_(params, resolved({1, kGroup, 1, kHeadDim, kHeadDim, 0.f, 0.f}), {}, 0, 0) {
+      : codec_(params, resolved({1, kGroup, 1, kHeadDim, kHeadDim, 0.f, 0.f}), {}, 0, 0),
+        topology_(numa::Topology::detect()),
+        ledger_(topology_.memory_limit_bytes() / 2) {
     const cpu::BlockFormat& format = codec_.format();
     const auto rows = static_cast<std::size_t>(format.block_rows);
     CounterRandom random(3, 0);
@@ -51,10 +54,12 @@ class CodedHeads {
     cpu::AlignedVector<std::byte> block(static_cast<std::size_t>(format.block_bytes));
     codec_.encode(k.data(), v.data(), 0, block.data());
     head_bytes_ = tokens / format.block_rows * format.block_bytes;
-    const std::int64_t cache = numa::Topology::detect().last_level_cache_bytes();
+    const std::int64_t cache = topology_.last_level_cache_bytes();
     num_heads_ = cold ? std::max(4 * cache, std::int64_t{256} << 20) / head_bytes_ + 1 : 1;
-    bytes_.resize(static_cast<std::size_t>(num_heads_ * head_bytes_));
-    for (std::size_t at = 0; at < bytes_.size(); at += block.size()) std::memcpy(&bytes_[at], block.data(), block.size());
+    const std::int64_t all = num_heads_ * head_bytes_;
+    bytes_ = numa::HostBuffer::on_node(topology_, 0, all, ledger_, "coded heads");
+    for (std::int64_t at = 0; at < all; at += format.block_bytes)
+      std::memcpy(bytes_.data() + at, block.data(), block.size());
   }
   const std::byte* next() { return bytes_.data() + next_++ % num_heads_ * head_bytes_; }
   [[nodiscard]] const cpu::BlockFormat& format() const { return codec_.format(); }
@@ -63,7 +68,9 @@ class CodedHeads {
  private:
   cpu::BlockCodec codec_;
   std::int64_t head_bytes_, num_heads_, next_ = 0;
-  cpu::AlignedVector<std::byte> bytes_;
+  numa::Topology topology_;
+  numa::MemoryLedger ledger_;
+  numa::HostBuffer bytes_;
 };
 
 std::int64_t tokens_of(bool cold) { return cold ? kColdTokens : kCachedTokens; }
@@ -71,8 +78,7 @@ std::int64_t tokens_of(bool cold) { return cold ? kColdTokens : kCachedTokens; }
 void report(benchmark::State& state, std::int64_t tokens, double bytes_of_token) {
   const auto total = static_cast<double>(state.iterations() * tokens);
   state.SetBytesProcessed(static_cast<std::int64_t>(total * bytes_of_token));
-  state.counters["per_token"] =
-      benchmark::Counter(total, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+  state.counters["per_token"] = benchmark::Counter(total, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
   state.counters["bytes_per_token"] = bytes_of_token;
 }
 
@@ -83,8 +89,8 @@ struct Output {
 
 void coded(benchmark::State& state, cpu::Isa isa, const cpu::CodecParams& params, bool cold) {
   CodedHeads heads(params, tokens_of(cold), cold);
-  const auto q = random_queries(cpu::RowLayout::of(resolved({1, 1, 1, kHeadDim, kHeadDim, 0.f, 0.f}), DType::f32),
-                                kGroup);
+  const auto q =
+      random_queries(cpu::RowLayout::of(resolved({1, 1, 1, kHeadDim, kHeadDim, 0.f, 0.f}), DType::f32), kGroup);
   const std::int64_t position = tokens_of(cold);
   const cpu::QueryBlock queries{q.data(), &position, 1, kGroup};
   cpu::AttentionScratch scratch;
