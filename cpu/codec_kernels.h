@@ -13,8 +13,8 @@ struct CodedRows {
   const std::byte* block;
   int first;
   int count;
-  std::int64_t first_position;              ///< of row 0 of the block
-  const std::byte* upcoming = nullptr;      ///< fetched into the cache meanwhile: what a later call reads
+  std::int64_t first_position;          ///< of row 0 of the block
+  const std::byte* upcoming = nullptr;  ///< fetched into the cache meanwhile: what a later call reads
   std::int64_t upcoming_bytes = 0;
 };
 

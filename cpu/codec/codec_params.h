@@ -44,8 +44,8 @@ constexpr KeySpace key_space_of(CodecKind kind) noexcept {
   return kind == CodecKind::nuq ? KeySpace::pre_rope : KeySpace::post_rope;
 }
 
-/// Throws Error(invalid_argument) naming the field, the value and what is allowed: also where the kind needs a rope that
-/// is not known, or a calibration of this shape.
+/// Throws Error(invalid_argument) naming the field, the value and what is allowed: also where the kind needs a rope
+/// that is not known, or a calibration of this shape.
 void validate(const CodecParams& params, const AttentionShape& shape, const RopeParams& rope);
 
 }  // namespace tandem::cpu
