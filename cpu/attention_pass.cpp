@@ -19,24 +19,41 @@ void grow(AlignedVector<T>& buffer, std::size_t size) {
 
 AttentionPass::AttentionPass(const Kernels& kernels, const RowLayout& layout, const QueryBlock& queries,
                              const LogitRule& logits, const CollisionRule* rule, AttentionScratch& scratch)
-    : kernels_(kernels), layout_(layout), queries_(queries), logits_(logits), rule_(rule), scratch_(scratch) {
-  const auto vectors = static_cast<std::size_t>(queries.num_vectors());
-  const std::size_t values = vectors * static_cast<std::size_t>(layout.padded_v);
-  grow(scratch.decoded,
-       static_cast<std::size_t>(kBlockRows) * static_cast<std::size_t>(std::max(layout.padded_k, layout.padded_v)));
-  for (auto* buffer : {&scratch.scores, &scratch.log_weights}) grow(*buffer, vectors * kBlockRows);
-  for (auto* buffer : {&scratch.max, &scratch.sum, &scratch.spread_weight}) grow(*buffer, vectors);
-  for (auto* buffer : {&scratch.acc, &scratch.spread_value}) grow(*buffer, values);
-  grow(scratch.spread_square, vectors);
-  std::fill_n(scratch.max.begin(), vectors, kHidden);
-  std::fill_n(scratch.sum.begin(), vectors, 0.f);
-  std::fill_n(scratch.acc.begin(), values, 0.f);
+    : kernels_(kernels), layout_(&layout), queries_(queries), logits_(logits), rule_(rule), scratch_(scratch) {
+  start(layout.padded_k, layout.padded_v);
+}
+
+AttentionPass::AttentionPass(const Kernels& kernels, const BlockFormat& format, const QueryBlock& queries,
+                             const LogitRule& logits, AttentionScratch& scratch)
+    : kernels_(kernels), format_(&format), queries_(queries), logits_(logits), rule_(nullptr), scratch_(scratch) {
+  start(format.padded_k, format.padded_v);
+  prepared_ = queries.q;
+  if (const auto prepare = kernels.codecs[format.kind].prepare; prepare != nullptr) {
+    grow(scratch.prepared,
+         static_cast<std::size_t>(queries.num_vectors()) * static_cast<std::size_t>(format.prepared_dim));
+    prepare(format, queries.q, queries.num_vectors(), scratch.prepared.data());
+    prepared_ = scratch.prepared.data();
+  }
+}
+
+void AttentionPass::start(int padded_k, int padded_v) {
+  padded_v_ = padded_v;
+  const auto vectors = static_cast<std::size_t>(queries_.num_vectors());
+  const std::size_t values = vectors * static_cast<std::size_t>(padded_v);
+  grow(scratch_.decoded, static_cast<std::size_t>(kBlockRows) * static_cast<std::size_t>(std::max(padded_k, padded_v)));
+  for (auto* buffer : {&scratch_.scores, &scratch_.log_weights}) grow(*buffer, vectors * kBlockRows);
+  for (auto* buffer : {&scratch_.max, &scratch_.sum, &scratch_.spread_weight}) grow(*buffer, vectors);
+  for (auto* buffer : {&scratch_.acc, &scratch_.spread_value}) grow(*buffer, values);
+  grow(scratch_.spread_square, vectors);
+  std::fill_n(scratch_.max.begin(), vectors, kHidden);
+  std::fill_n(scratch_.sum.begin(), vectors, 0.f);
+  std::fill_n(scratch_.acc.begin(), values, 0.f);
 }
 
 void AttentionPass::ask_for(const RowBlock& block) const noexcept {
   for (int r = 0; r < block.count; ++r) {
     const std::byte* row = block.rows[static_cast<std::size_t>(r)];
-    for (std::int64_t line = 0; line < layout_.row_bytes; line += 64) __builtin_prefetch(row + line, 0, 2);
+    for (std::int64_t line = 0; line < layout_->row_bytes; line += 64) __builtin_prefetch(row + line, 0, 2);
   }
 }
 
@@ -44,28 +61,72 @@ void AttentionPass::add(const RowBlock& block, const RowBlock* next) noexcept {
   if (block.count == 0) return;
   // While a line is read, another is fetched: each kernel takes the share of the next rows that it reads of these.
   const int upcoming = next == nullptr ? 0 : next->count;
-  const int early = upcoming * layout_.padded_k / (layout_.padded_k + layout_.padded_v);
+  const int early = upcoming * layout_->padded_k / (layout_->padded_k + layout_->padded_v);
   const std::byte* const* fetched = next == nullptr ? nullptr : next->rows.data();
-  const RowPointers keys{block.rows.data(), block.count, fetched, early, layout_.row_bytes};
-  const RowPointers values{block.rows.data(), block.count, fetched + early, upcoming - early, layout_.row_bytes};
+  const RowPointers keys{block.rows.data(), block.count, fetched, early, layout_->row_bytes};
+  const RowPointers values{block.rows.data(), block.count, fetched + early, upcoming - early, layout_->row_bytes};
   const int vectors = queries_.num_vectors();
-  kernels_.scores[layout_.dtype](queries_.q, vectors, layout_.padded_k, keys, scratch_.decoded.data(),
-                                 scratch_.scores.data());
+  kernels_.scores[layout_->dtype](queries_.q, vectors, layout_->padded_k, keys, scratch_.decoded.data(),
+                                  scratch_.scores.data());
   const RowLogWeights weights = log_weights_of(block);
-  if (logits_.softcap > 0.f) {
-    kernels_.softcap(scratch_.scores.data(), static_cast<std::int64_t>(vectors) * kBlockRows, logits_.softcap);
-  }
-  if (logits_.alibi != nullptr) apply_alibi(block);
-  if (weights.values != nullptr) add_log_weights(weights);
-  hide(block);
+  apply_rule(block, weights);
   SoftmaxState state{scratch_.max.data(), scratch_.sum.data(), scratch_.acc.data()};
   if (has_spread_) {
     state.spread_weight = scratch_.spread_weight.data();
     state.spread_value = scratch_.spread_value.data();
     state.spread_square = scratch_.spread_square.data();
   }
-  kernels_.accumulate[layout_.dtype](scratch_.scores.data(), weights, vectors, layout_.padded_v, layout_.v_offset,
-                                     values, scratch_.decoded.data(), state);
+  kernels_.accumulate[layout_->dtype](scratch_.scores.data(), weights, vectors, layout_->padded_v, layout_->v_offset,
+                                      values, scratch_.decoded.data(), state);
+}
+
+void AttentionPass::add_coded(const CodedRows& rows) noexcept {
+  if (rows.count == 0) return;
+  const BlockCodecKernels& kernels = kernels_.codecs[format_->kind];
+  // As in add(): scores fetch the share of the bytes that they read of these, in whole lines.
+  CodedRows keys = rows, values = rows;
+  keys.upcoming_bytes = rows.upcoming_bytes * format_->v_codes / format_->block_bytes / 64 * 64;
+  values.upcoming += keys.upcoming_bytes;
+  values.upcoming_bytes -= keys.upcoming_bytes;
+  const int vectors = queries_.num_vectors();
+  kernels.scores(*format_, keys, prepared_, vectors, scratch_.decoded.data(), scratch_.scores.data());
+  RowBlock block;
+  block.count = rows.count;
+  for (int r = 0; r < rows.count; ++r)
+    block.positions[static_cast<std::size_t>(r)] = rows.first_position + rows.first + r;
+  apply_rule(block, {});
+  kernels.accumulate(*format_, values, scratch_.scores.data(), vectors, scratch_.decoded.data(),
+                     {scratch_.max.data(), scratch_.sum.data(), scratch_.acc.data()});
+}
+
+void AttentionPass::add_coded_run(const std::byte* blocks, std::int64_t first, std::int64_t end,
+                                  std::int64_t first_position) noexcept {
+  const std::int64_t rows_of_block = format_->block_rows;
+  const std::int64_t calls_of_block = rows_of_block / kBlockRows;
+  const std::int64_t share = format_->block_bytes / calls_of_block / 64 * 64;
+  for (std::int64_t begin = first; begin < end;) {
+    const std::int64_t stop = std::min(end, (begin / kBlockRows + 1) * kBlockRows);
+    const std::int64_t index = begin / rows_of_block, row = begin % rows_of_block;
+    CodedRows rows{blocks + index * format_->block_bytes, static_cast<int>(row), static_cast<int>(stop - begin),
+                   first_position + index * rows_of_block};
+    if ((index + 1) * rows_of_block < end) {  // each call of a block fetches its share of the next
+      const bool last = row / kBlockRows == calls_of_block - 1;
+      rows.upcoming = rows.block + format_->block_bytes + row / kBlockRows * share;
+      rows.upcoming_bytes = last ? format_->block_bytes - (calls_of_block - 1) * share : share;
+    }
+    add_coded(rows);
+    begin = stop;
+  }
+}
+
+void AttentionPass::apply_rule(const RowBlock& block, RowLogWeights weights) noexcept {
+  if (logits_.softcap > 0.f) {
+    kernels_.softcap(scratch_.scores.data(), static_cast<std::int64_t>(queries_.num_vectors()) * kBlockRows,
+                     logits_.softcap);
+  }
+  if (logits_.alibi != nullptr) apply_alibi(block);
+  if (weights.values != nullptr) add_log_weights(weights);
+  hide(block);
 }
 
 RowLogWeights AttentionPass::log_weights_of(const RowBlock& block) noexcept {
@@ -75,7 +136,7 @@ RowLogWeights AttentionPass::log_weights_of(const RowBlock& block) noexcept {
   if (!has_spread_) {
     has_spread_ = true;
     std::fill_n(scratch_.spread_weight.begin(), vectors, 0.f);
-    std::fill_n(scratch_.spread_value.begin(), vectors * static_cast<std::size_t>(layout_.padded_v), 0.f);
+    std::fill_n(scratch_.spread_value.begin(), vectors * static_cast<std::size_t>(padded_v_), 0.f);
     std::fill_n(scratch_.spread_square.begin(), vectors, 0.0);
   }
   if (block.has_inclusion) {
@@ -138,15 +199,16 @@ void AttentionPass::hide(const RowBlock& block) noexcept {
 
 void AttentionPass::finish(PartialAttention result, SampleSpread spread) const noexcept {
   const auto natural = [&](const float* kept) {
-    kernels_.to_natural_order[layout_.dtype](kept, layout_.padded_v, scratch_.decoded.data());
-    return scratch_.decoded.data();
+    if (format_ != nullptr) return kept;
+    kernels_.to_natural_order[layout_->dtype](kept, padded_v_, scratch_.decoded.data());
+    return static_cast<const float*>(scratch_.decoded.data());
   };
   for (std::int64_t v = 0; v < result.rows; ++v) {
     const auto i = static_cast<std::size_t>(v);
     const float sum = scratch_.sum[i];
     const bool empty = !(sum > 0.f);
     const float inverse = empty ? 0.f : 1.f / sum;
-    const float* acc = natural(scratch_.acc.data() + v * layout_.padded_v);
+    const float* acc = natural(scratch_.acc.data() + v * padded_v_);
     for (std::int64_t d = 0; d < result.dim; ++d) result.out[v * result.dim + d] = acc[d] * inverse;
     result.lse[v] = empty ? kHidden : scratch_.max[i] + std::log(sum);
     // Without rows there is no spread either, and what the buffers hold is another pass's.
@@ -156,7 +218,7 @@ void AttentionPass::finish(PartialAttention result, SampleSpread spread) const n
       spread.square[v] = has_spread_ ? static_cast<float>(scratch_.spread_square[i] * static_cast<double>(unit)) : 0.f;
     }
     if (spread.value == nullptr) continue;
-    const float* value = natural(scratch_.spread_value.data() + v * layout_.padded_v);
+    const float* value = natural(scratch_.spread_value.data() + v * padded_v_);
     for (std::int64_t d = 0; d < result.dim; ++d)
       spread.value[v * result.dim + d] = has_spread_ ? value[d] * unit : 0.f;
   }

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "cpu/aligned_vector.h"
+#include "cpu/codec/block_format.h"
 #include "cpu/kernels.h"
 #include "cpu/logit_rule.h"
 #include "runtime/base/partial.h"
@@ -21,7 +22,7 @@ struct RowRange {
 
 /// Memory that attention passes of one worker share; grows to the largest shape seen and then stays.
 struct AttentionScratch {
-  AlignedVector<float> decoded, scores, log_weights, max, sum, acc, spread_weight, spread_value;
+  AlignedVector<float> decoded, prepared, scores, log_weights, max, sum, acc, spread_weight, spread_value;
   AlignedVector<double> spread_square;
 };
 
@@ -60,7 +61,7 @@ struct RowBlock {
   bool has_inclusion = false;  ///< never together with a CollisionRule
 };
 
-/// Attention of one QueryBlock over any sequence of row blocks of one KV head, block by block.
+/// Attention of one QueryBlock over any sequence of row blocks, or of coded blocks, of one KV head, block by block.
 ///
 /// Each row is read once for all query heads of the group. Blocks must hold disjoint keys. The result depends on the
 /// order of the blocks only by rounding. Source of the online softmax: Milakov & Gimelshein, arXiv:1805.02867.
@@ -70,6 +71,9 @@ class AttentionPass {
   /// per scratch at a time.
   AttentionPass(const Kernels& kernels, const RowLayout& layout, const QueryBlock& queries, const LogitRule& logits,
                 const CollisionRule* rule, AttentionScratch& scratch);
+  /// A pass over coded blocks of one format: all of the head's, which is what `format` was made for.
+  AttentionPass(const Kernels& kernels, const BlockFormat& format, const QueryBlock& queries, const LogitRule& logits,
+                AttentionScratch& scratch);
 
   /// Attends over `block`, while the rows of `next` (which may be nullptr) are fetched from memory.
   void add(const RowBlock& block, const RowBlock* next = nullptr) noexcept;
@@ -86,10 +90,18 @@ class AttentionPass {
       add(*present, more ? next : nullptr);
     }
   }
+  /// Attends over rows of a coded block; the token of row r is at rows.first_position + r.
+  void add_coded(const CodedRows& rows) noexcept;
+  /// Attends over rows [first, end) of blocks that lie back to back; one is fetched while another is computed.
+  void add_coded_run(const std::byte* blocks, std::int64_t first, std::int64_t end,
+                     std::int64_t first_position) noexcept;
   /// Writes out (num_vectors, dim_v) and lse; vectors that saw no key are empty. Writes what `spread` asks for.
   void finish(PartialAttention result, SampleSpread spread = {}) const noexcept;
 
  private:
+  void start(int padded_k, int padded_v);
+  /// Between scores and softmax: cap, biases, and which rows are hidden.
+  void apply_rule(const RowBlock& block, RowLogWeights weights) noexcept;
   /// Asks memory for all rows of a block: of the first, which nothing computes in front of.
   void ask_for(const RowBlock& block) const noexcept;
   /// -ln pi of the block's rows, which the plain scores may decide; starts the spread with the first block that has
@@ -100,7 +112,10 @@ class AttentionPass {
   void hide(const RowBlock& block) noexcept;
 
   const Kernels& kernels_;
-  const RowLayout& layout_;
+  const RowLayout* layout_ = nullptr;    ///< of a pass over rows
+  const BlockFormat* format_ = nullptr;  ///< of one over coded blocks
+  const float* prepared_ = nullptr;      ///< what its scores take in place of queries
+  int padded_v_ = 0;
   const QueryBlock& queries_;
   const LogitRule& logits_;
   const CollisionRule* rule_;

@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cpu/codec/codec_kind.h"
+
 namespace tandem::cpu {
 
 struct BlockFormat;
@@ -15,13 +17,14 @@ struct CodedRows {
   int count;
   std::int64_t first_position;          ///< of row 0 of the block
   const std::byte* upcoming = nullptr;  ///< fetched into the cache meanwhile: what a later call reads
-  std::int64_t upcoming_bytes = 0;
+  std::int64_t upcoming_bytes = 0;      ///< a multiple of 64
 };
 
 /// Attention over the codes of one kind of block, of one instruction set. Raw pointers and counts only, as in Kernels;
 /// each kernel sees the rows as BlockCodec::decode states them, without ever holding more than one block decoded.
 struct BlockCodecKernels {
-  /// What `scores` takes in place of queries: (num_vectors, format.prepared_dim) from (num_vectors, padded_k).
+  /// What `scores` takes in place of queries: (num_vectors, format.prepared_dim) from (num_vectors, padded_k). nullptr:
+  /// the queries themselves.
   void (*prepare)(const BlockFormat& format, const float* queries, int num_vectors, float* prepared) noexcept;
   /// scores[v][r] = <q[v], k[first + r]>, r < count, row stride kBlockRows; entries beyond count are -inf. `decoded` is
   /// scratch for (kBlockRows, max(padded_k, padded_v)) floats.
@@ -35,7 +38,11 @@ struct BlockCodecKernels {
 
 /// One set of kernels for each kind of block; that of CodecKind::none is empty.
 struct ByCodecKind {
-  BlockCodecKernels kernels[6];
+  BlockCodecKernels kernels[kNumCodecKinds];
+
+  constexpr const BlockCodecKernels& operator[](CodecKind kind) const noexcept {
+    return kernels[static_cast<std::size_t>(kind)];
+  }
 };
 
 }  // namespace tandem::cpu

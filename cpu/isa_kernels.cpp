@@ -1,6 +1,6 @@
 // The kernel table of one instruction set, joined from what its other files export. Compiled once per instruction set
-// with -DTANDEM_ISA=..., like score_kernels.cpp, value_kernels.cpp, simhash_kernels.cpp and sketch_kernels.cpp.
-// The order matters here and there: each file uses the ones above it.
+// with -DTANDEM_ISA=..., like codec_kernels.cpp, score_kernels.cpp, value_kernels.cpp, simhash_kernels.cpp and
+// sketch_kernels.cpp. The order matters here and there: each file uses the ones above it.
 // clang-format off
 #include "cpu/isa_tables.inl"
 #include "cpu/simd.inl"
@@ -19,6 +19,7 @@ constinit const Kernels kernels{
     .inclusion_log_weights = &inclusion_log_weights,
     .simhash = TANDEM_ROWS_ISA::simhash_kernels,
     .sketch = sketch_kernels,
+    .codecs = TANDEM_ROWS_ISA::codec_kernels,
 };
 
 }  // namespace tandem::cpu::TANDEM_ISA

@@ -8,6 +8,7 @@ extern const ByRowFormat<Kernels::ScoresFn> scores_of_format;
 extern const ByRowFormat<Kernels::AccumulateFn> accumulate_of_format;
 extern const ByRowFormat<Kernels::ToNaturalOrderFn> to_natural_order_of_format;
 extern const SimHashKernels simhash_kernels;
+extern const ByCodecKind codec_kernels;
 
 }  // namespace tandem::cpu::TANDEM_ROWS_ISA
 

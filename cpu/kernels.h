@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "cpu/by_row_format.h"
+#include "cpu/codec_kernels.h"
 #include "cpu/isa.h"
 #include "cpu/row_layout.h"
 #include "cpu/simhash_kernels.h"
@@ -72,6 +73,7 @@ struct Kernels {
 
   const SimHashKernels& simhash;
   const SketchKernels& sketch;
+  const ByCodecKind& codecs;
 };
 
 /// The table of an available ISA (see available_isas).

@@ -14,13 +14,15 @@ struct Pair {
   Vec first, second;
 };
 
-/// What K or V of a row consists of.
-enum class Element { f32, f16, bf16, int8, int4 };
+/// What K or V of a row, or of a coded block's row, consists of.
+enum class Element { f32, f16, bf16, int8, int4, fp8 };
 
-constexpr bool is_scaled(Element element) { return element == Element::int8 || element == Element::int4; }
+constexpr bool is_scaled(Element element) {
+  return element == Element::int8 || element == Element::int4 || element == Element::fp8;
+}
 /// Bytes of `count` elements, an even number.
 constexpr int bytes_of(Element element, int count) {
-  constexpr int kHalfBytes[] = {8, 4, 4, 2, 1};
+  constexpr int kHalfBytes[] = {8, 4, 4, 2, 1, 2};
   return count * kHalfBytes[static_cast<int>(element)] / 2;
 }
 
@@ -84,6 +86,12 @@ inline Pair load_bf16_pair(const std::byte* p) {
 inline Vec load_int8(const std::byte* p) {
   return Vec(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))));
 }
+/// e4m3 is half precision with less of everything: in the place of its bits the number is 2^-8 of what it was.
+inline Vec load_fp8(const std::byte* p) {
+  const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  const __m256i half = _mm256_and_si256(_mm256_slli_epi16(wide, 7), _mm256_set1_epi16(static_cast<short>(0xbfff)));
+  return Vec(_mm512_mul_ps(_mm512_cvtph_ps(half), _mm512_set1_ps(256.f)));
+}
 /// 16 elements in 8 bytes; see RowLayout.
 inline Vec load_int4(const std::byte* row, int i) {
   const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(row + i / 2));
@@ -125,6 +133,12 @@ inline Pair load_bf16_pair(const std::byte* p) {
 inline Vec load_int8(const std::byte* p) {
   return Vec(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)))));
 }
+/// e4m3 is half precision with less of everything: in the place of its bits the number is 2^-8 of what it was.
+inline Vec load_fp8(const std::byte* p) {
+  const __m128i wide = _mm_cvtepi8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  const __m128i half = _mm_and_si128(_mm_slli_epi16(wide, 7), _mm_set1_epi16(static_cast<short>(0xbfff)));
+  return Vec(_mm256_mul_ps(_mm256_cvtph_ps(half), _mm256_set1_ps(256.f)));
+}
 /// Half of 16 elements in 8 bytes; see RowLayout.
 inline Vec load_int4(const std::byte* row, int i) {
   const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(row + i / 16 * 8));
@@ -153,6 +167,11 @@ inline void lane_sums(const Vec* x, float* sums) { store(sums, sum_each(x)); }
 #else
 inline Pair load_bf16_pair(const std::byte* p) { return {load_bf16(p), load_bf16(p + 2)}; }
 inline Vec load_int8(const std::byte* p) { return Vec(static_cast<float>(static_cast<std::int8_t>(*p))); }
+/// e4m3 is half precision with less of everything: in the place of its bits the number is 2^-8 of what it was.
+inline Vec load_fp8(const std::byte* p) {
+  const int wide = static_cast<std::int8_t>(*p);
+  return Vec(f16_to_f32(static_cast<std::uint16_t>((wide << 7) & 0xbfff)) * 256.f);
+}
 inline Vec load_int4(const std::byte* row, int i) {
   const int byte = std::to_integer<int>(row[i / 16 * 8 + i % 8]);
   return Vec(static_cast<float>((byte >> i % 16 / 8 * 4 & 15) - 8));
@@ -173,6 +192,7 @@ inline Vec load_elements(const std::byte* part, int i) {
   if constexpr (element == Element::bf16) return load_bf16(part + 2 * i);
   if constexpr (element == Element::int8) return load_int8(part + i);
   if constexpr (element == Element::int4) return load_int4(part, i);
+  if constexpr (element == Element::fp8) return load_fp8(part + i);
 }
 
 /// 2 kLanes elements, in kernel order.

@@ -1,0 +1,50 @@
+#include "cpu/codec/block_codec.h"
+
+#include "cpu/codec/scaled_bytes.h"
+
+namespace tandem::cpu {
+
+BlockCodec::BlockCodec(const CodecParams& params, const AttentionShape& shape, const RopeParams& rope,
+                       std::int32_t /*layer*/, std::int32_t /*head*/) {
+  validate(params, shape, rope);
+  switch (params.kind) {
+    case CodecKind::int8:
+    case CodecKind::fp8:
+      format_ = scaled_bytes_format(params.kind, shape);
+      break;
+    case CodecKind::none:
+    case CodecKind::kivi:
+    case CodecKind::qjl:
+    case CodecKind::nuq:
+      break;
+  }
+}
+
+void BlockCodec::encode(const float* k, const float* v, std::int64_t /*first_position*/, std::byte* block) const {
+  switch (format_.kind) {
+    case CodecKind::int8:
+    case CodecKind::fp8:
+      return encode_scaled_bytes(format_, k, v, block);
+    case CodecKind::none:
+    case CodecKind::kivi:
+    case CodecKind::qjl:
+    case CodecKind::nuq:
+      break;
+  }
+}
+
+void BlockCodec::decode(const std::byte* block, std::int64_t /*first_position*/, int first, int count, float* k,
+                        float* v) const {
+  switch (format_.kind) {
+    case CodecKind::int8:
+    case CodecKind::fp8:
+      return decode_scaled_bytes(format_, block, first, count, k, v);
+    case CodecKind::none:
+    case CodecKind::kivi:
+    case CodecKind::qjl:
+    case CodecKind::nuq:
+      break;
+  }
+}
+
+}  // namespace tandem::cpu

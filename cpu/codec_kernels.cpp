@@ -1,0 +1,26 @@
+// Compiled once per instruction set; see isa_kernels.cpp.
+// clang-format off
+#include "cpu/isa_tables.inl"
+#include "cpu/codec/block_format.h"
+#include "cpu/simd.inl"
+#include "cpu/row_formats.inl"
+#include "cpu/attention_rows.inl"
+#include "cpu/score_kernels.inl"
+#include "cpu/value_kernels.inl"
+#include "cpu/coded_rows.inl"
+#include "cpu/scaled_byte_kernels.inl"
+// clang-format on
+
+namespace tandem::cpu::TANDEM_ISA {
+
+// In the order of CodecKind.
+constinit const ByCodecKind codec_kernels{{
+    {},
+    scaled_byte_kernels<Element::int8>,
+    scaled_byte_kernels<Element::fp8>,
+    {},
+    {},
+    {},
+}};
+
+}  // namespace tandem::cpu::TANDEM_ISA
