@@ -2,6 +2,7 @@
 // clang-format off
 #include "cpu/isa_tables.inl"
 #include "cpu/codec/block_format.h"
+#include "cpu/codec/qjl_layout.h"
 #include "cpu/simd.inl"
 #include "cpu/row_formats.inl"
 #include "cpu/attention_rows.inl"
@@ -9,6 +10,7 @@
 #include "cpu/value_kernels.inl"
 #include "cpu/coded_rows.inl"
 #include "cpu/scaled_byte_kernels.inl"
+#include "cpu/qjl_kernels.inl"
 // clang-format on
 
 namespace tandem::cpu::TANDEM_ISA {
@@ -19,7 +21,7 @@ constinit const ByCodecKind codec_kernels{{
     scaled_byte_kernels<Element::int8>,
     scaled_byte_kernels<Element::fp8>,
     {},
-    {},
+    {&prepare_qjl, &scores_qjl, nullptr},
     {},
 }};
 

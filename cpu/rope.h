@@ -9,9 +9,9 @@ namespace tandem::cpu {
 /// Rotary position embedding as the engine applies it: pair i of the first `dims` elements is turned by the angle
 /// position * theta^(-2 i / dims). Source: Su et al., arXiv:2104.09864.
 struct RopeParams {
-  double theta = 0;          ///< 0: keys are not rotated, or nobody knows how
-  std::int32_t dims = 0;     ///< elements that are rotated, the first ones; even; 0: all of head_dim_k
-  bool interleaved = false;  ///< pairs are (2 i, 2 i + 1) (GPT-J) instead of (i, i + dims / 2) (Llama, GPT-NeoX)
+  double theta = 0;         ///< 0: keys are not rotated, or nobody knows how
+  std::int32_t dims = 0;    ///< elements that are rotated, the first ones; even; 0: all of head_dim_k
+  bool interleaved = false; ///< pairs are (2 i, 2 i + 1) (GPT-J) instead of (i, i + dims / 2) (Llama, GPT-NeoX)
 
   [[nodiscard]] bool known() const noexcept { return theta > 0; }
   friend bool operator==(const RopeParams&, const RopeParams&) = default;

@@ -108,8 +108,8 @@ void decode_part(const BlockFormat& format, const std::byte* codes, int num_bits
 void validate_qjl(const CodecParams& params, const AttentionShape& shape) {
   TANDEM_CHECK(shape.head_dim_k <= kQjlMaxHeadDim, invalid_argument, "head_dim_k is ", shape.head_dim_k,
                "; allowed with the qjl codec: up to ", kQjlMaxHeadDim);
-  TANDEM_CHECK(params.sketch_bits >= 64 && params.sketch_bits <= 1024 && params.sketch_bits % 64 == 0,
-               invalid_argument, "sketch_bits is ", params.sketch_bits, "; allowed: multiples of 64, 64 to 1024");
+  TANDEM_CHECK(params.sketch_bits >= 64 && params.sketch_bits <= 1024 && params.sketch_bits % 64 == 0, invalid_argument,
+               "sketch_bits is ", params.sketch_bits, "; allowed: multiples of 64, 64 to 1024");
   TANDEM_CHECK(params.outlier_bits >= 0 && params.outlier_bits <= params.sketch_bits && params.outlier_bits % 64 == 0,
                invalid_argument, "outlier_bits is ", params.outlier_bits,
                "; allowed: multiples of 64 up to sketch_bits (", params.sketch_bits, "), or 0 for as many");
@@ -122,9 +122,7 @@ std::int64_t lay_out_qjl_keys(const CodecParams& params, BlockFormat& format) {
   format.block_rows = kQjlBlockRows;
   format.sketch_bits = params.sketch_bits;
   format.outliers = params.outliers;
-  format.outlier_bits = params.outliers == 0          ? 0
-                        : params.outlier_bits == 0 ? params.sketch_bits
-                                                   : params.outlier_bits;
+  format.outlier_bits = params.outliers == 0 ? 0 : params.outlier_bits == 0 ? params.sketch_bits : params.outlier_bits;
   format.k_codes = 0;
   format.k_stride = (format.sketch_bits + format.outlier_bits) / 8;
   format.k_side = kQjlBlockRows * format.k_stride;

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "cpu/codec/block_codec.h"
+#include "cpu/codec/block_format.h"
 #include "cpu/codec/codec_params.h"
 #include "cpu/codec/qjl_layout.h"
 
@@ -15,16 +15,17 @@ inline constexpr int kQjlMaxHeadDim = 256;
 
 /// QJL, the keys' part: signs of a random projection, and norms.
 ///
-/// Of a key k, the outlier channels O of its group of tokens and the others are coded apart: k = k_in + k_out. With S of
-/// qjl_projection(), m sign bits [<S_j, k_in> > 0] and m_o sign bits [<S_j, k_out> > 0] are stored, a 0 standing for -1,
-/// and both norms. The estimate of <q, k>, with f = sqrt(pi / 2) / qjl_bias(),
+/// Of a key k, the outlier channels O of its group of tokens and the others are coded apart: k = k_in + k_out. With S
+/// of qjl_projection(), m sign bits [<S_j, k_in> > 0] and m_o sign bits [<S_j, k_out> > 0] are stored, a 0 standing for
+/// -1, and both norms. The estimate of <q, k>, with f = sqrt(pi / 2) / qjl_bias(),
 ///
 ///   f / m |k_in| sum_{j < m} s_in[j] <S_j, q_in> + f / m_o |k_out| sum_{j < m_o} s_out[j] <S_j, q_out>,
 ///
 /// is linear in q, whose part in O is q_out: it is <q, k^> of a decoded key. It is unbiased, with variance
-/// (pi / 2 |q|^2 |k|^2 - <q, k>^2) / m for each part if S is Gaussian, and less if it has orthogonal blocks. Its size is
-/// at most about 1.25 (|q_in| |k_in| + |q_out| |k_out|) when blocks are whole. A group's O is the `outliers` channels of
-/// largest L2 norm over its tokens, of equal ones those of lower number; 0 outliers: all is k_in, and no byte is k_out's.
+/// (pi / 2 |q|^2 |k|^2 - <q, k>^2) / m for each part if S is Gaussian, and less if it has orthogonal blocks. Its size
+/// is at most about 1.25 (|q_in| |k_in| + |q_out| |k_out|) when blocks are whole. A group's O is the `outliers`
+/// channels of largest L2 norm over its tokens, of equal ones those of lower number; 0 outliers: all is k_in, and no
+/// byte is k_out's.
 ///
 /// Codes of a token: m bits, then m_o bits; bit j is bit j % 8 of byte j / 8. At k_side: 64 norms |k_in|, 64 norms
 /// |k_out| (see kQjlNormBytes), the channels of O of both groups in ascending order, a byte each. |k_in| is stored

@@ -57,8 +57,8 @@ std::shared_ptr<const AlignedVector<float>> qjl_projection(std::uint64_t seed, s
   auto& entry = in_use[Key(seed, head_dim, num_columns, orthogonal)];
   auto projection = entry.lock();
   if (projection == nullptr) {
-    projection = std::make_shared<const AlignedVector<float>>(make_projection(
-        seed, static_cast<std::size_t>(head_dim), static_cast<std::size_t>(num_columns), orthogonal));
+    projection = std::make_shared<const AlignedVector<float>>(
+        make_projection(seed, static_cast<std::size_t>(head_dim), static_cast<std::size_t>(num_columns), orthogonal));
     entry = projection;
   }
   return projection;

@@ -10,8 +10,8 @@ namespace tandem::cpu {
 /// The directions whose signs QJL stores: S (padded(head_dim), num_columns), row-major, padding zero.
 ///
 /// A pure function of its arguments. Gaussian: independent standard normal entries. Orthogonal: blocks of head_dim
-/// columns, each block the Gram-Schmidt basis of Gaussian columns times sqrt(head_dim), the last block perhaps a part of
-/// one; blocks are independent of each other. The first n columns do not depend on num_columns. Projections that are
+/// columns, each block the Gram-Schmidt basis of Gaussian columns times sqrt(head_dim), the last block perhaps a part
+/// of one; blocks are independent of each other. The first n columns do not depend on num_columns. Projections that are
 /// in use are shared: equal arguments give the same memory. Thread-safe.
 /// Source: Zandieh et al., arXiv:2406.03482, section 3 and, for the orthogonal blocks, section 4.
 std::shared_ptr<const AlignedVector<float>> qjl_projection(std::uint64_t seed, std::int32_t head_dim,

@@ -70,8 +70,7 @@ TEST_P(Unbiased, OverManyProjections) {
   const CodedKeys any(qjl_params(64, family.outliers, 0, family.orthogonal), family.dim, keys.data());
   for (int r = 0; r < kQjlBlockRows; ++r) {
     const float* k = keys.data() + static_cast<std::ptrdiff_t>(r) * padded(family.dim);
-    const double theory =
-        gaussian_variance(any, q.data(), k, r, false) + gaussian_variance(any, q.data(), k, r, true);
+    const double theory = gaussian_variance(any, q.data(), k, r, false) + gaussian_variance(any, q.data(), k, r, true);
     EXPECT_NEAR(estimates[r].mean(), testing::dot(q.data(), k, family.dim), 4 * estimates[r].standard_error()) << r;
     const double ratio = estimates[r].variance() / theory;
     EXPECT_LT(ratio, family.orthogonal ? 0.9 : 1.1) << r;

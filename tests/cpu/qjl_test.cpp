@@ -208,12 +208,12 @@ TEST(QjlParams, AreCheckedOneByOne) {
   EXPECT_EQ(message(qjl_params(1024, 32, 1024), 256), "");
   EXPECT_EQ(message(qjl_params(256, 8, 64), 16), "");
   for (const int bits : {-64, 0, 63, 96, 1088})
-    EXPECT_EQ(message(qjl_params(bits, 8), 128), "sketch_bits is " + std::to_string(bits) +
-                                                    "; allowed: multiples of 64, 64 to 1024");
+    EXPECT_EQ(message(qjl_params(bits, 8), 128),
+              "sketch_bits is " + std::to_string(bits) + "; allowed: multiples of 64, 64 to 1024");
   for (const int bits : {-64, 32, 65, 320})
     EXPECT_EQ(message(qjl_params(256, 8, bits), 128), "outlier_bits is " + std::to_string(bits) +
-                                                         "; allowed: multiples of 64 up to sketch_bits (256), or 0 "
-                                                         "for as many");
+                                                          "; allowed: multiples of 64 up to sketch_bits (256), or 0 "
+                                                          "for as many");
   EXPECT_EQ(message(qjl_params(256, -1), 128), "outliers is -1; allowed: 0 to 32 (32, and half of head_dim_k)");
   EXPECT_EQ(message(qjl_params(256, 33), 128), "outliers is 33; allowed: 0 to 32 (32, and half of head_dim_k)");
   EXPECT_EQ(message(qjl_params(256, 9), 16), "outliers is 9; allowed: 0 to 8 (32, and half of head_dim_k)");

@@ -9,6 +9,7 @@
 
 #include "cpu/aligned_vector.h"
 #include "cpu/codec/qjl.h"
+#include "cpu/row_layout.h"
 #include "runtime/base/random.h"
 
 namespace tandem::testing {
