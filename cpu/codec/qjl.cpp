@@ -54,19 +54,27 @@ Channels other_channels(const BlockFormat& format, const Channels& left_out) {
   return others;
 }
 
+/// Four columns side by side, which every processor has: each sum is added up in the order of the channels on all of
+/// them, so that all give the same bits.
+using Four [[gnu::vector_size(16)]] = float;
+
 /// Sign bits of kTileColumns columns, from `column` on, for two keys that are seen in some of their channels only.
 void tile_signs(const BlockFormat& format, const float* k, const Channels& channels, int column, std::byte* codes) {
-  float sums[2][kTileColumns] = {};
+  constexpr int kFours = kTileColumns / 4;
+  Four first[kFours] = {}, second[kFours] = {};
   for (const std::int32_t c : channels) {
     const float* direction = format.projection + static_cast<std::ptrdiff_t>(c) * format.sketch_bits + column;
-    const float first = k[c], second = k[format.padded_k + c];
-    for (int j = 0; j < kTileColumns; ++j) sums[0][j] += first * direction[j];
-    for (int j = 0; j < kTileColumns; ++j) sums[1][j] += second * direction[j];
+    const float a = k[c], b = k[format.padded_k + c];
+    Four columns[kFours];
+    std::memcpy(columns, direction, sizeof(columns));
+    for (int i = 0; i < kFours; ++i) first[i] += a * columns[i];
+    for (int i = 0; i < kFours; ++i) second[i] += b * columns[i];
   }
-  for (int t = 0; t < 2; ++t) {
+  for (const auto* sums : {first, second}) {
     std::uint16_t bits = 0;
-    for (int j = 0; j < kTileColumns; ++j) bits |= static_cast<std::uint16_t>((sums[t][j] > 0 ? 1 : 0) << j);
-    std::memcpy(codes + t * format.k_stride + column / 8, &bits, sizeof(bits));
+    for (int j = 0; j < kTileColumns; ++j) bits |= static_cast<std::uint16_t>((sums[j / 4][j % 4] > 0 ? 1 : 0) << j);
+    std::memcpy(codes + column / 8, &bits, sizeof(bits));
+    codes += format.k_stride;
   }
 }
 
@@ -92,14 +100,17 @@ void encode_part(const BlockFormat& format, const float* k, const Channels& chan
 /// k[c] = factor * sum_j s_j S_cj for each of the channels, from `num_bits` signs.
 void decode_part(const BlockFormat& format, const std::byte* codes, int num_bits, float factor,
                  const Channels& channels, float* k) {
-  std::vector<float> signs(static_cast<std::size_t>(num_bits));
+  constexpr int kSums = 8;  // that are added to side by side
+  std::vector<double> signs(static_cast<std::size_t>(num_bits));
   for (std::size_t j = 0; j < signs.size(); ++j)
-    signs[j] = (std::to_integer<int>(codes[j / 8]) >> j % 8 & 1) != 0 ? 1.f : -1.f;
+    signs[j] = (std::to_integer<int>(codes[j / 8]) >> j % 8 & 1) != 0 ? 1.0 : -1.0;
   for (const std::int32_t c : channels) {
     const float* direction = format.projection + static_cast<std::ptrdiff_t>(c) * format.sketch_bits;
-    double sum = 0;
-    for (std::size_t j = 0; j < signs.size(); ++j) sum += static_cast<double>(signs[j]) * direction[j];
-    k[c] = static_cast<float>(factor * sum);
+    double sums[kSums] = {};
+    for (int j = 0; j < num_bits; j += kSums) {
+      for (int i = 0; i < kSums; ++i) sums[i] += signs[static_cast<std::size_t>(j + i)] * direction[j + i];
+    }
+    k[c] = static_cast<float>(factor * std::accumulate(sums, sums + kSums, 0.0));
   }
 }
 

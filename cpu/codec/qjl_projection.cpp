@@ -15,20 +15,28 @@ namespace {
 
 constexpr std::uint64_t kColumnStream = std::uint64_t{4} << 32;  // apart from the streams of other uses of a seed
 
+/// In four sums, which processors add side by side.
+double dot(const double* a, const double* b, std::size_t count) {
+  double sums[4] = {};
+  std::size_t i = 0;
+  for (; i + 4 <= count; i += 4) {
+    for (std::size_t lane = 0; lane < 4; ++lane) sums[lane] += a[i + lane] * b[i + lane];
+  }
+  for (; i < count; ++i) sums[0] += a[i] * b[i];
+  return sums[0] + sums[1] + (sums[2] + sums[3]);
+}
+
 /// Makes column `last` of a block of columns (last + 1, dim) orthogonal to those before it, of length sqrt(dim).
 void orthogonalise(double* block, std::size_t last, std::size_t dim) {
   double* column = block + last * dim;
   const double length = std::sqrt(static_cast<double>(dim));
   for (std::size_t before = 0; before < last; ++before) {
     const double* other = block + before * dim;
-    double dot = 0;
-    for (std::size_t c = 0; c < dim; ++c) dot += other[c] * column[c];
-    dot /= length * length;
-    for (std::size_t c = 0; c < dim; ++c) column[c] -= dot * other[c];
+    const double share = dot(other, column, dim) / (length * length);
+    for (std::size_t c = 0; c < dim; ++c) column[c] -= share * other[c];
   }
-  double square = 0;
-  for (std::size_t c = 0; c < dim; ++c) square += column[c] * column[c];
-  for (std::size_t c = 0; c < dim; ++c) column[c] *= length / std::sqrt(square);
+  const double factor = length / std::sqrt(dot(column, column, dim));
+  for (std::size_t c = 0; c < dim; ++c) column[c] *= factor;
 }
 
 AlignedVector<float> make_projection(std::uint64_t seed, std::size_t dim, std::size_t num_columns, bool orthogonal) {
