@@ -2,6 +2,7 @@
 // clang-format off
 #include "cpu/isa_tables.inl"
 #include "cpu/codec/block_format.h"
+#include "cpu/codec/packed_codes.h"
 #include "cpu/codec/qjl_layout.h"
 #include "cpu/simd.inl"
 #include "cpu/row_formats.inl"
@@ -10,6 +11,9 @@
 #include "cpu/value_kernels.inl"
 #include "cpu/coded_rows.inl"
 #include "cpu/scaled_byte_kernels.inl"
+#include "cpu/packed_codes.inl"
+#include "cpu/value_group_kernels.inl"
+#include "cpu/kivi_kernels.inl"
 #include "cpu/qjl_kernels.inl"
 // clang-format on
 
@@ -20,8 +24,8 @@ constinit const ByCodecKind codec_kernels{{
     {},
     scaled_byte_kernels<Element::int8>,
     scaled_byte_kernels<Element::fp8>,
-    {},
-    {&prepare_qjl, &scores_qjl, nullptr},
+    {nullptr, &kivi_scores, &value_group_accumulate},
+    {&prepare_qjl, &scores_qjl, &value_group_accumulate},
     {},
 }};
 

@@ -1,5 +1,6 @@
 #include "cpu/codec/block_codec.h"
 
+#include "cpu/codec/kivi.h"
 #include "cpu/codec/scaled_bytes.h"
 
 namespace tandem::cpu {
@@ -12,8 +13,10 @@ BlockCodec::BlockCodec(const CodecParams& params, const AttentionShape& shape, c
     case CodecKind::fp8:
       format_ = scaled_bytes_format(params.kind, shape);
       break;
-    case CodecKind::none:
     case CodecKind::kivi:
+      format_ = kivi_format(params, shape);
+      break;
+    case CodecKind::none:
     case CodecKind::qjl:
     case CodecKind::nuq:
       break;
@@ -25,8 +28,9 @@ void BlockCodec::encode(const float* k, const float* v, std::int64_t /*first_pos
     case CodecKind::int8:
     case CodecKind::fp8:
       return encode_scaled_bytes(format_, k, v, block);
-    case CodecKind::none:
     case CodecKind::kivi:
+      return encode_kivi(format_, k, v, block);
+    case CodecKind::none:
     case CodecKind::qjl:
     case CodecKind::nuq:
       break;
@@ -39,8 +43,9 @@ void BlockCodec::decode(const std::byte* block, std::int64_t /*first_position*/,
     case CodecKind::int8:
     case CodecKind::fp8:
       return decode_scaled_bytes(format_, block, first, count, k, v);
-    case CodecKind::none:
     case CodecKind::kivi:
+      return decode_kivi(format_, block, first, count, k, v);
+    case CodecKind::none:
     case CodecKind::qjl:
     case CodecKind::nuq:
       break;
