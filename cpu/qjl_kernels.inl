@@ -17,11 +17,6 @@ inline LaneBits lane_bits(const std::byte* codes, int column) {
   return bits;
 }
 inline Vec add_where(LaneBits bits, Vec total, Vec x) { return Vec(_mm512_mask_add_ps(total, bits, total, x)); }
-/// Norms as they are stored, see kQjlNormBytes.
-inline Vec load_norms(const std::byte* p) {
-  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-  return Vec(_mm512_castsi512_ps(_mm512_slli_epi32(wide, 15)));
-}
 #elif defined(__AVX2__)
 using LaneBits = __m256;
 inline LaneBits lane_bits(const std::byte* codes, int column) {
@@ -30,21 +25,12 @@ inline LaneBits lane_bits(const std::byte* codes, int column) {
   return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(byte, lanes), lanes));
 }
 inline Vec add_where(LaneBits bits, Vec total, Vec x) { return total + Vec(_mm256_and_ps(bits, x)); }
-inline Vec load_norms(const std::byte* p) {
-  const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-  return Vec(_mm256_castsi256_ps(_mm256_slli_epi32(wide, 15)));
-}
 #else
 using LaneBits = bool;
 inline LaneBits lane_bits(const std::byte* codes, int column) {
   return (std::to_integer<unsigned>(codes[column / 8]) >> column % 8 & 1u) != 0;
 }
 inline Vec add_where(LaneBits bit, Vec total, Vec x) { return bit ? total + x : total; }
-inline Vec load_norms(const std::byte* p) {
-  std::uint16_t bits;
-  std::memcpy(&bits, p, sizeof(bits));
-  return Vec(std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 15));
-}
 #endif
 
 /// S^T q of kHeads queries for kSketchVecs vectors of columns.
@@ -138,7 +124,7 @@ void add_estimates(SketchPart sketch, SignedKeys keys, Upcoming& upcoming, float
     for (int r = 0; r < kQjlGroupRows; r += kLanes) {
       float* score = scores + h * kQjlGroupRows + r;
       const Vec set = load(set_sums + h * kQjlGroupRows + r);
-      store(score, fma(load_norms(keys.norms + 2 * r) * factor, (set - total) + set, load(score)));
+      store(score, fma(load_scales(keys.norms + 2 * r) * factor, (set - total) + set, load(score)));
     }
   }
 }

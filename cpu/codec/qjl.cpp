@@ -9,12 +9,15 @@
 #include <vector>
 
 #include "cpu/codec/qjl_projection.h"
+#include "cpu/codec/value_groups.h"
 #include "runtime/base/error.h"
 
 namespace tandem::cpu {
 namespace {
 
 constexpr int kTileColumns = 16;  // of signs that are computed side by side, for two tokens
+
+std::int64_t whole_lines(std::int64_t bytes) noexcept { return (bytes + 63) / 64 * 64; }
 
 using Channels = std::vector<std::int32_t>;
 
@@ -114,42 +117,8 @@ void decode_part(const BlockFormat& format, const std::byte* codes, int num_bits
   }
 }
 
-}  // namespace
-
-void validate_qjl(const CodecParams& params, const AttentionShape& shape) {
-  TANDEM_CHECK(shape.head_dim_k <= kQjlMaxHeadDim, invalid_argument, "head_dim_k is ", shape.head_dim_k,
-               "; allowed with the qjl codec: up to ", kQjlMaxHeadDim);
-  TANDEM_CHECK(params.sketch_bits >= 64 && params.sketch_bits <= 1024 && params.sketch_bits % 64 == 0, invalid_argument,
-               "sketch_bits is ", params.sketch_bits, "; allowed: multiples of 64, 64 to 1024");
-  TANDEM_CHECK(params.outlier_bits >= 0 && params.outlier_bits <= params.sketch_bits && params.outlier_bits % 64 == 0,
-               invalid_argument, "outlier_bits is ", params.outlier_bits,
-               "; allowed: multiples of 64 up to sketch_bits (", params.sketch_bits, "), or 0 for as many");
-  const std::int32_t most = std::min(kQjlGroupRows, shape.head_dim_k / 2);
-  TANDEM_CHECK(params.outliers >= 0 && params.outliers <= most, invalid_argument, "outliers is ", params.outliers,
-               "; allowed: 0 to ", most, " (32, and half of head_dim_k)");
-}
-
-std::int64_t lay_out_qjl_keys(const CodecParams& params, BlockFormat& format) {
-  format.block_rows = kQjlBlockRows;
-  format.sketch_bits = params.sketch_bits;
-  format.outliers = params.outliers;
-  format.outlier_bits = params.outliers == 0 ? 0 : params.outlier_bits == 0 ? params.sketch_bits : params.outlier_bits;
-  format.k_codes = 0;
-  format.k_stride = (format.sketch_bits + format.outlier_bits) / 8;
-  format.k_side = kQjlBlockRows * format.k_stride;
-  format.prepared_dim = format.sketch_bits + (format.outliers == 0 ? 0 : format.padded_k);
-  format.k_factor = static_cast<float>(std::sqrt(std::numbers::pi / 2) / qjl_bias(format.dim_k, params.orthogonal) /
-                                       format.sketch_bits);
-  return format.k_side + (format.outliers == 0 ? kQjlNormBytes : 2 * kQjlNormBytes + 2 * format.outliers);
-}
-
-std::shared_ptr<const void> set_qjl_projection(const CodecParams& params, BlockFormat& format) {
-  auto projection = qjl_projection(params.seed, format.dim_k, params.sketch_bits, params.orthogonal);
-  format.projection = projection->data();
-  return projection;
-}
-
-void encode_qjl_keys(const BlockFormat& format, const float* k, std::byte* block) {
+/// K of a block, k (kQjlBlockRows, padded_k).
+void encode_keys(const BlockFormat& format, const float* k, std::byte* block) {
   std::byte* norms = block + format.k_side;
   std::byte* outlier_norms = norms + kQjlNormBytes;
   std::byte* ids = outlier_norms + kQjlNormBytes;
@@ -164,7 +133,8 @@ void encode_qjl_keys(const BlockFormat& format, const float* k, std::byte* block
   }
 }
 
-void decode_qjl_keys(const BlockFormat& format, const std::byte* block, int first, int count, float* k) {
+/// The decoded keys of rows [first, first + count), k (count, padded_k).
+void decode_keys(const BlockFormat& format, const std::byte* block, int first, int count, float* k) {
   const std::byte* norms = block + format.k_side;
   const std::byte* outlier_norms = norms + kQjlNormBytes;
   const std::byte* ids = outlier_norms + kQjlNormBytes;
@@ -185,6 +155,61 @@ void decode_qjl_keys(const BlockFormat& format, const std::byte* block, int firs
     decode_part(format, codes + format.sketch_bits / 8, format.outlier_bits,
                 factor(outlier_norms, row, format.outlier_bits), outliers, k);
   }
+}
+
+}  // namespace
+
+void validate_qjl(const CodecParams& params, const AttentionShape& shape) {
+  TANDEM_CHECK(shape.head_dim_k <= kQjlMaxHeadDim, invalid_argument, "head_dim_k is ", shape.head_dim_k,
+               "; allowed with codec qjl: up to ", kQjlMaxHeadDim);
+  TANDEM_CHECK(shape.head_dim_v % kQjlValueGroup == 0, invalid_argument, "head_dim_v is ", shape.head_dim_v,
+               "; allowed with codec qjl: multiples of ", kQjlValueGroup);
+  TANDEM_CHECK(params.sketch_bits >= 64 && params.sketch_bits <= 1024 && params.sketch_bits % 64 == 0, invalid_argument,
+               "codec sketch_bits of qjl is ", params.sketch_bits, "; allowed: multiples of 64, 64 to 1024");
+  TANDEM_CHECK(params.outlier_bits >= 0 && params.outlier_bits <= params.sketch_bits && params.outlier_bits % 64 == 0,
+               invalid_argument, "codec outlier_bits of qjl is ", params.outlier_bits,
+               "; allowed: multiples of 64 up to sketch_bits, which is ", params.sketch_bits, ", or 0 for as many");
+  const std::int32_t most = std::min(kQjlGroupRows, shape.head_dim_k / 2);
+  TANDEM_CHECK(params.outliers >= 0 && params.outliers <= most, invalid_argument, "codec outliers of qjl is ",
+               params.outliers, "; allowed: 0 to ", most, " (32, and half of head_dim_k)");
+}
+
+BlockFormat qjl_format(const CodecParams& params, const AttentionShape& shape) noexcept {
+  BlockFormat format = block_format(CodecKind::qjl, shape);
+  format.bits = kQjlValueBits;
+  format.group = kQjlValueGroup;
+  format.block_rows = kQjlBlockRows;
+  format.sketch_bits = params.sketch_bits;
+  format.outliers = params.outliers;
+  if (params.outliers != 0) format.outlier_bits = params.outlier_bits == 0 ? params.sketch_bits : params.outlier_bits;
+  format.prepared_dim = format.sketch_bits + (format.outliers == 0 ? 0 : format.padded_k);
+  format.k_factor = static_cast<float>(std::sqrt(std::numbers::pi / 2) / qjl_bias(format.dim_k, params.orthogonal) /
+                                       format.sketch_bits);
+  format.k_stride = (format.sketch_bits + format.outlier_bits) / 8;
+  format.k_side = kQjlBlockRows * format.k_stride;
+  const std::int64_t parts = format.outliers == 0 ? 1 : 2;
+  const std::int64_t k_bytes = format.k_side + parts * kQjlNormBytes + kQjlBlockRows / kQjlGroupRows * format.outliers;
+  format.block_bytes = whole_lines(place_value_groups(format, whole_lines(k_bytes)));
+  const std::int64_t v_side_bytes = std::int64_t{4} * (format.dim_v / format.group);
+  format.code_bytes = k_bytes + kQjlBlockRows * (format.dim_v * format.bits / 8 + v_side_bytes);
+  return format;
+}
+
+std::shared_ptr<const void> set_qjl_projection(const CodecParams& params, BlockFormat& format) {
+  auto projection = qjl_projection(params.seed, format.dim_k, params.sketch_bits, params.orthogonal);
+  format.projection = projection->data();
+  return projection;
+}
+
+void encode_qjl(const BlockFormat& format, const float* k, const float* v, std::byte* block) {
+  std::memset(block, 0, static_cast<std::size_t>(format.block_bytes));
+  encode_keys(format, k, block);
+  encode_value_groups(format, v, block);
+}
+
+void decode_qjl(const BlockFormat& format, const std::byte* block, int first, int count, float* k, float* v) {
+  decode_keys(format, block, first, count, k);
+  decode_value_groups(format, block, first, count, v);
 }
 
 }  // namespace tandem::cpu

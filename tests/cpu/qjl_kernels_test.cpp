@@ -13,7 +13,7 @@ namespace {
 
 using testing::CodedKeys;
 using testing::normal_rows;
-using testing::qjl_params;
+using testing::qjl;
 
 struct Case {
   int dim, sketch_bits, outliers, outlier_bits;
@@ -46,12 +46,11 @@ class QjlScores : public ::testing::TestWithParam<std::tuple<Isa, Case>> {
   void expect_decoded(const AlignedVector<float>& queries, int num_vectors, int first, int count) const;
 
   AlignedVector<float> keys_ = normal_rows(kQjlBlockRows, std::get<1>(GetParam()).dim, 3);
-  CodedKeys coded_{qjl_params(c().sketch_bits, c().outliers, c().outlier_bits), c().dim, keys_.data()};
+  CodedKeys coded_{qjl(c().sketch_bits, c().outliers, c().outlier_bits), c().dim, keys_.data()};
 };
 
 void QjlScores::expect_decoded(const AlignedVector<float>& queries, int num_vectors, int first, int count) const {
-  AlignedVector<float> decoded(keys_.size());
-  decode_qjl_keys(coded_.format, coded_.block.data(), 0, kQjlBlockRows, decoded.data());
+  const auto decoded = coded_.decoded(0, kQjlBlockRows);
   const auto result = scores(queries, num_vectors, first, count);
   for (int v = 0; v < num_vectors; ++v) {
     const float* q = key(queries, v);
@@ -115,7 +114,7 @@ INSTANTIATE_TEST_SUITE_P(Isas, QjlExtremes, ::testing::ValuesIn(available_isas()
 TEST_P(QjlExtremes, ScoresAreFinite) {
   constexpr int kDim = 256, kVectors = 3;
   const BlockCodecKernels& kernels = kernels_for(GetParam()).codecs[CodecKind::qjl];
-  for (const auto& params : {qjl_params(1024, 32, 0, true), qjl_params(1024, 32, 0, false)}) {
+  for (const auto& params : {qjl(1024, 32, 0, true), qjl(1024, 32, 0, false)}) {
     const auto kept = qjl_projection(params.seed, kDim, params.sketch_bits, params.orthogonal);
     for (const float of_keys : {0.f, 1e-30f, 1.f, 0.999e16f}) {
       const CodedKeys coded(params, kDim, AlignedVector<float>(kQjlBlockRows * kDim, of_keys).data());

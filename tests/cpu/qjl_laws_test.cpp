@@ -13,7 +13,7 @@ namespace {
 using testing::CodedKeys;
 using testing::Moments;
 using testing::normal_rows;
-using testing::qjl_params;
+using testing::qjl;
 
 struct Family {
   int dim, outliers;
@@ -58,7 +58,7 @@ TEST_P(Unbiased, OverManyProjections) {
   const auto keys = keys_for(q, family.dim);
   Moments estimates[kQjlBlockRows];
   for (std::uint64_t seed = 0; seed < kSeeds; ++seed) {
-    const CodedKeys coded(qjl_params(64, family.outliers, 0, family.orthogonal, seed), family.dim, keys.data());
+    const CodedKeys coded(qjl(64, family.outliers, 0, family.orthogonal, seed), family.dim, keys.data());
     for (const int group : {0, 1}) {
       const int first = group * kQjlGroupRows;
       const auto inlier = coded.sketch(q.data(), first, false), outlier = coded.sketch(q.data(), first, true);
@@ -67,7 +67,7 @@ TEST_P(Unbiased, OverManyProjections) {
                          (family.outliers == 0 ? 0 : coded.estimate(outlier, r, true)));
     }
   }
-  const CodedKeys any(qjl_params(64, family.outliers, 0, family.orthogonal), family.dim, keys.data());
+  const CodedKeys any(qjl(64, family.outliers, 0, family.orthogonal), family.dim, keys.data());
   for (int r = 0; r < kQjlBlockRows; ++r) {
     const float* k = keys.data() + static_cast<std::ptrdiff_t>(r) * padded(family.dim);
     const double theory = gaussian_variance(any, q.data(), k, r, false) + gaussian_variance(any, q.data(), k, r, true);
@@ -94,7 +94,7 @@ TEST_P(OrthogonalVariance, IsLessByTheStatedFactor) {
   Moments shares;
   for (std::uint64_t seed = 0; seed < 60; ++seed) {
     const auto keys = normal_rows(kQjlBlockRows, kDim, 100 + seed), queries = normal_rows(8, kDim, 200 + seed);
-    const CodedKeys coded(qjl_params(GetParam().sketch_bits, 0, 0, true, seed), kDim, keys.data());
+    const CodedKeys coded(qjl(GetParam().sketch_bits, 0, 0, true, seed), kDim, keys.data());
     for (int v = 0; v < 8; ++v) {
       const float* q = queries.data() + static_cast<std::ptrdiff_t>(v) * kDim;
       const auto sketch = coded.sketch(q, 0, false);

@@ -3,11 +3,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numbers>
 #include <tuple>
 
 #include <gtest/gtest.h>
 
+#include "cpu/codec/block_codec.h"
 #include "runtime/base/error.h"
 #include "tests/support/moments.h"
 #include "tests/support/qjl_keys.h"
@@ -17,9 +17,7 @@ namespace {
 
 using testing::CodedKeys;
 using testing::normal_rows;
-using testing::qjl_params;
-
-AttentionShape shape_of(int dim) { return resolved({1, 1, 1, dim, dim, 0.f, 0.f}); }
+using testing::qjl;
 
 /// Normal keys of which a few channels are ten times as large in each group, other ones in the second.
 AlignedVector<float> keys_with_outliers(int dim, std::uint64_t seed) {
@@ -41,7 +39,7 @@ class QjlKeys : public ::testing::TestWithParam<Case> {
   const float* key(int row) const { return keys_.data() + static_cast<std::ptrdiff_t>(row) * padded(c().dim); }
 
   AlignedVector<float> keys_ = keys_with_outliers(GetParam().dim, 3);
-  CodedKeys coded_{qjl_params(GetParam().sketch_bits, GetParam().outliers, GetParam().outlier_bits), GetParam().dim,
+  CodedKeys coded_{qjl(GetParam().sketch_bits, GetParam().outliers, GetParam().outlier_bits), GetParam().dim,
                    keys_.data()};
 };
 
@@ -97,8 +95,7 @@ TEST_P(QjlKeys, NormsAreThoseOfBothParts) {
 
 TEST_P(QjlKeys, DecodedKeysGiveTheEstimate) {
   const auto queries = normal_rows(3, c().dim, 4);
-  AlignedVector<float> decoded(static_cast<std::size_t>(17 * padded(c().dim)), 7.f);
-  decode_qjl_keys(coded_.format, coded_.block.data(), 23, 17, decoded.data());
+  const auto decoded = coded_.decoded(23, 17);
   for (int r = 23; r < 40; ++r) {
     const float* k = decoded.data() + static_cast<std::ptrdiff_t>(r - 23) * padded(c().dim);
     for (int v = 0; v < 3; ++v) {
@@ -117,7 +114,7 @@ TEST_P(QjlKeys, InlierPartIsACodeWithoutOutliers) {
       if (coded_.is_outlier(r, ch)) rest[static_cast<std::size_t>(r * padded(c().dim) + ch)] = 0;
     }
   }
-  const CodedKeys without(qjl_params(c().sketch_bits, 0), c().dim, rest.data());
+  const CodedKeys without(qjl(c().sketch_bits, 0), c().dim, rest.data());
   for (int r = 0; r < kQjlBlockRows; ++r) {
     auto q = normal_rows(1, c().dim, 5);
     for (int ch = 0; ch < c().dim; ++ch) {
@@ -134,7 +131,7 @@ TEST_P(QjlKeys, LargerOutliersLeaveTheRestAlone) {
       if (coded_.is_outlier(r, ch)) larger[static_cast<std::size_t>(r * padded(c().dim) + ch)] *= 100;
     }
   }
-  const CodedKeys other(qjl_params(c().sketch_bits, c().outliers, c().outlier_bits), c().dim, larger.data());
+  const CodedKeys other(qjl(c().sketch_bits, c().outliers, c().outlier_bits), c().dim, larger.data());
   const auto q = normal_rows(1, c().dim, 5);
   for (int r = 0; r < kQjlBlockRows; ++r) {
     const auto sketch = coded_.sketch(q.data(), r, false);
@@ -144,7 +141,7 @@ TEST_P(QjlKeys, LargerOutliersLeaveTheRestAlone) {
 
 TEST(QjlKeys, EqualNormsGiveTheLowestChannels) {
   const AlignedVector<float> keys(static_cast<std::size_t>(kQjlBlockRows * 64), -2.f);
-  const CodedKeys coded(qjl_params(64, 5), 64, keys.data());
+  const CodedKeys coded(qjl(64, 5), 64, keys.data());
   for (int ch = 0; ch < 64; ++ch) {
     EXPECT_EQ(coded.is_outlier(0, ch), ch < 5);
     EXPECT_EQ(coded.is_outlier(63, ch), ch < 5);
@@ -153,23 +150,26 @@ TEST(QjlKeys, EqualNormsGiveTheLowestChannels) {
 
 TEST(QjlKeys, TheNullKeyIsAllMinusSigns) {
   const AlignedVector<float> keys(static_cast<std::size_t>(kQjlBlockRows * 64), 0.f);
-  const CodedKeys coded(qjl_params(128, 4), 64, keys.data());
+  const CodedKeys coded(qjl(128, 4), 64, keys.data());
   for (std::size_t i = 0; i < static_cast<std::size_t>(coded.format.k_side + 2 * kQjlNormBytes); ++i)
     EXPECT_EQ(coded.block[i], std::byte{0}) << i;
 }
 
-/// Bytes per token: signs, two of a norm for each part, and the channels' numbers, of which 32 tokens share.
+/// Bytes of K: signs, two of a norm for each part, and the channels' numbers, of which 32 tokens share. V takes 48, and
+/// what fills the lines of K is no code.
 TEST(QjlKeys, SizesAreAsComputed) {
-  const auto bytes = [](const CodecParams& params) {
-    BlockFormat format;
-    format.dim_k = format.padded_k = 128;
-    return static_cast<double>(lay_out_qjl_keys(params, format)) / kQjlBlockRows;
+  const auto shape = resolved({1, 1, 1, 128, 128, 0.f, 0.f});
+  const auto bytes = [&](const CodecParams& params) {
+    const BlockFormat format = BlockCodec(params, shape, {}, 0, 0).format();
+    EXPECT_EQ(format.block_rows, 64);
+    EXPECT_LT(format.block_bytes - format.code_bytes, 64);
+    return static_cast<double>(format.code_bytes) / format.block_rows;
   };
-  EXPECT_EQ(bytes(qjl_params(256, 0)), 34);
-  EXPECT_EQ(bytes(qjl_params(160 + 32, 0)), 26);
-  EXPECT_EQ(bytes(qjl_params(256, 8, 256)), 68.25);
-  EXPECT_EQ(bytes(qjl_params(256, 8, 0)), 68.25);
-  EXPECT_EQ(bytes(qjl_params(512, 8, 128)), 84.25);
+  EXPECT_EQ(bytes(qjl(256, 0)), 34 + 48);
+  EXPECT_EQ(bytes(qjl(192, 0)), 26 + 48);
+  EXPECT_EQ(bytes(qjl(256, 8, 256)), 68.25 + 48);
+  EXPECT_EQ(bytes(qjl(256, 8, 0)), 68.25 + 48);
+  EXPECT_EQ(bytes(qjl(512, 8, 128)), 84.25 + 48);
 }
 
 class Extremes : public ::testing::TestWithParam<float /*magnitude*/> {};
@@ -181,9 +181,8 @@ TEST_P(Extremes, DecodedKeysAreFinite) {
   for (float& x : keys) x = std::copysign(GetParam(), x);
   for (const int outliers : {0, 32}) {
     for (const bool orthogonal : {false, true}) {
-      const CodedKeys coded(qjl_params(64, outliers, 0, orthogonal), 256, keys.data());
-      AlignedVector<float> decoded(keys.size());
-      decode_qjl_keys(coded.format, coded.block.data(), 0, kQjlBlockRows, decoded.data());
+      const CodedKeys coded(qjl(64, outliers, 0, orthogonal), 256, keys.data());
+      const auto decoded = coded.decoded(0, kQjlBlockRows);
       double most = 0;
       for (const float x : decoded) {
         ASSERT_TRUE(std::isfinite(x));
@@ -195,29 +194,30 @@ TEST_P(Extremes, DecodedKeysAreFinite) {
 }
 
 TEST(QjlParams, AreCheckedOneByOne) {
-  const auto message = [](const CodecParams& params, int dim) -> std::string {
+  const auto message = [](const CodecParams& params, int dim_k, int dim_v = 128) -> std::string {
     try {
-      validate_qjl(params, shape_of(dim));
+      validate(params, resolved({1, 1, 1, dim_k, dim_v, 0.f, 0.f}), {});
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
       return error.what();
     }
     return "";
   };
-  EXPECT_EQ(message(qjl_params(64, 0), 128), "");
-  EXPECT_EQ(message(qjl_params(1024, 32, 1024), 256), "");
-  EXPECT_EQ(message(qjl_params(256, 8, 64), 16), "");
+  EXPECT_EQ(message(qjl(64, 0), 1), "");
+  EXPECT_EQ(message(qjl(1024, 32, 1024), 256), "");
+  EXPECT_EQ(message(qjl(256, 8, 64), 16), "");
   for (const int bits : {-64, 0, 63, 96, 1088})
-    EXPECT_EQ(message(qjl_params(bits, 8), 128),
-              "sketch_bits is " + std::to_string(bits) + "; allowed: multiples of 64, 64 to 1024");
+    EXPECT_EQ(message(qjl(bits, 8), 128),
+              concat("codec sketch_bits of qjl is ", bits, "; allowed: multiples of 64, 64 to 1024"));
   for (const int bits : {-64, 32, 65, 320})
-    EXPECT_EQ(message(qjl_params(256, 8, bits), 128), "outlier_bits is " + std::to_string(bits) +
-                                                          "; allowed: multiples of 64 up to sketch_bits (256), or 0 "
-                                                          "for as many");
-  EXPECT_EQ(message(qjl_params(256, -1), 128), "outliers is -1; allowed: 0 to 32 (32, and half of head_dim_k)");
-  EXPECT_EQ(message(qjl_params(256, 33), 128), "outliers is 33; allowed: 0 to 32 (32, and half of head_dim_k)");
-  EXPECT_EQ(message(qjl_params(256, 9), 16), "outliers is 9; allowed: 0 to 8 (32, and half of head_dim_k)");
-  EXPECT_EQ(message(qjl_params(256, 8), 257), "head_dim_k is 257; allowed with the qjl codec: up to 256");
+    EXPECT_EQ(message(qjl(256, 8, bits), 128),
+              concat("codec outlier_bits of qjl is ", bits,
+                     "; allowed: multiples of 64 up to sketch_bits, which is 256, or 0 for as many"));
+  for (const auto& [outliers, dim_k, most] : {std::tuple{-1, 128, 32}, {33, 128, 32}, {9, 16, 8}, {1, 1, 0}})
+    EXPECT_EQ(message(qjl(256, outliers), dim_k),
+              concat("codec outliers of qjl is ", outliers, "; allowed: 0 to ", most, " (32, and half of head_dim_k)"));
+  EXPECT_EQ(message(qjl(256, 8), 257), "head_dim_k is 257; allowed with codec qjl: up to 256");
+  EXPECT_EQ(message(qjl(256, 8), 128, 80), "head_dim_v is 80; allowed with codec qjl: multiples of 32");
 }
 
 }  // namespace

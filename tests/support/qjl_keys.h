@@ -11,20 +11,9 @@
 #include "cpu/codec/qjl.h"
 #include "cpu/row_layout.h"
 #include "runtime/base/random.h"
+#include "tests/support/codecs.h"
 
 namespace tandem::testing {
-
-inline cpu::CodecParams qjl_params(int sketch_bits, int outliers, int outlier_bits = 0, bool orthogonal = true,
-                                   std::uint64_t seed = 1) {
-  cpu::CodecParams params;
-  params.kind = cpu::CodecKind::qjl;
-  params.sketch_bits = sketch_bits;
-  params.outlier_bits = outlier_bits;
-  params.outliers = outliers;
-  params.orthogonal = orthogonal;
-  params.seed = seed;
-  return params;
-}
 
 /// Independent normal vectors (count, padded(dim)), padding zero.
 inline cpu::AlignedVector<float> normal_rows(int count, int dim, std::uint64_t seed) {
@@ -45,12 +34,21 @@ inline double dot(const float* a, const float* b, int n) {
 
 /// The keys' part of one block of QJL, read back bit by bit as its header documents it, in double.
 struct CodedKeys {
-  CodedKeys(const cpu::CodecParams& params, int dim, const float* keys) {
-    format.dim_k = dim;
-    format.padded_k = cpu::padded(dim);
-    block.resize(static_cast<std::size_t>(cpu::lay_out_qjl_keys(params, format)));
+  static constexpr int kDimV = 32;
+
+  CodedKeys(const cpu::CodecParams& params, int dim, const float* keys)
+      : format(cpu::qjl_format(params, resolved({1, 1, 1, dim, kDimV, 0.f, 0.f}))) {
     projection = cpu::set_qjl_projection(params, format);
-    cpu::encode_qjl_keys(format, keys, block.data());
+    block.resize(static_cast<std::size_t>(format.block_bytes));
+    const cpu::AlignedVector<float> values(cpu::kQjlBlockRows * kDimV, 0.f);
+    cpu::encode_qjl(format, keys, values.data(), block.data());
+  }
+  /// Of rows [first, first + count).
+  [[nodiscard]] cpu::AlignedVector<float> decoded(int first, int count) const {
+    cpu::AlignedVector<float> k(static_cast<std::size_t>(count * format.padded_k), 7.f);
+    cpu::AlignedVector<float> v(static_cast<std::size_t>(count * kDimV));
+    cpu::decode_qjl(format, block.data(), first, count, k.data(), v.data());
+    return k;
   }
 
   [[nodiscard]] double direction(int channel, int column) const {
