@@ -281,7 +281,7 @@ TEST(Kivi, TakesTheBytesOfTheTable) {
 TEST(BlockCodecError, OfNormalHeadsIsAsStated) {
   constexpr std::int64_t kRows = 1024;
   for (const auto& [params, stated] : {std::pair{codec_of(CodecKind::int8), 0.009}, {codec_of(CodecKind::fp8), 0.037},
-                                       {kivi(4, 32), 0.12}, {kivi(2, 32), 0.6}}) {
+                                       {kivi(4, 32), 0.12}, {kivi(2, 32), 0.6}, {testing::qjl(256, 0), 0.72}, {testing::qjl(256, 8), 0.66}}) {
     const CodedHead head(params, shape_of(128, 128, 8), kRows);
     double error = 0;
     for (int h = 0; h < 8; ++h) {
