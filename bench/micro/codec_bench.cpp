@@ -28,13 +28,35 @@ struct Spec {
     if (group != 0) params.group = group;
     name = bits == 0 ? cpu::to_string(kind) : concat(cpu::to_string(kind), bits, "_group", group);
   }
+  static Spec qjl(int sketch_bits, int outliers) {
+    Spec spec(cpu::CodecKind::qjl);
+    spec.params.sketch_bits = sketch_bits;
+    spec.params.outliers = outliers;
+    spec.name += concat(sketch_bits, "_outliers", outliers);
+    return spec;
+  }
   cpu::CodecParams params;
   std::string name;
 };
 
 std::vector<Spec> specs() {
   using Kind = cpu::CodecKind;
-  return {Kind::int8, Kind::fp8, {Kind::kivi, 4, 32}, {Kind::kivi, 4, 128}, {Kind::kivi, 2, 32}, {Kind::kivi, 2, 128}};
+  return {Kind::int8,           Kind::fp8,         {Kind::kivi, 4, 32}, {Kind::kivi, 4, 128}, {Kind::kivi, 2, 32},
+          {Kind::kivi, 2, 128}, Spec::qjl(256, 0), Spec::qjl(256, 8)};
+}
+
+struct KeysAndValues {
+  cpu::AlignedVector<float> k, v;
+};
+
+KeysAndValues normal_rows(int count) {
+  CounterRandom random(3, 0);
+  const auto size = static_cast<std::size_t>(count * kHeadDim);
+  KeysAndValues rows{cpu::AlignedVector<float>(size), cpu::AlignedVector<float>(size)};
+  for (auto* x : {&rows.k, &rows.v}) {
+    for (float& element : *x) element = static_cast<float>(random.normal());
+  }
+  return rows;
 }
 
 /// Heads of coded blocks, which next() hands out in turn. One block of normal values, repeated.
@@ -45,12 +67,7 @@ class CodedHeads {
         topology_(numa::Topology::detect()),
         ledger_(topology_.memory_limit_bytes() / 2) {
     const cpu::BlockFormat& format = codec_.format();
-    const auto rows = static_cast<std::size_t>(format.block_rows);
-    CounterRandom random(3, 0);
-    cpu::AlignedVector<float> k(rows * kHeadDim), v(rows * kHeadDim);
-    for (auto* x : {&k, &v}) {
-      for (float& element : *x) element = static_cast<float>(random.normal());
-    }
+    const auto [k, v] = normal_rows(format.block_rows);
     cpu::AlignedVector<std::byte> block(static_cast<std::size_t>(format.block_bytes));
     codec_.encode(k.data(), v.data(), 0, block.data());
     head_bytes_ = tokens / format.block_rows * format.block_bytes;
@@ -104,6 +121,18 @@ void coded(benchmark::State& state, cpu::Isa isa, const cpu::CodecParams& params
   report(state, tokens_of(cold), static_cast<double>(heads.head_bytes()) / static_cast<double>(tokens_of(cold)));
 }
 
+/// On the processor that there is: encoding has one form for all instruction sets.
+void coded_encode(benchmark::State& state, const cpu::CodecParams& params) {
+  const cpu::BlockCodec codec(params, resolved({1, kGroup, 1, kHeadDim, kHeadDim, 0.f, 0.f}), {}, 0, 0);
+  const auto [k, v] = normal_rows(codec.format().block_rows);
+  cpu::AlignedVector<std::byte> block(static_cast<std::size_t>(codec.format().block_bytes));
+  for (auto _ : state) {
+    codec.encode(k.data(), v.data(), 0, block.data());
+    benchmark::DoNotOptimize(block.data());
+  }
+  report(state, codec.format().block_rows, 4.0 * 2 * kHeadDim);
+}
+
 void coded_read(benchmark::State& state, const cpu::CodecParams& params, bool cold) {
   CodedHeads heads(params, tokens_of(cold), cold);
   std::uint64_t total = 0;
@@ -129,6 +158,10 @@ void rows(benchmark::State& state, cpu::Isa isa, bool cold) {
 }
 
 const bool registered = [] {
+  for (const Spec& spec : specs()) {
+    benchmark::RegisterBenchmark(("coded_encode/" + spec.name).c_str(),
+                                 [=](benchmark::State& s) { coded_encode(s, spec.params); });
+  }
   for (const bool cold : {false, true}) {
     const std::string where = cold ? "/cold" : "/cached";
     for (const Spec& spec : specs()) {

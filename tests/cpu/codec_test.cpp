@@ -44,6 +44,7 @@ INSTANTIATE_TEST_SUITE_P(Codecs, BlockCodecs, ::testing::ValuesIn(codecs_under_t
 
 TEST_P(BlockCodecs, PaddingIsZeroAndAllOfABlockIsWritten) {
   for (const auto& [dim_k, dim_v] : {std::pair{1, 128}, {72, 128}, {80, 256}, {128, 128}}) {
+    if (!testing::allows(GetParam(), dim_k, dim_v)) continue;
     CodedHead head(GetParam(), shape_of(dim_k, dim_v), 100);
     const BlockFormat& f = head.codec.format();
     EXPECT_EQ(f.block_bytes % 64, 0);
@@ -93,8 +94,9 @@ TEST_P(BlockCodecs, EncodesWhatItDecodedToTheSameAgain) {
     head.v = v;
     head.encode();
     // A scale of int8 and fp8 is the quotient of what was scaled with it: an ulp of fp32 may be lost.
-    const bool exact = GetParam().kind == CodecKind::kivi;
-    for (std::size_t i = 0; i < k.size(); ++i)
+    const bool exact = GetParam().kind == CodecKind::kivi || GetParam().kind == CodecKind::qjl;
+    const bool is_sketch = GetParam().kind == CodecKind::qjl;  // of a key that is longer than the one that was encoded
+    for (std::size_t i = 0; i < k.size() && !is_sketch; ++i)
       ASSERT_NEAR(head.decoded_k[i], k[i], exact ? 0.0 : 3e-7 * std::abs(k[i]));
     for (std::size_t i = 0; i < v.size(); ++i)
       ASSERT_NEAR(head.decoded_v[i], v[i], exact ? 0.0 : 3e-7 * std::abs(v[i]));
@@ -277,7 +279,9 @@ TEST(BlockCodecError, OfNormalHeadsIsAsStated) {
   for (const auto& [params, stated] : {std::pair{codec_of(CodecKind::int8), 0.009},
                                        {codec_of(CodecKind::fp8), 0.036},
                                        {kivi(4, 32), 0.106},
-                                       {kivi(2, 32), 0.59}}) {
+                                       {kivi(2, 32), 0.59},
+                                       {testing::qjl(256, 0), 0.72},
+                                       {testing::qjl(256, 8), 0.66}}) {
     const CodedHead head(params, shape_of(128, 128, 8), kRows);
     double error = 0;
     for (int h = 0; h < 8; ++h) {
