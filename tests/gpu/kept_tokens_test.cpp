@@ -41,7 +41,11 @@ TEST(KeptTokens, AForkGoesItsOwnWay) {
   ScoredWindow fork = source;
   const auto positions = source.positions();
   const auto scores = source.scores();
+  const auto* slots = fork.state().slots().data();
+  const auto* promotions = fork.state().promote(0).data();
   for (int t = 0; t < 70; ++t) fork.decode();
+  EXPECT_EQ(fork.state().slots().data(), slots);  // a copy has its memory from the start, too
+  EXPECT_EQ(fork.state().promote(0).data(), promotions);
   EXPECT_EQ(source.positions(), positions);
   EXPECT_EQ(source.scores(), scores);
   for (int t = 0; t < 70; ++t) source.decode();
