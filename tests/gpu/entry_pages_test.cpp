@@ -3,17 +3,17 @@
 #include <algorithm>
 #include <cstring>
 #include <deque>
-#include <set>
-#include <string>
 #include <tuple>
 
 #include <gtest/gtest.h>
 
-#include "runtime/base/error.h"
 #include "runtime/base/random.h"
+#include "tests/support/error_message.h"
 
 namespace tandem::gpu {
 namespace {
+
+using testing::error_message;
 
 using Row = std::int64_t;  // what a row holds
 
@@ -134,32 +134,22 @@ TEST_P(EntryPagesLaws, AForkHasPagesOfItsOwn) {
   EXPECT_EQ(fork.end() - fork.begin(), rows);
 }
 
-std::string message(const std::function<void()>& call, ErrorCode code) {
-  try {
-    call();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code);
-    return error.what();
-  }
-  return "accepted";
-}
-
 TEST(EntryPages, ExhaustionIsAnErrorAndChangesNothing) {
   Pool pool(4, 64);
   Row next = 1;
   Head first(pool.pages), second(pool.pages);
   first.append(130, next);
   second.append(64, next);
-  EXPECT_EQ(message([&] { second.table.append(1); }, ErrorCode::out_of_memory),
+  EXPECT_EQ(error_message([&] { second.table.append(1); }, ErrorCode::out_of_memory),
             "1 more pages of 64 entries (8 bytes each) are needed; 0 of 4 are free");
-  EXPECT_EQ(message([&] { (void)second.table.fork(copy_bytes); }, ErrorCode::out_of_memory),
+  EXPECT_EQ(error_message([&] { (void)second.table.fork(copy_bytes); }, ErrorCode::out_of_memory),
             "1 more pages of 64 entries (8 bytes each) are needed; 0 of 4 are free");
   first.append(62, next);  // the page has room
   first.expect_equal();
   second.expect_equal();
   first.table.truncate(64);
   EXPECT_EQ(pool.pages.free_pages(), 2);
-  EXPECT_NE(message([&] { second.table.append(1000); }, ErrorCode::out_of_memory), "accepted");
+  EXPECT_NE(error_message([&] { second.table.append(1000); }, ErrorCode::out_of_memory), "accepted");
   EXPECT_EQ(pool.pages.free_pages(), 2);
   second.append(128, next);
   second.expect_equal();
@@ -173,7 +163,7 @@ TEST(EntryPages, ACopyThatFailsGivesThePagesBack) {
   const EntryTable::Copy broken = [](std::byte*, const std::byte*, std::int64_t) {
     fail(ErrorCode::device_lost, "gone");
   };
-  EXPECT_EQ(message([&] { (void)head.table.fork(broken); }, ErrorCode::device_lost), "gone");
+  EXPECT_EQ(error_message([&] { (void)head.table.fork(broken); }, ErrorCode::device_lost), "gone");
   EXPECT_EQ(pool.pages.free_pages(), 2);
   head.expect_equal();
 }
@@ -209,7 +199,7 @@ TEST(EntryPages, AMovedTableTakesItsPagesAlong) {
 
 TEST(EntryPages, AreValidated) {
   const auto make = [](std::int64_t bytes, std::int32_t pages, std::int32_t rows) {
-    return message([&] { EntryPages(nullptr, bytes, pages, rows); }, ErrorCode::invalid_argument);
+    return error_message([&] { EntryPages(nullptr, bytes, pages, rows); }, ErrorCode::invalid_argument);
   };
   EXPECT_EQ(make(1, 0, 1), "accepted");
   EXPECT_EQ(make(0, 1, 64), "row_bytes is 0; allowed: from 1");
@@ -217,7 +207,7 @@ TEST(EntryPages, AreValidated) {
   EXPECT_EQ(make(8, 1, 0), "page_rows is 0; allowed: from 1");
   Pool pool(1, 64);
   EntryTable table(pool.pages);
-  EXPECT_EQ(message([&] { table.append(-1); }, ErrorCode::invalid_argument), "count is -1; allowed: from 0");
+  EXPECT_EQ(error_message([&] { table.append(-1); }, ErrorCode::invalid_argument), "count is -1; allowed: from 0");
 }
 
 }  // namespace
