@@ -2,12 +2,16 @@
 // clang-format off
 #include "cpu/isa_tables.inl"
 #include "cpu/codec/block_format.h"
+#include "cpu/codec/nuq_layout.h"
+#include "cpu/rope_table.h"
 #include "cpu/simd.inl"
 #include "cpu/row_formats.inl"
 #include "cpu/attention_rows.inl"
 #include "cpu/score_kernels.inl"
 #include "cpu/value_kernels.inl"
 #include "cpu/coded_rows.inl"
+#include "cpu/nuq_codes.inl"
+#include "cpu/nuq_kernels.inl"
 #include "cpu/scaled_byte_kernels.inl"
 // clang-format on
 
@@ -20,7 +24,7 @@ constinit const ByCodecKind codec_kernels{{
     scaled_byte_kernels<Element::fp8>,
     {},
     {},
-    {},
+    nuq_kernels,
 }};
 
 }  // namespace tandem::cpu::TANDEM_ISA

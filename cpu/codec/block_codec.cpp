@@ -1,11 +1,12 @@
 #include "cpu/codec/block_codec.h"
 
+#include "cpu/codec/nuq.h"
 #include "cpu/codec/scaled_bytes.h"
 
 namespace tandem::cpu {
 
 BlockCodec::BlockCodec(const CodecParams& params, const AttentionShape& shape, const RopeParams& rope,
-                       std::int32_t /*layer*/, std::int32_t /*head*/) {
+                       std::int32_t layer, std::int32_t head) {
   validate(params, shape, rope);
   switch (params.kind) {
     case CodecKind::int8:
@@ -15,12 +16,17 @@ BlockCodec::BlockCodec(const CodecParams& params, const AttentionShape& shape, c
     case CodecKind::none:
     case CodecKind::kivi:
     case CodecKind::qjl:
-    case CodecKind::nuq:
       break;
+    case CodecKind::nuq: {
+      const auto tables = nuq_tables(params.calibration, layer, head, params.bits);
+      format_ = nuq_format(*tables, params.bits, params.calibration->shape().key_outliers());
+      tables_ = tables;
+      break;
+    }
   }
 }
 
-void BlockCodec::encode(const float* k, const float* v, std::int64_t /*first_position*/, std::byte* block) const {
+void BlockCodec::encode(const float* k, const float* v, std::int64_t first_position, std::byte* block) const {
   switch (format_.kind) {
     case CodecKind::int8:
     case CodecKind::fp8:
@@ -28,12 +34,13 @@ void BlockCodec::encode(const float* k, const float* v, std::int64_t /*first_pos
     case CodecKind::none:
     case CodecKind::kivi:
     case CodecKind::qjl:
-    case CodecKind::nuq:
       break;
+    case CodecKind::nuq:
+      return nuq_encode(format_, k, v, first_position, block);
   }
 }
 
-void BlockCodec::decode(const std::byte* block, std::int64_t /*first_position*/, int first, int count, float* k,
+void BlockCodec::decode(const std::byte* block, std::int64_t first_position, int first, int count, float* k,
                         float* v) const {
   switch (format_.kind) {
     case CodecKind::int8:
@@ -42,8 +49,9 @@ void BlockCodec::decode(const std::byte* block, std::int64_t /*first_position*/,
     case CodecKind::none:
     case CodecKind::kivi:
     case CodecKind::qjl:
-    case CodecKind::nuq:
       break;
+    case CodecKind::nuq:
+      return nuq_decode(format_, block, first_position, first, count, k, v);
   }
 }
 
