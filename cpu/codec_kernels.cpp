@@ -3,6 +3,7 @@
 #include "cpu/isa_tables.inl"
 #include "cpu/codec/block_format.h"
 #include "cpu/codec/nuq_layout.h"
+#include "cpu/codec/packed_codes.h"
 #include "cpu/rope_table.h"
 #include "cpu/simd.inl"
 #include "cpu/row_formats.inl"
@@ -13,6 +14,9 @@
 #include "cpu/nuq_codes.inl"
 #include "cpu/nuq_kernels.inl"
 #include "cpu/scaled_byte_kernels.inl"
+#include "cpu/packed_codes.inl"
+#include "cpu/value_group_kernels.inl"
+#include "cpu/kivi_kernels.inl"
 // clang-format on
 
 namespace tandem::cpu::TANDEM_ISA {
@@ -22,7 +26,7 @@ constinit const ByCodecKind codec_kernels{{
     {},
     scaled_byte_kernels<Element::int8>,
     scaled_byte_kernels<Element::fp8>,
-    {},
+    {nullptr, &kivi_scores, &value_group_accumulate},
     {},
     nuq_kernels,
 }};

@@ -74,8 +74,7 @@ inline __attribute__((always_inline)) void for_unit_fields(const std::byte* unit
   constexpr int kFieldBits = kBits == 4 ? 4 : 2;
   constexpr int kLineFields = 8 / kFieldBits;
   Indexes lines[kNuqFields / kLineFields];
-  unroll<kNuqFields / kLineFields>(
-      [&](auto line) { lines[line.value] = load_indexes(unit + line.value * kNuqLanes); });
+  unroll<kNuqFields / kLineFields>([&](auto line) { lines[line.value] = load_indexes(unit + line.value * kNuqLanes); });
   Indexes upper = lines[0];
   if constexpr (kBits == 3) upper = shifted_left(load_indexes(unit + 2 * kNuqLanes), 2);
   unroll<kNuqFields>([&](auto field) {

@@ -38,14 +38,12 @@ void decode_nuq_keys(const BlockFormat& format, const std::byte* block, Upcoming
   constexpr int kUnitBytes = kNuqLanes * kBits;
   for (int i = 0; i < format.padded_k / 2; ++i) {
     const LevelTable<kBits> first(format.levels_k + static_cast<std::ptrdiff_t>(i) * 2 * kNuqLanes);
-    const LevelTable<kBits> second(format.levels_k + static_cast<std::ptrdiff_t>(i) * 2 * kNuqLanes +
-                                   kNuqLanes);
+    const LevelTable<kBits> second(format.levels_k + static_cast<std::ptrdiff_t>(i) * 2 * kNuqLanes + kNuqLanes);
     const std::byte* unit = block + format.k_codes + static_cast<std::ptrdiff_t>(i) * kUnitBytes;
     float* rows = keys + static_cast<std::ptrdiff_t>(i) * 2 * kBlockRows;
     for (int lane = 0; lane < kNuqLanes; lane += kLanes) {
-      for_unit_fields<kBits>(unit + lane, first, second, [&](auto field, Vec x) {
-        store(rows + field.value * kNuqLanes + lane, x);
-      });
+      for_unit_fields<kBits>(unit + lane, first, second,
+                             [&](auto field, Vec x) { store(rows + field.value * kNuqLanes + lane, x); });
     }
     upcoming.while_reading<kUnitBytes>(i);
   }
@@ -101,9 +99,8 @@ inline void nuq_score_tile(const BlockFormat& format, const float* turned, const
       });
     });
   }
-  unroll<kHeads * kVecs>([&](auto s) {
-    store(out + s.value / kVecs * kBlockRows + row + s.value % kVecs * kLanes, sums[s.value]);
-  });
+  unroll<kHeads * kVecs>(
+      [&](auto s) { store(out + s.value / kVecs * kBlockRows + row + s.value % kVecs * kLanes, sums[s.value]); });
 }
 
 template <int kBits>
@@ -120,6 +117,10 @@ void score_nuq_rows(const BlockFormat& format, const CodedRows& rows, const floa
     for (int row = 0; row < kBlockRows; row += kVecs * kLanes)
       nuq_score_tile<decltype(heads)::value, kVecs>(format, turned, decoded, row, scores + first * kBlockRows);
   });
+  for (int v = 0; v < num_vectors && rows.first > 0; ++v) {  // blocks are computed whole
+    float* of_block = scores + static_cast<std::ptrdiff_t>(v) * kBlockRows;
+    std::memmove(of_block, of_block + rows.first, static_cast<std::size_t>(rows.count) * sizeof(float));
+  }
   hide_rest(rows.count, num_vectors, scores);
 }
 
@@ -182,8 +183,7 @@ void add_nuq_values(const BlockFormat& format, const std::byte* block, const flo
   int d = 0;
   for (; d + kVecs * kLanes <= padded_v; d += kVecs * kLanes)
     add_nuq_tile<kBits, kHeads, kVecs>(codes, levels, weights, d, padded_v, upcoming, acc);
-  for (; d < padded_v; d += kLanes)
-    add_nuq_tile<kBits, kHeads, 1>(codes, levels, weights, d, padded_v, upcoming, acc);
+  for (; d < padded_v; d += kLanes) add_nuq_tile<kBits, kHeads, 1>(codes, levels, weights, d, padded_v, upcoming, acc);
   for (int r = 0; r < kBlockRows; ++r) {
     for (int o = 0; o < format.outliers_v; ++o) {
       const std::uint32_t word = residual_word(residuals, static_cast<std::ptrdiff_t>(r) * format.outliers_v + o);
@@ -204,8 +204,17 @@ void accumulate_nuq_rows(const BlockFormat& format, const CodedRows& rows, float
     exponentiate(scores + static_cast<std::ptrdiff_t>(v) * kBlockRows, format.padded_v, v, state);
   for_head_tiles(num_vectors, [&](auto heads, int v) {
     const auto first = static_cast<std::ptrdiff_t>(v);
-    add_nuq_values<kBits, decltype(heads)::value>(format, rows.block, scores + first * kBlockRows, upcoming,
-                                                  state.acc + first * format.padded_v);
+    const float* a = scores + first * kBlockRows;
+    alignas(64) float of_block[kMostHeads * kBlockRows];  // by row of the block
+    if (rows.first > 0) {
+      std::memset(of_block, 0, sizeof(of_block));
+      for (int h = 0; h < heads.value; ++h) {
+        std::memcpy(of_block + h * kBlockRows + rows.first, a + h * kBlockRows,
+                    static_cast<std::size_t>(rows.count) * sizeof(float));
+      }
+      a = of_block;
+    }
+    add_nuq_values<kBits, decltype(heads)::value>(format, rows.block, a, upcoming, state.acc + first * format.padded_v);
   });
   upcoming.fetch_rest();
 }

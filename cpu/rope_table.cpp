@@ -14,12 +14,16 @@ RopeTable::RopeTable(const RopeParams& rope, std::int32_t dim) : rope_(rope) {
   digits_.resize(static_cast<std::size_t>(kDigits) * kRadix * 2 * static_cast<std::size_t>(num_rotated_));
   double* target = digits_.data();
   // In long double: what a double frequency is off by, times 2^31, would be seen in fp32.
+  std::vector<long double> frequencies;
+  for (std::int32_t i = 0; i < num_rotated_; ++i) {
+    const auto exponent = -2.0L * static_cast<long double>(i) / static_cast<long double>(dims);
+    frequencies.push_back(std::pow(static_cast<long double>(rope.theta), exponent));
+  }
   for (int digit = 0; digit < kDigits; ++digit) {
     for (int value = 0; value < kRadix; ++value, target += 2 * num_rotated_) {
       const auto position = static_cast<long double>(static_cast<std::int64_t>(value) << (8 * digit));
       for (std::int32_t i = 0; i < num_rotated_; ++i) {
-        const auto exponent = -2.0L * static_cast<long double>(i) / static_cast<long double>(dims);
-        const long double angle = position * std::pow(static_cast<long double>(rope.theta), exponent);
+        const long double angle = position * frequencies[static_cast<std::size_t>(i)];
         target[i] = static_cast<double>(std::cos(angle));
         target[num_rotated_ + i] = static_cast<double>(std::sin(angle));
       }

@@ -1,5 +1,6 @@
 #include "cpu/codec/block_codec.h"
 
+#include "cpu/codec/kivi.h"
 #include "cpu/codec/nuq.h"
 #include "cpu/codec/scaled_bytes.h"
 
@@ -13,8 +14,10 @@ BlockCodec::BlockCodec(const CodecParams& params, const AttentionShape& shape, c
     case CodecKind::fp8:
       format_ = scaled_bytes_format(params.kind, shape);
       break;
-    case CodecKind::none:
     case CodecKind::kivi:
+      format_ = kivi_format(params, shape);
+      break;
+    case CodecKind::none:
     case CodecKind::qjl:
       break;
     case CodecKind::nuq: {
@@ -31,12 +34,13 @@ void BlockCodec::encode(const float* k, const float* v, std::int64_t first_posit
     case CodecKind::int8:
     case CodecKind::fp8:
       return encode_scaled_bytes(format_, k, v, block);
-    case CodecKind::none:
     case CodecKind::kivi:
+      return encode_kivi(format_, k, v, block);
+    case CodecKind::none:
     case CodecKind::qjl:
       break;
     case CodecKind::nuq:
-      return nuq_encode(format_, k, v, first_position, block);
+      return encode_nuq(format_, k, v, first_position, block);
   }
 }
 
@@ -46,12 +50,13 @@ void BlockCodec::decode(const std::byte* block, std::int64_t first_position, int
     case CodecKind::int8:
     case CodecKind::fp8:
       return decode_scaled_bytes(format_, block, first, count, k, v);
-    case CodecKind::none:
     case CodecKind::kivi:
+      return decode_kivi(format_, block, first, count, k, v);
+    case CodecKind::none:
     case CodecKind::qjl:
       break;
     case CodecKind::nuq:
-      return nuq_decode(format_, block, first_position, first, count, k, v);
+      return decode_nuq(format_, block, first_position, first, count, k, v);
   }
 }
 

@@ -4,6 +4,19 @@
 #include "runtime/base/error.h"
 
 namespace tandem::cpu {
+namespace {
+
+void validate_kivi(const CodecParams& params, const AttentionShape& shape) {
+  TANDEM_CHECK(params.bits == 2 || params.bits == 4, invalid_argument, "codec bits of kivi is ", params.bits,
+               "; allowed: 2 or 4");
+  TANDEM_CHECK(params.group == 32 || params.group == 64 || params.group == 128, invalid_argument,
+               "codec group of kivi is ", params.group, "; allowed: 32, 64 or 128");
+  TANDEM_CHECK(shape.head_dim_v % params.group == 0, invalid_argument, "codec group of kivi is ", params.group,
+               "; allowed: divisors of head_dim_v, which is ", shape.head_dim_v);
+}
+
+}  // namespace
+
 const char* to_string(CodecKind kind) noexcept {
   switch (kind) {
     case CodecKind::none:
@@ -33,6 +46,7 @@ void validate(const CodecParams& params, const AttentionShape& shape, const Rope
                    "calibration is missing; codec nuq needs that of the model, which tandem calibrate writes");
       return check_fits(*params.calibration, shape, rope, params.bits);
     case CodecKind::kivi:
+      return validate_kivi(params, shape);
     case CodecKind::qjl:
       fail(ErrorCode::unsupported, "codec kind is ", to_string(params.kind), ", which this build has no code for");
   }

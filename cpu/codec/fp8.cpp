@@ -24,8 +24,9 @@ std::uint8_t f32_to_fp8(float value) noexcept {
 
 float fp8_to_f32(std::uint8_t bits) noexcept {
   const int biased = bits >> kFractionBits & 15, fraction = bits & 7;
-  const float magnitude = biased == 0 ? std::ldexp(static_cast<float>(fraction), kLeastExponent - kFractionBits)
-                                      : std::ldexp(static_cast<float>(fraction + 8), biased - 1 + kLeastExponent - kFractionBits);
+  const float magnitude =
+      biased == 0 ? std::ldexp(static_cast<float>(fraction), kLeastExponent - kFractionBits)
+                  : std::ldexp(static_cast<float>(fraction + 8), biased - 1 + kLeastExponent - kFractionBits);
   return (bits & 0x80) != 0 ? -magnitude : magnitude;
 }
 

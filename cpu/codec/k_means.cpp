@@ -13,8 +13,7 @@ double midpoint(float a, float b) { return (static_cast<double>(a) + static_cast
 
 }  // namespace
 
-WeightedPoints::WeightedPoints(std::vector<float> points, std::span<const float> weights)
-    : points_(std::move(points)) {
+WeightedPoints::WeightedPoints(std::vector<float> points, std::span<const float> weights) : points_(std::move(points)) {
   const std::size_t count = points_.size();
   std::vector<float> sorted_weights(weights.begin(), weights.end());
   if (weights.empty()) {

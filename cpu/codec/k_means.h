@@ -26,7 +26,7 @@ class WeightedPoints {
   [[nodiscard]] std::size_t count_below(double bound) const;
   void iterate(std::vector<float>& levels) const;
 
-  std::vector<float> points_;                // ascending
+  std::vector<float> points_;                 // ascending
   std::vector<double> sum_, first_, second_;  // of w, w x and w x^2 of the first i points
 };
 

@@ -231,7 +231,7 @@ BlockFormat nuq_format(const NuqTables& tables, std::int32_t bits, std::int32_t 
   return f;
 }
 
-void nuq_encode(const BlockFormat& format, const float* k, const float* v, std::int64_t first_position,
+void encode_nuq(const BlockFormat& format, const float* k, const float* v, std::int64_t first_position,
                 std::byte* block) noexcept {
   float channels[kMaxHeadDim];
   std::memset(block, 0, static_cast<std::size_t>(format.block_bytes));
@@ -242,10 +242,11 @@ void nuq_encode(const BlockFormat& format, const float* k, const float* v, std::
   }
 }
 
-void nuq_decode(const BlockFormat& format, const std::byte* block, std::int64_t first_position, int first, int count,
+void decode_nuq(const BlockFormat& format, const std::byte* block, std::int64_t first_position, int first, int count,
                 float* k, float* v) noexcept {
   for (int i = 0; i < count; ++i) {
-    decode_key(format, block, first + i, first_position + first + i, k + static_cast<std::ptrdiff_t>(i) * format.padded_k);
+    decode_key(format, block, first + i, first_position + first + i,
+               k + static_cast<std::ptrdiff_t>(i) * format.padded_k);
     decode_value(format, block, first + i, v + static_cast<std::ptrdiff_t>(i) * format.padded_v);
   }
 }

@@ -28,12 +28,13 @@ namespace tandem::cpu {
 //   k_codes: (padded_k / 2) units          k_side: residuals (64, outliers) u32, whose place is 2 i + c of pair i
 //   v_codes: (64 / 8, padded_v / 16) units  v_side: scales (64), offsets (64) fp32, residuals (64, outliers_v) u32
 //
-// Bytes of a token at head_dim 128, with 1 % outliers, of 4, 3, 2 bits: 160, 128, 96 (without: 136, 104, 72); bf16: 512.
+// Bytes of a token at head_dim 128, with 1 % outliers, of 4, 3, 2 bits: 160, 128, 96 (without: 136, 104, 72); bf16:
+// 512.
 
 /// What a BlockFormat of nuq points to.
 struct NuqTables {
-  AlignedVector<float> keys;    ///< (padded_k, kNuqLevels): what the codes of each channel, in order of pairs, stand for
-  AlignedVector<float> values;  ///< (kNuqLevels): of V, before the token's scale and offset
+  AlignedVector<float> keys;  ///< (padded_k, kNuqLevels): what the codes of each channel, in order of pairs, stand for
+  AlignedVector<float> values;         ///< (kNuqLevels): of V, before the token's scale and offset
   AlignedVector<float> scale, offset;  ///< (padded_k): of the channels, in order of pairs
   std::shared_ptr<const NuqCalibration> calibration;
 };
@@ -45,9 +46,9 @@ std::shared_ptr<const NuqTables> nuq_tables(std::shared_ptr<const NuqCalibration
 BlockFormat nuq_format(const NuqTables& tables, std::int32_t bits, std::int32_t key_outliers);
 
 /// As BlockCodec's.
-void nuq_encode(const BlockFormat& format, const float* k, const float* v, std::int64_t first_position,
+void encode_nuq(const BlockFormat& format, const float* k, const float* v, std::int64_t first_position,
                 std::byte* block) noexcept;
-void nuq_decode(const BlockFormat& format, const std::byte* block, std::int64_t first_position, int first, int count,
+void decode_nuq(const BlockFormat& format, const std::byte* block, std::int64_t first_position, int first, int count,
                 float* k, float* v) noexcept;
 
 }  // namespace tandem::cpu

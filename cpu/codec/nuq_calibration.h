@@ -21,7 +21,7 @@ struct NuqShape {
   std::int32_t num_kv_heads = 0;
   std::int32_t head_dim_k = 0;
   std::int32_t head_dim_v = 0;
-  RopeParams rope;          ///< theta 0: keys are not rotated
+  RopeParams rope;         ///< theta 0: keys are not rotated
   double outliers = 0.01;  ///< share of elements kept apart; 0: none (dense)
 
   /// K outliers that a token has room for: what it has on average, rounded up, and two; 0 when there are none.
@@ -47,7 +47,7 @@ NuqRange nuq_value_range(const float* v, std::int32_t dim, std::int32_t outliers
 /// Of one layer. The levels are those of all its heads, as in the source: channels, and V tokens, are normalised by
 /// their own ranges, which takes most of what tells heads apart, and the heads' samples together place them better.
 struct NuqLayer {
-  std::vector<NuqRange> channels;                                                      ///< (num_kv_heads, head_dim_k)
+  std::vector<NuqRange> channels;                                                       ///< (num_kv_heads, head_dim_k)
   std::array<std::vector<float>, kMostNuqBits - kLeastNuqBits + 1> levels_k, levels_v;  ///< by bits - kLeastNuqBits
 
   [[nodiscard]] const std::vector<float>& of_k(int bits) const { return levels_k.at(index(bits)); }
@@ -63,9 +63,9 @@ struct NuqLayer {
 /// 3.4.
 class NuqCalibration {
  public:
-  /// Throws Error(invalid_argument) naming the field, its value and what is allowed: an impossible shape or rope; layers,
-  /// channels or levels that are too few or too many; ranges and levels that are not finite or out of order; numbers of
-  /// bits that not all layers have, or none.
+  /// Throws Error(invalid_argument) naming the field, its value and what is allowed: an impossible shape or rope;
+  /// layers, channels or levels that are too few or too many; ranges and levels that are not finite or out of order;
+  /// numbers of bits that not all layers have, or none.
   NuqCalibration(const NuqShape& shape, std::vector<NuqLayer> layers);
 
   [[nodiscard]] const NuqShape& shape() const noexcept { return shape_; }

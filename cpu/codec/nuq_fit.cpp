@@ -16,7 +16,8 @@ struct Normalised {
   /// Leaves outliers out, and elements of constant ranges, which any level stands for.
   void add(float x, NuqRange range, const float* weight) {
     if (range.scale == 0.f) return;
-    const double point = (static_cast<double>(x) - static_cast<double>(range.offset)) / static_cast<double>(range.scale);
+    const double point =
+        (static_cast<double>(x) - static_cast<double>(range.offset)) / static_cast<double>(range.scale);
     if (std::abs(point) > 1) return;
     points.push_back(static_cast<float>(point));
     if (weight != nullptr) weights.push_back(*weight);

@@ -7,28 +7,33 @@
 #include "cpu/codec/block_codec.h"
 #include "cpu/reference_attention.h"
 #include "runtime/base/random.h"
+#include "tests/support/reference_sequence.h"
 
 namespace tandem::testing {
 
 /// Random keys, values and queries of one KV head and its group, with K and V in coded blocks back to back, and what
 /// the blocks stand for. Rows beyond `rows` fill the last block.
 struct CodedHead {
-  CodedHead(const cpu::CodecParams& params, const AttentionShape& shape, std::int64_t rows, double key_scale = 1.0,
-            double value_scale = 1.0, const cpu::RopeParams& rope = {}, std::int64_t position = 0)
-      : shape(shape),
-        codec(params, shape, rope, 0, 0),
-        first_position(position),
+  struct Options {
+    double key_scale = 1.0, value_scale = 1.0;
+    int num_queries = 1;
+    std::int64_t first_position = 0;
+    cpu::RopeParams rope = {};
+  };
+  CodedHead(const cpu::CodecParams& params, const AttentionShape& of_shape, std::int64_t rows)
+      : CodedHead(params, of_shape, rows, Options{}) {}
+  CodedHead(const cpu::CodecParams& params, const AttentionShape& of_shape, std::int64_t rows, const Options& options)
+      : shape(of_shape),
+        codec(params, of_shape, options.rope, 0, 0),
+        first_position(options.first_position),
         num_blocks((rows + codec.format().block_rows - 1) / codec.format().block_rows) {
     const cpu::BlockFormat& f = codec.format();
     CounterRandom random(static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(shape.head_dim_k));
-    k = normals(random, f.dim_k, f.padded_k, key_scale);
-    v = normals(random, f.dim_v, f.padded_v, value_scale);
+    k = normals(random, num_blocks * f.block_rows, f.dim_k, f.padded_k, options.key_scale);
+    v = normals(random, num_blocks * f.block_rows, f.dim_v, f.padded_v, options.value_scale);
+    q = normals(random, std::int64_t{options.num_queries} * shape.group_size(), f.dim_k, f.padded_k,
+                static_cast<double>(shape.scale));
     encode();
-    q.resize(static_cast<std::size_t>(shape.group_size() * f.padded_k), 0.f);
-    for (int h = 0; h < shape.group_size(); ++h) {
-      for (int d = 0; d < f.dim_k; ++d)
-        q[static_cast<std::size_t>(h * f.padded_k + d)] = static_cast<float>(random.normal()) * shape.scale;
-    }
   }
 
   /// Blocks and what they stand for, anew from k and v.
@@ -54,22 +59,22 @@ struct CodedHead {
                                                 double softcap = 0.0) const {
     const cpu::BlockFormat& f = codec.format();
     const float* query = q.data() + static_cast<std::ptrdiff_t>(vector) * f.padded_k;
-    return cpu::reference::attention({unpadded(query, 0, 1, f.dim_k, f.padded_k),
-                                      unpadded(keys.data(), first, end, f.dim_k, f.padded_k),
-                                      unpadded(values.data(), first, end, f.dim_v, f.padded_v), biases, 1.0, softcap},
-                                     f.dim_v);
+    return cpu::reference::attention(
+        {unpadded(query, 0, 1, f.dim_k, f.padded_k), unpadded(keys.data(), first, end, f.dim_k, f.padded_k),
+         unpadded(values.data(), first, end, f.dim_v, f.padded_v), biases, 1.0, softcap},
+        f.dim_v);
   }
 
   AttentionShape shape;
   cpu::BlockCodec codec;
   std::int64_t first_position, num_blocks;
   cpu::AlignedVector<float> k, v, decoded_k, decoded_v;  ///< (rows of the blocks, padded dim)
-  cpu::AlignedVector<float> q;                           ///< (group, padded_k), scaled
+  cpu::AlignedVector<float> q;                           ///< (num_queries, group, padded_k), scaled
   cpu::AlignedVector<std::byte> blocks;
 
  private:
-  [[nodiscard]] cpu::AlignedVector<float> normals(CounterRandom& random, int dim, int padded_dim, double scale) const {
-    const std::int64_t rows = num_blocks * codec.format().block_rows;
+  static cpu::AlignedVector<float> normals(CounterRandom& random, std::int64_t rows, int dim, int padded_dim,
+                                           double scale) {
     cpu::AlignedVector<float> x(static_cast<std::size_t>(rows * padded_dim), 0.f);
     for (std::int64_t r = 0; r < rows; ++r) {
       for (int d = 0; d < dim; ++d)
