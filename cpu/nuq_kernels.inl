@@ -141,15 +141,18 @@ inline void add_nuq_tile(const std::byte* codes, const LevelTable<kBits>& levels
     sums[s.value] = load(acc + static_cast<std::ptrdiff_t>(s.value / kVecs) * padded_v + d + s.value % kVecs * kLanes);
   });
   for (int octet = 0; octet < kBlockRows / kNuqFields; ++octet) {
-    unroll<kVecs>([&](auto j) {
+    unroll<kVecs>([&](auto j) __attribute__((always_inline)) {
       const int at = d + j.value * kLanes;
       const std::ptrdiff_t unit = octet * (padded_v / kNuqLanes) + at / kNuqLanes;
-      for_unit_fields<kBits>(codes + unit * kUnitBytes + at % kNuqLanes, levels, levels, [&](auto field, Vec x) {
-        unroll<kHeads>([&](auto h) {
-          Vec& total = sums[h.value * kVecs + j.value];
-          total = fma(Vec(weights[h.value * kBlockRows + octet * kNuqFields + field.value]), x, total);
-        });
-      });
+      for_unit_fields<kBits>(
+          codes + unit * kUnitBytes + at % kNuqLanes, levels,
+          levels, [&](auto field, Vec x) __attribute__((always_inline)) {
+            const float* weight = weights + octet * kNuqFields + field.value;
+            unroll<kHeads>([&](auto h) __attribute__((always_inline)) {
+              Vec& total = sums[h.value * kVecs + j.value];
+              total = fma(Vec(weight[h.value * kBlockRows]), x, total);
+            });
+          });
       if constexpr (kLanes == kNuqLanes) upcoming.while_reading<kUnitBytes>(octet * kVecs + j.value);
     });
   }

@@ -48,8 +48,10 @@ Place value_place(const BlockFormat& f, int row, int d) noexcept {
 /// The code of the level nearest to x.
 int nearest(const float* levels, int bits, float x) noexcept {
   int code = 0;
-  for (int j = 0; j + 1 < 1 << bits; ++j)
-    code += static_cast<double>(levels[j]) + static_cast<double>(levels[j + 1]) < 2 * static_cast<double>(x) ? 1 : 0;
+  for (int step = 1 << bits >> 1; step > 0; step >>= 1) {
+    const int next = code + step;
+    code = levels[next - 1] + levels[next] < 2 * x ? next : code;
+  }
   return code;
 }
 
@@ -117,10 +119,15 @@ struct ValueSide {
 };
 
 void encode_value(const BlockFormat& f, int row, const float* v, std::byte* block) noexcept {
-  const NuqRange range = nuq_value_range(v, f.dim_v, f.outliers_v / 2);
+  const int apart = f.outliers_v / 2;
+  std::int16_t low[kMaxHeadDim], high[kMaxHeadDim];  // elements, the smallest and the largest ones first
+  for (int d = 0; d < f.dim_v; ++d) low[d] = high[d] = static_cast<std::int16_t>(d);
+  const auto less = [v](int a, int b) { return v[a] != v[b] ? v[a] < v[b] : a < b; };
+  std::partial_sort(low, low + apart + 1, low + f.dim_v, less);
+  std::partial_sort(high, high + apart + 1, high + f.dim_v, [less](int a, int b) { return less(b, a); });
+  const NuqRange range = nuq_range(v[low[apart]], v[high[apart]]);
   float levels[kNuqLevels];
   for (int j = 0; j < kNuqLevels; ++j) levels[j] = std::fma(f.levels_v[j], range.scale, range.offset);
-  const auto decoded = [&](int d) { return levels[nearest(levels, f.bits, v[d])]; };
   for (int d = 0; d < f.dim_v; ++d) {
     const Place at = value_place(f, row, d);
     set_code(block + f.v_codes + at.unit * kNuqLanes * f.bits, f.bits, at.field, at.lane,
@@ -130,13 +137,10 @@ void encode_value(const BlockFormat& f, int row, const float* v, std::byte* bloc
   std::byte* offsets = scales + 4 * kNuqBlockRows;
   store_word(scales, row, std::bit_cast<std::uint32_t>(range.scale));
   store_word(offsets, row, std::bit_cast<std::uint32_t>(range.offset));
-  int order[kMaxHeadDim];
-  for (int d = 0; d < f.dim_v; ++d) order[d] = d;
-  std::sort(order, order + f.dim_v, [v](int a, int b) { return v[a] != v[b] ? v[a] < v[b] : a < b; });
   for (int i = 0; i < f.outliers_v; ++i) {
-    const int d = i < f.outliers_v / 2 ? order[i] : order[f.dim_v - 1 - (i - f.outliers_v / 2)];
+    const int d = i < apart ? low[i] : high[i - apart];
     store_word(offsets + 4 * kNuqBlockRows, std::int64_t{row} * f.outliers_v + i,
-               packed_residual(v[d] - decoded(d), d));
+               packed_residual(v[d] - levels[nearest(levels, f.bits, v[d])], d));
   }
 }
 
