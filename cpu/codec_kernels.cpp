@@ -18,6 +18,9 @@
 #include "cpu/packed_codes.inl"
 #include "cpu/value_group_kernels.inl"
 #include "cpu/kivi_kernels.inl"
+#include "cpu/qjl_sketches.inl"
+#include "cpu/qjl_bit_tables.inl"
+#include "cpu/qjl_masked_sums.inl"
 #include "cpu/qjl_kernels.inl"
 // clang-format on
 

@@ -126,7 +126,7 @@ void coded(benchmark::State& state, cpu::Isa isa, int group, const cpu::CodecPar
 
 /// On the processor that there is: encoding has one form for all instruction sets.
 void coded_encode(benchmark::State& state, const cpu::CodecParams& params) {
-  const cpu::BlockCodec codec(params, resolved({1, kGroup, 1, kHeadDim, kHeadDim, 0.f, 0.f}), {}, 0, 0);
+  const cpu::BlockCodec codec(params, resolved({1, 1, 1, kHeadDim, kHeadDim, 0.f, 0.f}), {}, 0, 0);
   const auto [k, v] = normal_rows(codec.format().block_rows);
   cpu::AlignedVector<std::byte> block(static_cast<std::size_t>(codec.format().block_bytes));
   for (auto _ : state) {
