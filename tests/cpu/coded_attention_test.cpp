@@ -4,22 +4,20 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/support/coded_head.h"
 #include "tests/support/codecs.h"
+#include "tests/support/coded_head.h"
 
 namespace tandem::cpu {
 namespace {
 
-using testing::CodedHead;
 using testing::codecs_under_test;
+using testing::CodedHead;
 using testing::relative_error;
 
 struct Output {
   Output(int vectors, int dim_v)
       : out(static_cast<std::size_t>(vectors * dim_v), 7.f), lse(static_cast<std::size_t>(vectors), 7.f), dim(dim_v) {}
-  [[nodiscard]] PartialAttention view() {
-    return {out.data(), lse.data(), static_cast<std::int64_t>(lse.size()), dim};
-  }
+  [[nodiscard]] PartialAttention view() { return {out.data(), lse.data(), static_cast<std::int64_t>(lse.size()), dim}; }
   [[nodiscard]] const float* vector(int v) const { return out.data() + static_cast<std::ptrdiff_t>(v) * dim; }
   std::vector<float> out, lse;
   std::int64_t dim;
@@ -81,8 +79,8 @@ TEST_P(CodedAttention, IsThatOfTheDecodedRows) {
 }
 
 TEST_P(CodedAttention, AttendsAnyRangeOfRowsForAnyNumberOfVectors) {
-  const std::vector<std::pair<std::int64_t, std::int64_t>> ranges{{0, 300}, {7, 300}, {31, 33}, {64, 64}, {65, 130},
-                                                                  {100, 101}, {127, 256}};
+  const std::vector<std::pair<std::int64_t, std::int64_t>> ranges{{0, 300},  {7, 300},   {31, 33},  {64, 64},
+                                                                  {65, 130}, {100, 101}, {127, 256}};
   for (int group = 1; group <= 20; ++group) {
     const CodedHead head(codec(), resolved({1, group, 1, kAnyDim, kAnyDim, 0.f, 0.f}), 300);
     const auto [first, end] = ranges[static_cast<std::size_t>(group) % ranges.size()];
@@ -113,9 +111,9 @@ TEST_P(CodedAttention, HidesCapsAndBiasesAsPassesOverRowsDo) {
                                        static_cast<double>(p - position)
                                  : -INFINITY);
       }
-      expect_near(output, v,
-                  head.expected(head.decoded_k, head.decoded_v, v, 0, kRows, biases,
-                                static_cast<double>(logits.softcap)));
+      expect_near(
+          output, v,
+          head.expected(head.decoded_k, head.decoded_v, v, 0, kRows, biases, static_cast<double>(logits.softcap)));
     }
   }
 }

@@ -24,8 +24,13 @@ inline cpu::CodecParams codec_of(cpu::CodecKind kind) {
 
 /// The codecs that the same tests run over.
 inline std::vector<cpu::CodecParams> codecs_under_test() {
-  return {codec_of(cpu::CodecKind::int8), codec_of(cpu::CodecKind::fp8), kivi(2, 32), kivi(4, 32), kivi(4, 64),
-          kivi(2, 128),                   kivi(4, 128)};
+  return {codec_of(cpu::CodecKind::int8),
+          codec_of(cpu::CodecKind::fp8),
+          kivi(2, 32),
+          kivi(4, 32),
+          kivi(4, 64),
+          kivi(2, 128),
+          kivi(4, 128)};
 }
 
 /// As the name of a test.
