@@ -10,6 +10,9 @@ constexpr int kNuqGroups = kBlockRows / kNuqLanes;
 constexpr int kHalfGroups = kNuqGroups / 2;
 constexpr int kHalfRows = kBlockRows / 2;
 constexpr int kMostPairs = kMostPaddedDim / 2;
+/// Floats between two queries turned back: a constant, so that one register addresses all, and no multiple of a large
+/// power of two, so that they do not share sets of the cache.
+constexpr std::ptrdiff_t kTurnedStride = kMostPairs + kNuqLanes;
 
 inline std::uint32_t residual_word(const std::byte* residuals, std::ptrdiff_t i) {
   std::uint32_t word;
@@ -64,8 +67,8 @@ void decode_nuq_keys(const BlockFormat& format, const std::byte* block, Upcoming
   }
 }
 
-/// turned (kHalfGroups, heads, 2, pairs) = `heads` prepared queries, turned back by the position of each 16 rows from
-/// group `first_group` on; `angles` (2, kMostPairs) are those of the block's first row.
+/// turned (kHalfGroups, heads, 2, kTurnedStride) = `heads` prepared queries, turned back by the position of each 16
+/// rows from group `first_group` on; `angles` (2, kMostPairs) are those of the block's first row.
 void turn_back_queries(const BlockFormat& format, const float* angles, const float* prepared, int heads,
                        int first_group, float* turned) {
   const int pairs = format.prepared_dim / 2;
@@ -78,9 +81,9 @@ void turn_back_queries(const BlockFormat& format, const float* angles, const flo
       for (int g = 0; g < kHalfGroups; ++g) {
         const float* group = format.rope->groups() + static_cast<std::ptrdiff_t>(first_group + g) * 2 * pairs + i;
         const Vec gc = load(group), gs = load(group + pairs);
-        float* target = turned + (static_cast<std::ptrdiff_t>(g) * heads + h) * 2 * pairs + i;
+        float* target = turned + (g * heads + h) * 2 * kTurnedStride + i;
         store(target, fma(b, gs, a * gc));
-        store(target + pairs, minus_product(a, gs, b * gc));
+        store(target + kTurnedStride, minus_product(a, gs, b * gc));
       }
     }
   }
@@ -89,7 +92,6 @@ void turn_back_queries(const BlockFormat& format, const float* angles, const flo
 /// out[h * kBlockRows + r] = <queries[h], keys[r]> of rows [row, row + kVecs * kLanes) of a half.
 template <int kHeads, int kVecs>
 inline void nuq_score_tile(const BlockFormat& format, const float* turned, const float* keys, int row, float* out) {
-  const std::ptrdiff_t pairs = format.prepared_dim / 2;
   Vec sums[kHeads * kVecs];
   unroll<kHeads * kVecs>([&](auto s) { sums[s.value] = Vec(0.f); });
   const float* lanes = format.rope->lanes();
@@ -100,9 +102,9 @@ inline void nuq_score_tile(const BlockFormat& format, const float* turned, const
       const Vec a = load(keys + at), b = load(keys + kHalfRows + at);
       const Vec first = minus_product(b, s, a * c), second = fma(a, s, b * c);
       unroll<kHeads>([&](auto h) __attribute__((always_inline)) {
-        const float* query = turned + (at / kNuqLanes * kHeads + h.value) * 2 * pairs + i;
+        const float* query = turned + (at / kNuqLanes * kHeads + h.value) * 2 * kTurnedStride + i;
         Vec& total = sums[h.value * kVecs + j.value];
-        total = fma(Vec(query[0]), first, fma(Vec(query[pairs]), second, total));
+        total = fma(broadcast(query), first, fma(broadcast(query + kTurnedStride), second, total));
       });
     });
   }
@@ -117,7 +119,7 @@ void score_nuq_half(const BlockFormat& format, const std::byte* block, const flo
   constexpr int kVecs = 2;
   decode_nuq_keys<kBits, kHalf>(format, block, upcoming, decoded);
   for_head_tiles(num_vectors, [&](auto heads, int v) {
-    alignas(64) float turned[kHalfGroups * kMostHeads * 2 * kMostPairs];
+    alignas(64) float turned[kHalfGroups * kMostHeads * 2 * kTurnedStride];
     const auto first = static_cast<std::ptrdiff_t>(v);
     turn_back_queries(format, angles, prepared + first * format.prepared_dim, heads.value, kHalf * kHalfGroups, turned);
     float* out = scores + first * kBlockRows + kHalf * kHalfRows;
@@ -149,40 +151,37 @@ void scores_nuq(const BlockFormat& format, const CodedRows& rows, const float* p
   score_nuq_rows<2>(format, rows, prepared, num_vectors, decoded, scores);
 }
 
-/// acc[h][d] += sum over rows of weights[h][r] * level of the code, for kVecs vectors of elements from d on.
-template <int kBits, int kHeads, int kVecs>
+/// acc[h][d] += sum over rows of weights[h][r] * level of the code, for the vector of elements from d on. Rows go to
+/// two sums in turn, so that additions do not wait for each other.
+template <int kBits, int kHeads>
 inline void add_nuq_tile(const std::byte* codes, const LevelTable<kBits>& levels, const float* weights, int d,
                          int padded_v, Upcoming& upcoming, float* acc) {
   constexpr int kUnitBytes = kNuqLanes * kBits;
-  Vec sums[kHeads * kVecs];
-  unroll<kHeads * kVecs>([&](auto s) {
-    sums[s.value] = load(acc + static_cast<std::ptrdiff_t>(s.value / kVecs) * padded_v + d + s.value % kVecs * kLanes);
-  });
+  constexpr int kSets = 2;
+  Vec sums[kSets * kHeads];
+  unroll<kSets * kHeads>([&](auto s) { sums[s.value] = Vec(0.f); });
+  const std::byte* unit = codes + d / kNuqLanes * kUnitBytes + d % kNuqLanes;
   for (int octet = 0; octet < kBlockRows / kNuqFields; ++octet) {
-    unroll<kVecs>([&](auto j) __attribute__((always_inline)) {
-      const int at = d + j.value * kLanes;
-      const std::ptrdiff_t unit = octet * (padded_v / kNuqLanes) + at / kNuqLanes;
-      for_unit_fields<kBits>(
-          codes + unit * kUnitBytes + at % kNuqLanes, levels,
-          levels, [&](auto field, Vec x) __attribute__((always_inline)) {
-            const float* weight = weights + octet * kNuqFields + field.value;
-            unroll<kHeads>([&](auto h) __attribute__((always_inline)) {
-              Vec& total = sums[h.value * kVecs + j.value];
-              total = fma(Vec(weight[h.value * kBlockRows]), x, total);
-            });
+    for_unit_fields<kBits>(
+        unit, levels, levels, [&](auto field, Vec x) __attribute__((always_inline)) {
+          unroll<kHeads>([&](auto h) __attribute__((always_inline)) {
+            Vec& total = sums[field.value % kSets * kHeads + h.value];
+            total = fma(broadcast(weights + h.value * kBlockRows + field.value), x, total);
           });
-      if constexpr (kLanes == kNuqLanes) upcoming.while_reading<kUnitBytes>(octet * kVecs + j.value);
-    });
+        });
+    if constexpr (kLanes == kNuqLanes) upcoming.while_reading<kUnitBytes>(octet);
+    unit += padded_v / kNuqLanes * kUnitBytes;
+    weights += kNuqFields;
   }
-  unroll<kHeads * kVecs>([&](auto s) {
-    store(acc + static_cast<std::ptrdiff_t>(s.value / kVecs) * padded_v + d + s.value % kVecs * kLanes, sums[s.value]);
+  unroll<kHeads>([&](auto h) {
+    float* target = acc + static_cast<std::ptrdiff_t>(h.value) * padded_v + d;
+    store(target, load(target) + (sums[h.value] + sums[kHeads + h.value]));
   });
 }
 
 /// acc[h] += sum over rows of a[h][r] V[r] for kHeads vectors.
 template <int kBits, int kHeads>
 void add_nuq_values(const BlockFormat& format, const std::byte* block, const float* a, Upcoming& upcoming, float* acc) {
-  constexpr int kVecs = kTileSums / kHeads;
   const int padded_v = format.padded_v;
   const auto* scales = reinterpret_cast<const float*>(block + format.v_side);
   const float* offsets = scales + kBlockRows;
@@ -201,10 +200,8 @@ void add_nuq_values(const BlockFormat& format, const std::byte* block, const flo
   }
   const LevelTable<kBits> levels(format.levels_v);
   const std::byte* codes = block + format.v_codes;
-  int d = 0;
-  for (; d + kVecs * kLanes <= padded_v; d += kVecs * kLanes)
-    add_nuq_tile<kBits, kHeads, kVecs>(codes, levels, weights, d, padded_v, upcoming, acc);
-  for (; d < padded_v; d += kLanes) add_nuq_tile<kBits, kHeads, 1>(codes, levels, weights, d, padded_v, upcoming, acc);
+  for (int d = 0; d < padded_v; d += kLanes)
+    add_nuq_tile<kBits, kHeads>(codes, levels, weights, d, padded_v, upcoming, acc);
   for (int r = 0; r < kBlockRows; ++r) {
     for (int o = 0; o < format.outliers_v; ++o) {
       const std::uint32_t word = residual_word(residuals, static_cast<std::ptrdiff_t>(r) * format.outliers_v + o);
