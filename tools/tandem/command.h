@@ -23,5 +23,6 @@ void add_run(CLI::App& app, Action& action);
 void add_eval(CLI::App& app, Action& action);
 void add_profile(CLI::App& app, Action& action);
 void add_synth(CLI::App& app, Action& action);
+void add_calibrate(CLI::App& app, Action& action);
 
 }  // namespace tandem::cli
