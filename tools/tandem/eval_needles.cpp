@@ -180,12 +180,9 @@ void eval_needles(const EvalOptions& options) {
 
 }  // namespace
 
-void add_eval(CLI::App& app, Action& action) {
+void add_eval_needles(CLI::App& eval, Action& action) {
   const auto options = std::make_shared<EvalOptions>();
-  CLI::App* eval = app.add_subcommand("eval", "Measure how well attention methods do on a task");
-  eval->require_subcommand(1);
-  eval->footer("Example:\n  tandem eval needles --help");
-  CLI::App* command = eval->add_subcommand("needles", "Exact match on prompts that hide a fact in a long context");
+  CLI::App* command = eval.add_subcommand("needles", "Exact match on prompts that hide a fact in a long context");
   command->add_option("--model", options->model, "model folder: config.json and model.safetensors")->required();
   command->add_option("--prompts", options->prompts, "jsonl file of context, question and answer")->required();
   command->add_option("--methods", options->methods,
