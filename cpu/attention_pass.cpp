@@ -63,11 +63,9 @@ void AttentionPass::add(const RowBlock& block, const RowBlock* next) noexcept {
   const int upcoming = next == nullptr ? 0 : next->count;
   const int early = upcoming * layout_->padded_k / (layout_->padded_k + layout_->padded_v);
   const std::byte* const* fetched = next == nullptr ? nullptr : next->rows.data();
-  const RowPointers keys{block.rows.data(), block.count, fetched, early, layout_->row_bytes};
   const RowPointers values{block.rows.data(), block.count, fetched + early, upcoming - early, layout_->row_bytes};
   const int vectors = queries_.num_vectors();
-  kernels_.scores[layout_->dtype](queries_.q, vectors, layout_->padded_k, keys, scratch_.decoded.data(),
-                                  scratch_.scores.data());
+  score(block, fetched, early);
   const RowLogWeights weights = log_weights_of(block);
   apply_rule(block, weights);
   SoftmaxState state{scratch_.max.data(), scratch_.sum.data(), scratch_.acc.data()};
@@ -78,6 +76,25 @@ void AttentionPass::add(const RowBlock& block, const RowBlock* next) noexcept {
   }
   kernels_.accumulate[layout_->dtype](scratch_.scores.data(), weights, vectors, layout_->padded_v, layout_->v_offset,
                                       values, scratch_.decoded.data(), state);
+}
+
+void AttentionPass::score(const RowBlock& block, const std::byte* const* fetched, int early) noexcept {
+  const RowPointers keys{block.rows.data(), block.count, fetched, early, layout_->row_bytes};
+  kernels_.scores[layout_->dtype](queries_.q, queries_.num_vectors(), layout_->padded_k, keys, scratch_.decoded.data(),
+                                  scratch_.scores.data());
+}
+
+void AttentionPass::add_mass(const RowBlock& block, const float* lse, float* mass) noexcept {
+  if (block.count == 0) return;
+  score(block, nullptr, 0);
+  apply_rule(block, {});
+  float* sums = scratch_.log_weights.data();  // of the rows, in the order of the vectors; a block's weights use it else
+  std::fill_n(sums, kBlockRows, 0.f);
+  for (int v = 0; v < queries_.num_vectors(); ++v) {
+    if (lse[v] == kHidden) continue;
+    kernels_.add_probabilities(scratch_.scores.data() + static_cast<std::ptrdiff_t>(v) * kBlockRows, lse[v], sums);
+  }
+  for (int r = 0; r < block.count; ++r) mass[r] += sums[r];
 }
 
 void AttentionPass::add_coded(const CodedRows& rows) noexcept {

@@ -95,11 +95,15 @@ class AttentionPass {
   /// Attends over rows [first, end) of blocks that lie back to back; one is fetched while another is computed.
   void add_coded_run(const std::byte* blocks, std::int64_t first, std::int64_t end,
                      std::int64_t first_position) noexcept;
+  /// mass[r] += sum over the vectors of e^(score - lse[v]), the attention that row r of `block` gets from queries whose
+  /// log-sum-exp is `lse` (num_vectors); -inf: the query saw nothing. Leaves the pass as it was.
+  void add_mass(const RowBlock& block, const float* lse, float* mass) noexcept;
   /// Writes out (num_vectors, dim_v) and lse; vectors that saw no key are empty. Writes what `spread` asks for.
   void finish(PartialAttention result, SampleSpread spread = {}) const noexcept;
 
  private:
   void start(int padded_k, int padded_v);
+  void score(const RowBlock& block, const std::byte* const* fetched, int early) noexcept;
   /// Between scores and softmax: cap, biases, and which rows are hidden.
   void apply_rule(const RowBlock& block, RowLogWeights weights) noexcept;
   /// Asks memory for all rows of a block: of the first, which nothing computes in front of.

@@ -3,6 +3,7 @@
 #include "cpu/isa_tables.inl"
 #include "cpu/codec/block_format.h"
 #include "cpu/codec/packed_codes.h"
+#include "cpu/codec/qjl_layout.h"
 #include "cpu/simd.inl"
 #include "cpu/row_formats.inl"
 #include "cpu/attention_rows.inl"
@@ -13,6 +14,7 @@
 #include "cpu/packed_codes.inl"
 #include "cpu/value_group_kernels.inl"
 #include "cpu/kivi_kernels.inl"
+#include "cpu/qjl_kernels.inl"
 // clang-format on
 
 namespace tandem::cpu::TANDEM_ISA {
@@ -23,7 +25,7 @@ constinit const ByCodecKind codec_kernels{{
     scaled_byte_kernels<Element::int8>,
     scaled_byte_kernels<Element::fp8>,
     {nullptr, &kivi_scores, &value_group_accumulate},
-    {},
+    {&prepare_qjl, &scores_qjl, &value_group_accumulate},
     {},
 }};
 

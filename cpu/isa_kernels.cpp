@@ -17,6 +17,7 @@ constinit const Kernels kernels{
     .to_natural_order = TANDEM_ROWS_ISA::to_natural_order_of_format,
     .softcap = &softcap,
     .inclusion_log_weights = &inclusion_log_weights,
+    .add_probabilities = &add_probabilities,
     .simhash = TANDEM_ROWS_ISA::simhash_kernels,
     .sketch = sketch_kernels,
     .codecs = TANDEM_ROWS_ISA::codec_kernels,

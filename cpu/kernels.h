@@ -71,6 +71,9 @@ struct Kernels {
   /// weights[r] = -ln inclusion[r] for `count` <= kBlockRows probabilities in (0, 1]; exactly 0 for 1.
   void (*inclusion_log_weights)(const float* inclusion, int count, float* weights) noexcept;
 
+  /// sums[r] += e^(scores[r] - lse) for kBlockRows scores of at most lse, up to rounding; -inf adds nothing.
+  void (*add_probabilities)(const float* scores, float lse, float* sums) noexcept;
+
   const SimHashKernels& simhash;
   const SketchKernels& sketch;
   const ByCodecKind& codecs;

@@ -14,5 +14,13 @@ void softcap(float* scores, std::int64_t count, float cap) noexcept {
   for (std::int64_t i = 0; i < count; i += kLanes) store(scores + i, tanh(load(scores + i) * inverse) * Vec(cap));
 }
 
+void add_probabilities(const float* scores, float lse, float* sums) noexcept {
+  for (int r = 0; r < kBlockRows; r += kLanes) {
+    // Rounding may put a score above the sum that it is part of.
+    const Vec share = exp_nonpositive(min(load(scores + r) - Vec(lse), Vec(0.f)));
+    store(sums + r, load(sums + r) + share);
+  }
+}
+
 }  // namespace
 }  // namespace tandem::cpu::TANDEM_ISA

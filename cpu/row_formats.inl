@@ -26,6 +26,9 @@ constexpr int bytes_of(Element element, int count) {
   return count * kHalfBytes[static_cast<int>(element)] / 2;
 }
 
+/// What kernels read of an e4m3 number, so that it takes no multiplication.
+constexpr float kFp8Unit = 1.f / 256.f;
+
 struct RowElements {
   Element k, v;
 };
@@ -86,11 +89,11 @@ inline Pair load_bf16_pair(const std::byte* p) {
 inline Vec load_int8(const std::byte* p) {
   return Vec(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))));
 }
-/// e4m3 is half precision with less of everything: in the place of its bits the number is 2^-8 of what it was.
+/// e4m3 in the place of half precision's bits, which makes a number kFp8Unit of what it was: its scale makes up for it.
 inline Vec load_fp8(const std::byte* p) {
   const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   const __m256i half = _mm256_and_si256(_mm256_slli_epi16(wide, 7), _mm256_set1_epi16(static_cast<short>(0xbfff)));
-  return Vec(_mm512_mul_ps(_mm512_cvtph_ps(half), _mm512_set1_ps(256.f)));
+  return Vec(_mm512_cvtph_ps(half));
 }
 /// 16 elements in 8 bytes; see RowLayout.
 inline Vec load_int4(const std::byte* row, int i) {
@@ -133,11 +136,11 @@ inline Pair load_bf16_pair(const std::byte* p) {
 inline Vec load_int8(const std::byte* p) {
   return Vec(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)))));
 }
-/// e4m3 is half precision with less of everything: in the place of its bits the number is 2^-8 of what it was.
+/// e4m3 in the place of half precision's bits, which makes a number kFp8Unit of what it was: its scale makes up for it.
 inline Vec load_fp8(const std::byte* p) {
   const __m128i wide = _mm_cvtepi8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
   const __m128i half = _mm_and_si128(_mm_slli_epi16(wide, 7), _mm_set1_epi16(static_cast<short>(0xbfff)));
-  return Vec(_mm256_mul_ps(_mm256_cvtph_ps(half), _mm256_set1_ps(256.f)));
+  return Vec(_mm256_cvtph_ps(half));
 }
 /// Half of 16 elements in 8 bytes; see RowLayout.
 inline Vec load_int4(const std::byte* row, int i) {
@@ -167,10 +170,10 @@ inline void lane_sums(const Vec* x, float* sums) { store(sums, sum_each(x)); }
 #else
 inline Pair load_bf16_pair(const std::byte* p) { return {load_bf16(p), load_bf16(p + 2)}; }
 inline Vec load_int8(const std::byte* p) { return Vec(static_cast<float>(static_cast<std::int8_t>(*p))); }
-/// e4m3 is half precision with less of everything: in the place of its bits the number is 2^-8 of what it was.
+/// e4m3 in the place of half precision's bits, which makes a number kFp8Unit of what it was: its scale makes up for it.
 inline Vec load_fp8(const std::byte* p) {
   const int wide = static_cast<std::int8_t>(*p);
-  return Vec(f16_to_f32(static_cast<std::uint16_t>((wide << 7) & 0xbfff)) * 256.f);
+  return Vec(f16_to_f32(static_cast<std::uint16_t>((wide << 7) & 0xbfff)));
 }
 inline Vec load_int4(const std::byte* row, int i) {
   const int byte = std::to_integer<int>(row[i / 16 * 8 + i % 8]);

@@ -13,11 +13,13 @@ struct BlockPart {
   int count;
 };
 
-/// One fp32 scale per row, from `side` on.
+/// One fp32 scale per row, from `side` on, for elements as load_elements reads them.
+template <Element element>
 inline RowScales scales_of(const CodedRows& coded, std::int64_t side) {
   RowScales scales;
   std::memcpy(scales.factors, coded.block + side + coded.first * static_cast<std::int64_t>(sizeof(float)),
               static_cast<std::size_t>(coded.count) * sizeof(float));
+  if constexpr (element == Element::fp8) scale(scales.factors, kBlockRows, 1.f / kFp8Unit);
   return scales;
 }
 
@@ -32,7 +34,7 @@ void scaled_byte_scores(const BlockFormat& format, const CodedRows& coded, const
   } else {
     score_parts<element, element>(queries, num_vectors, format.padded_k, rows.part(), upcoming, out);
   }
-  const RowScales scales = scales_of(coded, format.k_side);
+  const RowScales scales = scales_of<element>(coded, format.k_side);
   for (int v = 0; v < num_vectors; ++v) scales.apply(out + static_cast<std::ptrdiff_t>(v) * kBlockRows);
   hide_rest(coded.count, num_vectors, out);
 }
@@ -44,7 +46,7 @@ void scaled_byte_accumulate(const BlockFormat& format, const CodedRows& coded, f
   Upcoming upcoming = upcoming_of(coded);
   for (int v = 0; v < num_vectors; ++v)
     exponentiate(scores + static_cast<std::ptrdiff_t>(v) * kBlockRows, format.padded_v, v, state);
-  const RowScales scales = scales_of(coded, format.v_side);
+  const RowScales scales = scales_of<element>(coded, format.v_side);
   if (num_vectors >= kDecodeFrom) {
     const auto copy = DecodedPart::of<element>(rows.part(), format.padded_v, decoded);
     add_values<Element::f32>(scores, {}, num_vectors, copy.part(), &scales, format.padded_v, upcoming, state);

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "cpu/attention_pass.h"
@@ -33,5 +34,9 @@ struct Selection {
     bytes_read = 0;
   }
 };
+
+/// Takes rows out of a selection, as if no head used them: `rows` ascending. What was sampled stays an unbiased sample
+/// of what is left.
+void leave_out(std::span<const std::uint32_t> rows, Selection& selection);
 
 }  // namespace tandem::cpu

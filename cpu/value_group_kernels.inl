@@ -23,21 +23,21 @@ inline Vec load_scales(const std::byte* p) {
 }
 #endif
 
-/// Scale and minimum of one group of elements for the rows of a call; 0 beyond them.
+/// Where scales and minima of one group of elements lie for the kBlockRows rows of a call; 0 beyond those it has.
 struct GroupSide {
   GroupSide(const BlockFormat& format, const CodedRows& rows, int group) {
-    const std::byte* side = rows.block + format.v_side + 2 * (2 * group * format.block_rows + rows.first);
-    const std::size_t bytes = 2 * static_cast<std::size_t>(rows.count);
-    alignas(64) std::byte scales[2 * kBlockRows] = {}, minima[2 * kBlockRows] = {};
-    std::memcpy(scales, side, bytes);
-    std::memcpy(minima, side + 2 * static_cast<std::ptrdiff_t>(format.block_rows), bytes);
-    for (int r = 0; r < kBlockRows; r += kLanes) {
-      store(scale + r, load_scales(scales + 2 * r));
-      store(minimum + r, load_bf16(minima + 2 * r));
-    }
+    scales = rows.block + format.v_side + 2 * (2 * group * format.block_rows + rows.first);
+    minima = scales + 2 * static_cast<std::ptrdiff_t>(format.block_rows);
+    if (rows.count == kBlockRows) return;
+    std::memset(copy, 0, sizeof(copy));
+    std::memcpy(copy, scales, 2 * static_cast<std::size_t>(rows.count));
+    std::memcpy(copy + sizeof(copy) / 2, minima, 2 * static_cast<std::size_t>(rows.count));
+    scales = copy;
+    minima = copy + sizeof(copy) / 2;
   }
-  alignas(64) float scale[kBlockRows];
-  alignas(64) float minimum[kBlockRows];
+  const std::byte* scales;
+  const std::byte* minima;
+  std::byte copy[4 * kBlockRows];
 };
 
 /// folded (heads, groups, kBlockRows) = weights times scales; acc gets the sums of weights times minima.
@@ -46,18 +46,21 @@ inline void fold_weights(const BlockFormat& format, const CodedRows& rows, const
   const int groups = format.padded_v / format.group;
   for (int g = 0; g < groups; ++g) {
     const GroupSide side(format, rows, g);
-    for (int h = 0; h < kHeads; ++h) {
-      float* target = folded + static_cast<std::ptrdiff_t>(h * groups + g) * kBlockRows;
-      Vec offset(0.f);
-      for (int r = 0; r < kBlockRows; r += kLanes) {
-        const Vec weight = load(a + h * kBlockRows + r);
-        store(target + r, weight * load(side.scale + r));
-        offset = fma(weight, load(side.minimum + r), offset);
-      }
-      const Vec added(sum(offset));
-      float* elements = acc + static_cast<std::ptrdiff_t>(h) * format.padded_v + g * format.group;
-      for (int i = 0; i < format.group; i += kLanes) store(elements + i, load(elements + i) + added);
+    Vec offsets[kHeads];
+    unroll<kHeads>([&](auto h) { offsets[h.value] = Vec(0.f); });
+    for (int r = 0; r < kBlockRows; r += kLanes) {
+      const Vec scale = load_scales(side.scales + 2 * r), minimum = load_bf16(side.minima + 2 * r);
+      unroll<kHeads>([&](auto h) {
+        const Vec weight = load(a + h.value * kBlockRows + r);
+        store(folded + static_cast<std::ptrdiff_t>(h.value * groups + g) * kBlockRows + r, weight * scale);
+        offsets[h.value] = fma(weight, minimum, offsets[h.value]);
+      });
     }
+    unroll<kHeads>([&](auto h) {
+      const Vec offset(sum(offsets[h.value]));
+      float* elements = acc + static_cast<std::ptrdiff_t>(h.value) * format.padded_v + g * format.group;
+      for (int i = 0; i < format.group; i += kLanes) store(elements + i, load(elements + i) + offset);
+    });
   }
 }
 
@@ -70,6 +73,7 @@ void add_value_groups(const BlockFormat& format, const CodedRows& rows, const fl
                             format.v_stride,
                             rows.count,
                             folded,
+                            kBlockRows,
                             format.group,
                             format.padded_v};
   for_head_tiles(num_vectors, [&](auto heads, int v) {

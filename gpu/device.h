@@ -8,56 +8,72 @@
 #include "cpu/codec/block_codec.h"
 #include "cpu/logit_rule.h"
 #include "cpu/row_layout.h"
+#include "gpu/slot_table.h"
 #include "runtime/base/partial.h"
 #include "runtime/base/view.h"
 
 namespace tandem::gpu {
 
+class KeptTokens;
+
 /// The window of one (sequence, layer, kv_head) in a device's memory.
 ///
-/// Positions [0, min(sinks, end)) and [local_begin, end) are held; those between are in the host tier. Sinks and the
-/// positions from raw_begin on are rows: sinks in slots of the same number, p in slot sinks + (p - sinks) % ring. The
-/// positions [local_begin, raw_begin) are coded, in whole blocks: block b holds the block_rows positions from sinks + b
-/// * block_rows on and lies in slot b % ring_blocks. Without a codec there are none.
+/// Positions [0, min(sinks, end)) and [local_begin, end) are held, and the tokens that `kept` lists; the others are in
+/// the host tier. Sinks and the positions from raw_begin on are rows: sinks in slots of the same number, p in slot
+/// sinks
+/// + (p - sinks) % ring. The positions [local_begin, raw_begin) are coded, in whole blocks: block b holds the
+/// block_rows positions from sinks + b * block_rows on and lies in slot b % ring_blocks. Without a codec there are
+/// none. Where tokens are merged into entries, positions are the numbers of entries, and `visible_from` says who sees
+/// one.
 struct WindowView {
-  std::byte* rows = nullptr;
+  SlotTable rows;
   cpu::RowLayout layout;
   std::int64_t sinks = 0;
   std::int64_t ring = 0;
   std::int64_t local_begin = 0;
   std::int64_t raw_begin = 0;
   std::int64_t end = 0;
-  std::byte* blocks = nullptr;
+  SlotTable blocks = {};
   std::int64_t ring_blocks = 0;
   const cpu::BlockCodec* codec = nullptr;  ///< outlives the window; nullptr without one
+  SlotTable kept_rows = {};
+  const KeptTokens* kept = nullptr;            ///< older tokens, each in a slot of kept_rows; nullptr: none
+  const std::int64_t* visible_from = nullptr;  ///< by slot of rows: the first query that sees it; nullptr: its own
 
-  [[nodiscard]] std::byte* row(std::int64_t position) const noexcept {
-    const std::int64_t slot = position < sinks ? position : sinks + (position - sinks) % ring;
-    return rows + slot * layout.row_bytes;
+  [[nodiscard]] std::int64_t slot(std::int64_t position) const noexcept {
+    return position < sinks ? position : sinks + (position - sinks) % ring;
   }
+  [[nodiscard]] std::byte* row(std::int64_t position) const noexcept { return rows[slot(position)]; }
   /// The first position of the block that holds a coded position.
   [[nodiscard]] std::int64_t block_begin(std::int64_t position) const noexcept {
     return position - (position - sinks) % codec->format().block_rows;
   }
   /// The block that holds the coded `position`.
   [[nodiscard]] std::byte* block(std::int64_t position) const noexcept {
-    const cpu::BlockFormat& format = codec->format();
-    return blocks + (position - sinks) / format.block_rows % ring_blocks * format.block_bytes;
+    return blocks[(position - sinks) / codec->format().block_rows % ring_blocks];
   }
   [[nodiscard]] bool is_coded(std::int64_t position) const noexcept {
     return position >= local_begin && position < raw_begin;
   }
 };
 
-/// Attention of one QueryBlock over one window. `result` is (num_vectors, dim_v). Queries, positions, slopes and result
-/// are host memory and belong to the device until wait().
+/// Attention that a window's tokens got: softmax probabilities within the window, summed over all query vectors.
+struct AttentionMass {
+  float* kept = nullptr;  ///< by slot of kept_rows
+  float* raw = nullptr;   ///< of the positions from raw_begin on
+};
+
+/// Attention of one QueryBlock over one window. `result` is (num_vectors, dim_v). Queries, positions, slopes, own
+/// entries, mass and result are host memory and belong to the device until wait().
 struct WindowAttention {
   WindowView window;
   cpu::QueryBlock queries;
   cpu::LogitRule logits;
   PartialAttention result;
-  cpu::RopeParams rope = {};   ///< for sink_turn
-  std::int64_t sink_turn = 0;  ///< positions by which queries are turned back for the sinks; see window_policy.h
+  cpu::RopeParams rope = {};           ///< for sink_turn
+  std::int64_t sink_turn = 0;          ///< positions that queries are turned back for the sinks; see sink_rotation()
+  const float* own_entries = nullptr;  ///< (num_queries, padded K then padded V): what each query sees besides
+  AttentionMass mass = {};             ///< added to where not nullptr
 };
 
 class Device;

@@ -6,6 +6,16 @@
 
 namespace tandem::gpu {
 
+namespace {
+
+std::optional<KeptTokens> kept_tokens_of(const WindowParams& params) {
+  const KeepRule rule = keep_rule(params.policy);
+  if (rule.scores == ScoreSource::none) return {};
+  return KeptTokens(rule, params.sink_tokens, params.local_tokens + params.page_tokens);
+}
+
+}  // namespace
+
 WindowCache::WindowCache(Device& device, const cpu::RowLayout& layout, const WindowParams& params,
                          const cpu::BlockCodec* codec, int node)
     : device_(&device),
@@ -13,7 +23,16 @@ WindowCache::WindowCache(Device& device, const cpu::RowLayout& layout, const Win
       params_(params),
       codec_(codec != nullptr && *codec ? codec : nullptr),
       node_(node),
-      data_(device, rows_bytes() + (codec_ == nullptr ? 0 : ring_blocks() * codec_->format().block_bytes), node) {}
+      kept_(kept_tokens_of(params)),
+      rows_(device, sink_tokens() + ring(), layout.row_bytes, cpu::kPageRows, node, params.on_demand()) {
+  if (codec_ != nullptr)
+    blocks_ = PagedSlots(device, ring_blocks(), codec_->format().block_bytes, 1, node, params.on_demand());
+  if (kept_) {
+    kept_slots_ = PagedSlots(device, kept_->rule().slots, layout.row_bytes, cpu::kPageRows, node, params.on_demand());
+    kept_rows_.reserve(static_cast<std::size_t>(kept_->rule().slots));
+  }
+  if (params.merge) visible_from_.resize(static_cast<std::size_t>(rows_.slots()));
+}
 
 std::int64_t WindowCache::ring_blocks() const noexcept {
   if (codec_ == nullptr) return 0;
@@ -36,9 +55,18 @@ WindowCache::Slice WindowCache::next_slice(std::int64_t waiting) const noexcept 
 }
 
 WindowView WindowCache::view() const noexcept {
-  return {data_.data(),  layout_,     sink_tokens(), ring(),
-          local_begin(), raw_begin(), length_,       data_.data() + rows_bytes(),
-          ring_blocks(), codec_};
+  WindowView view{rows_.table(), layout_, sink_tokens(), ring(), local_begin(), raw_begin(), length_};
+  if (codec_ != nullptr) {
+    view.blocks = blocks_.table();
+    view.ring_blocks = ring_blocks();
+    view.codec = codec_;
+  }
+  if (kept_) {
+    view.kept_rows = kept_slots_.table();
+    view.kept = &*kept_;
+  }
+  if (!visible_from_.empty()) view.visible_from = visible_from_.data();
+  return view;
 }
 
 void WindowCache::read_leaving_page(const cpu::RowLayout& host_layout, std::byte* host_rows, Stream stream) const {
@@ -47,13 +75,47 @@ void WindowCache::read_leaving_page(const cpu::RowLayout& host_layout, std::byte
 
 void WindowCache::release_page(Stream stream) {
   const std::int64_t page = raw_begin();
+  if (kept_) {
+    const WindowView before = view();
+    const std::span<const Promotion> promotions = kept_->promote(page_rows());
+    for (std::size_t i = 0; i < promotions.size(); ++i) {
+      if (promotions[i].slot < 0) continue;
+      device_->copy(before.kept_rows[promotions[i].slot], before.row(page + static_cast<std::int64_t>(i)),
+                    layout_.row_bytes, stream);
+    }
+    list_kept_rows();
+  }
   left_ += page_rows();
   evicted_ = std::max(evicted_, left_ - ring_blocks() * page_rows());
   if (codec_ != nullptr) device_->encode_block(view(), page, stream);
 }
 
-void WindowCache::append(const KvView& kv, std::int64_t head, Stream stream) {
-  device_->write_rows(view(), length_, kv, head, stream);
+void WindowCache::list_kept_rows() {
+  kept_rows_.clear();
+  for (const std::int32_t slot : kept_->slots())
+    kept_rows_.push_back(static_cast<std::uint32_t>(kept_->position(slot) - sink_tokens()));
+}
+
+void WindowCache::reserve(std::int64_t count) {
+  rows_.reserve(length_ + count);
+  const std::int64_t leaving = leaving_for(count);
+  if (codec_ != nullptr) blocks_.reserve((left_ + leaving) / page_rows());
+  // Slots are taken from the lowest on, and a token that leaves takes one at most.
+  if (kept_) kept_slots_.reserve(static_cast<std::int64_t>(kept_rows_.size()) + leaving);
+}
+
+void WindowCache::append(const KvView& kv, std::int64_t head, Stream stream, std::span<const float> scores,
+                         std::span<const std::int64_t> visible_from) {
+  const std::int64_t sinks = std::clamp<std::int64_t>(sink_tokens() - length_, 0, kv.k.tokens);  // the first of these
+  if (kept_ && kept_->rule().scores == ScoreSource::external) {
+    kept_->append(scores.subspan(static_cast<std::size_t>(sinks)));
+  } else if (kept_) {
+    kept_->append(kv.k.tokens - sinks);
+  }
+  const WindowView target = view();
+  device_->write_rows(target, length_, kv, head, stream);
+  for (std::size_t i = 0; i < visible_from.size(); ++i)
+    visible_from_[static_cast<std::size_t>(target.slot(length_ + static_cast<std::int64_t>(i)))] = visible_from[i];
   length_ += kv.k.tokens;
 }
 
@@ -112,6 +174,10 @@ void WindowCache::truncate(const Cut& cut, Stream stream) {
   length_ = cut.length;
   evicted_ = cut.evicted;
   left_ = cut.left;
+  if (kept_) {
+    kept_->truncate(length_, std::max(raw_begin(), sink_tokens()));
+    list_kept_rows();
+  }
   // The slots are free: whatever used them after these tokens left lies a whole ring further on.
   write_tokens(cut.blocks, sink_tokens() + cut.evicted, stream);
   write_tokens(cut.rows, sink_tokens() + cut.left, stream);
@@ -121,7 +187,11 @@ WindowCache WindowCache::fork(std::int64_t length, const cpu::RowLayout& host_la
                               Stream stream) const {
   const Cut cut = cut_at(length, host_layout, host_row);
   WindowCache copy(*device_, layout_, params_, codec_, node_);
-  device_->copy(copy.data_.data(), data_.data(), data_.bytes(), stream);
+  copy.rows_.copy_from(rows_, stream);
+  copy.blocks_.copy_from(blocks_, stream);
+  copy.kept_slots_.copy_from(kept_slots_, stream);
+  if (kept_) copy.kept_ = *kept_;
+  copy.visible_from_ = visible_from_;
   copy.truncate(cut, stream);
   return copy;
 }

@@ -2,21 +2,26 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "gpu/device.h"
+#include "gpu/paged_slots.h"
 #include "gpu/window_params.h"
+#include "gpu/window_policy/kept_tokens.h"
 
 namespace tandem::gpu {
 
-/// The window of one (sequence, layer, kv_head): sinks, a ring of rows and a ring of coded blocks, in a device's
-/// memory.
+/// The window of one (sequence, layer, kv_head): sinks, a ring of rows, a ring of coded blocks and older tokens that a
+/// policy keeps, in a device's memory.
 ///
-/// Tokens enter at the end as rows. When the ring of rows is full the oldest page of it leaves: without a codec, the
-/// window; with one, it is encoded, and the oldest block is forgotten where there is no room for one more. Which tokens
-/// are held, and which are coded, depends on how many have entered, not on how they were grouped. The owner takes the
-/// rows of a page that leaves to the host tier and publishes there what the window has forgotten: held and published
-/// tokens always partition [0, length). Not thread-safe.
+/// Tokens enter at the end as rows. When the ring of rows is full the oldest page of it leaves. Without a codec it
+/// leaves the window, but for tokens that the policy keeps; with one, it is encoded, and the oldest block is forgotten
+/// where there is no room for one more. Which tokens are local, and which are coded, depends on how many have entered,
+/// not on how they were grouped. The owner takes the rows of a page that leaves to the host tier and publishes there
+/// what is no longer local; of these, kept_rows() are still the window's. Held tokens and the others partition [0,
+/// length). Not thread-safe.
 class WindowCache {
  public:
   /// `codec` is that of the head and outlives the window; nullptr, or of kind none: no codec. `node` is the NUMA node
@@ -25,17 +30,26 @@ class WindowCache {
               int node);
 
   [[nodiscard]] std::int64_t length() const noexcept { return length_; }
-  /// Tokens that were forgotten; they are the positions [sinks, sinks + evicted).
+  /// Tokens that are no longer local; they are the positions [sinks, sinks + evicted).
   [[nodiscard]] std::int64_t evicted() const noexcept { return evicted_; }
   /// Tokens that left the ring of rows: the forgotten and the coded ones.
   [[nodiscard]] std::int64_t left() const noexcept { return left_; }
-  [[nodiscard]] std::int64_t held() const noexcept { return length_ - evicted_; }
+  [[nodiscard]] std::int64_t held() const noexcept {
+    return length_ - evicted_ + static_cast<std::int64_t>(kept_rows_.size());
+  }
+  /// Of the evicted tokens, counted from the end of the sinks, those that the policy keeps, ascending.
+  [[nodiscard]] std::span<const std::uint32_t> kept_rows() const noexcept { return kept_rows_; }
+  [[nodiscard]] const KeptTokens* kept() const noexcept { return kept_ ? &*kept_ : nullptr; }
   [[nodiscard]] std::int64_t sink_tokens() const noexcept { return params_.sink_tokens; }
-  /// Bytes of device memory.
-  [[nodiscard]] std::int64_t bytes() const noexcept { return data_.bytes(); }
-  /// Tokens that leave the ring of rows at a time: a page, or a block.
+  /// Bytes of device memory, taken so far.
+  [[nodiscard]] std::int64_t bytes() const noexcept { return rows_.bytes() + blocks_.bytes() + kept_slots_.bytes(); }
+  /// Tokens that leave the ring of rows at a time.
   [[nodiscard]] std::int64_t page_rows() const noexcept {
-    return codec_ != nullptr ? codec_->format().block_rows : cpu::kPageRows;
+    return codec_ != nullptr ? codec_->format().block_rows : kept_ ? params_.page_tokens : cpu::kPageRows;
+  }
+  /// The most tokens that may enter between two attentions where scores or entries depend on these.
+  [[nodiscard]] std::int64_t raw_tokens() const noexcept {
+    return codec_ != nullptr ? params_.residual_tokens : params_.local_tokens;
   }
   /// Tokens that have left, or are forgotten, once `length` have entered: whole pages, as few as let the others fit.
   [[nodiscard]] std::int64_t left_at(std::int64_t length) const noexcept;
@@ -56,9 +70,14 @@ class WindowCache {
   void read_leaving_page(const cpu::RowLayout& host_layout, std::byte* host_rows, Stream stream) const;
   /// The oldest page leaves the ring of rows: call when the host tier has its rows.
   void release_page(Stream stream);
+  /// Takes the memory that `count` more tokens need, so that appending them cannot fail. Throws Error(out_of_memory).
+  void reserve(std::int64_t count);
   /// Writes one head of `kv` (at most next_slice() tokens) at the end. `kv` belongs to the device until it is waited
-  /// for.
-  void append(const KvView& kv, std::int64_t head, Stream stream);
+  /// `scores` (tokens): of a policy whose scores are external, otherwise empty. `visible_from` (tokens): of entries.
+  void append(const KvView& kv, std::int64_t head, Stream stream, std::span<const float> scores = {},
+              std::span<const std::int64_t> visible_from = {});
+  /// Adds to the scores of the tokens that are held; for a policy whose scores are attention.
+  void accumulate(const WindowMass& mass) { kept_->accumulate(mass); }
 
   /// Row `row` in the host tier, which is the token at position sinks + row. None: there is no host tier.
   using HostRow = std::function<const std::byte*(std::int64_t row)>;
@@ -88,11 +107,9 @@ class WindowCache {
   [[nodiscard]] std::int64_t local_begin() const noexcept { return sink_tokens() + evicted_; }
   [[nodiscard]] std::int64_t raw_begin() const noexcept { return sink_tokens() + left_; }
   /// Slots of the ring of rows: room for those that stay and the page that enters.
-  [[nodiscard]] std::int64_t ring() const noexcept {
-    return std::int64_t{codec_ != nullptr ? params_.residual_tokens : params_.local_tokens} + page_rows();
-  }
+  [[nodiscard]] std::int64_t ring() const noexcept { return raw_tokens() + page_rows(); }
   [[nodiscard]] std::int64_t ring_blocks() const noexcept;
-  [[nodiscard]] std::int64_t rows_bytes() const noexcept { return (sink_tokens() + ring()) * layout_.row_bytes; }
+  void list_kept_rows();
   [[nodiscard]] std::vector<float> tokens_between(std::int64_t first, std::int64_t last,
                                                   const cpu::RowLayout& host_layout, const HostRow& host_row) const;
   void write_tokens(const std::vector<float>& tokens, std::int64_t first, Stream stream);
@@ -102,7 +119,12 @@ class WindowCache {
   WindowParams params_;
   const cpu::BlockCodec* codec_;  ///< nullptr without one
   int node_;
-  DeviceBuffer data_;  ///< rows of the sinks, ring of rows, ring of blocks
+  std::optional<KeptTokens> kept_;
+  PagedSlots rows_;    ///< of the sinks, then the ring
+  PagedSlots blocks_;  ///< a ring
+  PagedSlots kept_slots_;
+  std::vector<std::int64_t> visible_from_;  ///< by slot of rows_; empty where tokens are not merged
+  std::vector<std::uint32_t> kept_rows_;
   std::int64_t length_ = 0;
   std::int64_t evicted_ = 0;
   std::int64_t left_ = 0;

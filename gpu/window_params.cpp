@@ -1,5 +1,6 @@
 #include "gpu/window_params.h"
 
+#include "cpu/row_layout.h"
 #include "runtime/base/error.h"
 
 namespace tandem::gpu {
@@ -17,6 +18,26 @@ void check_residual(const WindowParams& params) {
                "), or nothing is left to compress");
 }
 
+/// What a policy that works on tokens one by one cannot be combined with.
+void check_policy(const WindowParams& params, const cpu::RopeParams& rope) {
+  validate(params.policy);
+  const bool keeps = keep_rule(params.policy).scores != ScoreSource::none;
+  TANDEM_CHECK(!keeps || (params.page_tokens >= 1 && params.page_tokens <= cpu::kPageRows), invalid_argument,
+               "page_tokens is ", params.page_tokens, "; allowed: 1 to ", cpu::kPageRows);
+  TANDEM_CHECK(!keeps || params.codec.kind == cpu::CodecKind::none, unsupported, "window_codec is ",
+               cpu::to_string(params.codec.kind),
+               "; a window_policy that keeps single tokens works on rows: window_dtype f32, f16 or bf16 and no codec");
+  TANDEM_CHECK(!params.compact_sinks || rope.known(), invalid_argument,
+               "compact_sinks needs rope_theta, which is 0: queries are turned back for the sinks");
+  TANDEM_CHECK(!params.compact_sinks || (!keeps && !params.merge), invalid_argument,
+               "compact_sinks is set; only the policy 'latest' has it");
+  if (!params.merge) return;
+  validate(*params.merge);
+  TANDEM_CHECK(!keeps, invalid_argument, "window_policy is dmc; it keeps no single tokens");
+  TANDEM_CHECK(rope.known(), invalid_argument,
+               "window_policy dmc needs rope_theta, which is 0: keys are averaged before RoPE and rotated by Tandem");
+}
+
 }  // namespace
 
 void validate(const WindowParams& params, const AttentionShape& shape, const cpu::RopeParams& rope) {
@@ -26,6 +47,7 @@ void validate(const WindowParams& params, const AttentionShape& shape, const cpu
                "local_tokens is ", params.local_tokens, "; allowed: 1 to ", kMaxWindowTokens);
   TANDEM_CHECK(!is_quantized(params.dtype), invalid_argument, "window_dtype is ", to_string(params.dtype),
                ", which only rows of the host tier can be; allowed: f32, f16, bf16, and a codec beside them");
+  check_policy(params, rope);
   if (params.codec.kind == cpu::CodecKind::none) return;
   cpu::validate(params.codec, shape, rope);
   check_residual(params);

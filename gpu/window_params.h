@@ -1,8 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "cpu/codec/codec_params.h"
+#include "gpu/window_policy/dmc_decision.h"
+#include "gpu/window_policy/window_policy.h"
 #include "runtime/base/dtype.h"
 
 namespace tandem::gpu {
@@ -11,10 +14,20 @@ namespace tandem::gpu {
 /// compressed. Source: attention sinks, Xiao et al., arXiv:2309.17453.
 struct WindowParams {
   std::int32_t sink_tokens = 4;
-  std::int32_t local_tokens = 256;     ///< at least this many, as soon as there are; up to one page more
-  DType dtype = DType::f32;            ///< of the rows that no codec compresses
-  cpu::CodecParams codec = {};         ///< of the local tokens but the latest
-  std::int32_t residual_tokens = 128;  ///< with a codec: at least this many of the latest stay as they are
+  std::int32_t local_tokens = 256;      ///< at least this many, as soon as there are; up to one page more
+  DType dtype = DType::f32;             ///< of the rows that no codec compresses
+  cpu::CodecParams codec = {};          ///< of the local tokens but the latest
+  std::int32_t residual_tokens = 128;   ///< with a codec: at least this many of the latest stay as they are
+  WindowPolicy policy = Streaming{};    ///< which older tokens stay besides
+  std::int32_t page_tokens = 64;        ///< with a policy that keeps older tokens: how many leave the latest at a time
+  bool compact_sinks = false;           ///< attention sees the sinks right before the local tokens: sink_rotation()
+  std::optional<DmcParams> merge = {};  ///< tokens are merged into entries, and what is said of tokens holds for these
+  bool common_length = false;           ///< with merge: heads of a layer take the memory of the longest (DMC-C)
+
+  /// Memory is taken as heads need it, since they differ in length.
+  [[nodiscard]] bool on_demand() const noexcept {
+    return merge.has_value() || std::holds_alternative<Threshold>(policy);
+  }
 
   friend bool operator==(const WindowParams&, const WindowParams&) = default;
 };

@@ -1,8 +1,10 @@
 // Stage 1 and 8 of a step: new tokens enter the window, and what leaves it goes to the host tier.
 #include <algorithm>
+#include <span>
 
 #include "runtime/base/error.h"
 #include "runtime/observe_queries.h"
+#include "runtime/policy_input.h"
 #include "runtime/request_check.h"
 #include "runtime/runtime.h"
 
@@ -16,6 +18,7 @@ void check(const AppendRequest& request, const Config& config) {
   check_finite_tensor(request.kv.k, {"k", tokens, shape.num_kv_heads, shape.head_dim_k}, bound);
   check_finite_tensor(request.kv.v, {"v", tokens, shape.num_kv_heads, shape.head_dim_v}, bound);
   if (request.q) check_finite_tensor(*request.q, {"q", tokens, shape.num_q_heads, shape.head_dim_k});
+  check_policy_input(request, config);
 }
 
 std::int64_t page_bytes(const HeadState& head) { return head.window.page_rows() * head.store.layout().row_bytes; }
@@ -33,10 +36,24 @@ void release_page(HeadState& head, bool has_host_tier, gpu::Device& device, Step
   if (has_host_tier) head.store.publish(head.window.evicted());
 }
 
-/// Tokens of one head enter its window, a page at most at a time.
-void append_tokens(HeadState& state, const KvView& kv, std::int64_t head, bool has_host_tier, gpu::Device& device,
-                   StepBuffers& buffers, StepStats& stats) {
-  const std::int64_t forgotten = state.window.evicted();
+/// Tokens, or entries, of one head on their way into its window.
+struct Entering {
+  KvView kv;
+  std::int64_t head = 0;                            ///< of kv
+  std::span<const float> scores = {};               ///< by token; empty: the policy takes none
+  std::span<const std::int64_t> visible_from = {};  ///< by entry; empty: tokens
+};
+
+template <typename T>
+std::span<T> part_of(std::span<T> whole, std::int64_t first, std::int64_t count) {
+  return whole.empty() ? whole : whole.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
+}
+
+/// A page at most at a time.
+void enter_window(HeadState& state, const Entering& entering, bool has_host_tier, gpu::Device& device,
+                  StepBuffers& buffers, StepStats& stats) {
+  const std::int64_t held = state.window.held() - state.window.length();
+  const KvView& kv = entering.kv;
   Stopwatch watch;
   for (std::int64_t done = 0; done < kv.k.tokens;) {
     const auto slice = state.window.next_slice(kv.k.tokens - done);
@@ -45,12 +62,76 @@ void append_tokens(HeadState& state, const KvView& kv, std::int64_t head, bool h
       stats.trace[Stage::evict].us += watch.lap_us();
       if (has_host_tier) stats.trace[Stage::evict].bytes += state.window.page_rows() * state.store.layout().kv_bytes;
     }
-    state.window.append({kv.k.slice(done, slice.tokens), kv.v.slice(done, slice.tokens)}, head, gpu::kWindowStream);
+    state.window.append({kv.k.slice(done, slice.tokens), kv.v.slice(done, slice.tokens)}, entering.head,
+                        gpu::kWindowStream, part_of(entering.scores, done, slice.tokens),
+                        part_of(entering.visible_from, done, slice.tokens));
     stats.trace[Stage::append].us += watch.lap_us();
     stats.trace[Stage::append].bytes += slice.tokens * state.window.view().layout.kv_bytes;
     done += slice.tokens;
   }
-  if (!has_host_tier) stats.rows_dropped += state.window.evicted() - forgotten;
+  if (!has_host_tier) stats.rows_dropped += held - (state.window.held() - state.window.length());
+}
+
+/// What append_tokens gets of one sequence: tokens [first, first + count) of the request.
+struct AppendedTokens {
+  const AppendRequest& request;
+  std::int64_t first;
+  std::int64_t count;
+};
+
+std::span<const gpu::DmcDecision> decisions_of(const AppendedTokens& tokens, std::size_t head,
+                                               const StepBuffers& buffers) {
+  const auto all = static_cast<std::size_t>(tokens.request.kv.k.tokens);
+  return {buffers.decisions.data() + head * all + static_cast<std::size_t>(tokens.first),
+          static_cast<std::size_t>(tokens.count)};
+}
+
+/// Room for what append_tokens adds to one head: all that can fail.
+void reserve(const LayerState& layer, HeadState& head, std::int64_t entering, bool has_host_tier,
+             StepBuffers& buffers) {
+  head.window.reserve(entering);
+  if (has_host_tier) head.store.reserve(head.window.leaving_for(entering));
+  buffers.leaving.reserve(static_cast<std::size_t>(page_bytes(head)));
+  buffers.scores.reserve(static_cast<std::size_t>(entering) * layer.heads.size());
+}
+
+void reserve(LayerState& layer, const AppendedTokens& tokens, const Config& config, StepBuffers& buffers) {
+  std::int64_t most = 0;
+  for (std::size_t h = 0; h < layer.heads.size(); ++h) {
+    HeadState& head = layer.heads[h];
+    const std::int64_t entering = head.merged ? head.merged->closing(decisions_of(tokens, h, buffers)) : tokens.count;
+    reserve(layer, head, entering, config.host_tier, buffers);
+    most = std::max(most, head.window.length() + entering);
+    if (!head.merged) continue;
+    head.merged->reserve(tokens.count);
+    buffers.closed.reserve(tokens.count + 1, head.window.view().layout);
+  }
+  if (!config.window.common_length) return;
+  for (HeadState& head : layer.heads) head.window.reserve(most - head.window.length());
+}
+
+void append_tokens(LayerState& layer, const AppendedTokens& tokens, const Config& config, gpu::Device& device,
+                   StepBuffers& buffers, StepStats& stats) {
+  const auto heads = static_cast<std::int64_t>(layer.heads.size());
+  const KvView kv{tokens.request.kv.k.slice(tokens.first, tokens.count),
+                  tokens.request.kv.v.slice(tokens.first, tokens.count)};
+  for (std::int64_t h = 0; h < heads; ++h) {
+    HeadState& head = layer.heads[static_cast<std::size_t>(h)];
+    Entering entering{kv, h};
+    if (head.merged) {
+      head.merged->append(kv, h, decisions_of(tokens, static_cast<std::size_t>(h), buffers), buffers.closed);
+      entering = {buffers.closed.view(head.window.view().layout), 0, {}, buffers.closed.visible_from};
+    }
+    if (tokens.request.keep != nullptr) {
+      buffers.scores.clear();
+      for (std::int64_t t = 0; t < tokens.count; ++t)
+        buffers.scores.push_back(tokens.request.keep[(tokens.first + t) * heads + h]);
+      entering.scores = buffers.scores;
+    }
+    enter_window(head, entering, config.host_tier, device, buffers, stats);
+    if (head.merged) device.wait(gpu::kWindowStream);  // the next head's entries take the place of these
+  }
+  device.wait(gpu::kWindowStream);  // k and v are the caller's again when append returns
 }
 
 }  // namespace
@@ -68,25 +149,21 @@ StepStats Runtime::append_open(const AppendRequest& request) {
                  request.num_tokens[i], "; sequence ", sequences[i].id(), " holds ", length, " tokens in layer ",
                  request.layer, " and max_tokens is ", config_.max_tokens);
   }
+  decide(request, config_, buffers->decisions);
+  std::int64_t first = 0;
   for (std::size_t i = 0; i < sequences.size(); ++i) {  // everything that can fail, before anything changes
     LayerState& layer = sequences[i].layer(request.layer);
-    for (HeadState& head : layer.heads) {
-      if (config_.host_tier) head.store.reserve(head.window.leaving_for(request.num_tokens[i]));
-      buffers->leaving.reserve(static_cast<std::size_t>(page_bytes(head)));
-    }
+    reserve(layer, {request, first, request.num_tokens[i]}, config_, *buffers);
     if (request.q) reserve_observed(layer, config_.shape, *buffers);
+    first += request.num_tokens[i];
   }
   StepStats stats;
-  std::int64_t first = 0;
+  first = 0;
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     const std::int64_t n = request.num_tokens[i];
     LayerState& layer = sequences[i].layer(request.layer);
-    const KvView kv{request.kv.k.slice(first, n), request.kv.v.slice(first, n)};
-    for (std::size_t h = 0; h < layer.heads.size(); ++h) {
-      append_tokens(layer.heads[h], kv, static_cast<std::int64_t>(h), config_.host_tier, *device_, *buffers, stats);
-    }
-    device_->wait(gpu::kWindowStream);  // k and v are the caller's again when append returns
-    if (request.q) {
+    append_tokens(layer, {request, first, n}, config_, *device_, *buffers, stats);
+    if (request.q && !takes_neurons(config_)) {
       observe_queries(*request.q, first, n, config_.shape, layer, *buffers);
     }
     first += n;

@@ -244,6 +244,7 @@ td_status td_seq_query(td_rt* rt, td_seq seq, int32_t layer, td_seq_info* info) 
     result.coded_rows = state.coded_rows;
     result.dropped_rows = state.dropped_rows;
     result.window_bytes = state.window_bytes;
+    result.window_entries = state.window_entries;
     tandem::write_struct(result, info);
   });
 }
@@ -258,6 +259,9 @@ td_status td_append(td_rt* rt, const td_append_args* args) {
     request.num_tokens = {not_null("num_tokens", a.num_tokens), static_cast<std::size_t>(a.num_seqs)};
     request.kv = {tandem::const_view_of("k", a.k), tandem::const_view_of("v", a.v)};
     if (a.q.data != nullptr) request.q = tandem::const_view_of("q", a.q);
+    request.keep = a.keep;
+    request.merge = a.merge;
+    request.importance = a.importance;
     tandem::Runtime& runtime = not_null("rt", rt)->runtime;
     tandem::write_stats(runtime.append(request), runtime.workers().num_workers(), a.stats);
   });

@@ -3,7 +3,7 @@
 #include "runtime/base/error.h"
 #include "runtime/c_api_structs.h"
 #include "runtime/selector_params.h"
-#include "runtime/window_codec.h"
+#include "runtime/window_settings.h"
 
 namespace tandem {
 namespace {
@@ -40,6 +40,7 @@ Config config_of(const td_config* given) {
   config.window.local_tokens = c.local_tokens;
   config.window.dtype = dtype_of("window_dtype", c.window_dtype);
   if (c.window_codec != nullptr) config.window.codec = codec_of(read_struct("window_codec", c.window_codec));
+  if (c.window_policy != nullptr) set_policy(read_struct("window_policy", c.window_policy), config.window);
   if (c.residual_tokens != 0) config.window.residual_tokens = c.residual_tokens;
   config.rope = {c.rope_theta, c.rope_dims, c.rope_interleaved != 0};
   config.host_tier = switch_of("host_tier", c.host_tier, true);

@@ -8,6 +8,10 @@ void validate(const Config& config) {
   validate(config.shape);
   cpu::validate(config.rope, config.shape);
   gpu::validate(config.window, config.shape, config.rope);
+  TANDEM_CHECK(
+      !config.window.compact_sinks || !config.host_tier, invalid_argument,
+      "compact_sinks is set and host_tier is on; positions within the window are only consistent where nothing "
+      "else is attended to: switch host_tier off");
   lsh::validate(config.selector);
   lsh::validate(config.profile);
   TANDEM_CHECK(config.num_workers >= 0 && config.num_workers <= 1024, invalid_argument, "num_threads is ",

@@ -1,9 +1,10 @@
 #include "runtime/codec_json.h"
 #include "runtime/config.h"
 #include "runtime/json_fields.h"
+#include "runtime/policy_json.h"
 #include "runtime/selector_json.h"
 #include "runtime/selector_params.h"
-#include "runtime/window_codec.h"
+#include "runtime/window_settings.h"
 
 namespace tandem {
 namespace {
@@ -56,6 +57,7 @@ Config config_from_json(const std::string& text) {
   fields.read("local_tokens", config.window.local_tokens);
   fields.read("window_dtype", config.window.dtype);
   if (const json* codec = fields.find("window_codec")) config.window.codec = codec_of(read_codec(*codec).get());
+  if (const json* policy = fields.find("window_policy")) set_policy(read_policy(*policy), config.window);
   fields.read_unless_zero("residual_tokens", config.window.residual_tokens);
   fields.read("rope_theta", config.rope.theta);
   fields.read("rope_dims", config.rope.dims);
@@ -87,6 +89,7 @@ std::string config_to_json(const Config& config) {
                  {"local_tokens", config.window.local_tokens},
                  {"window_dtype", to_string(config.window.dtype)},
                  {"window_codec", codec_to_json<json>(to_td_codec(config.window.codec))},
+                 {"window_policy", policy_to_json<json>(to_td_window_policy(config.window))},
                  {"residual_tokens", config.window.residual_tokens},
                  {"rope_theta", config.rope.theta},
                  {"rope_dims", config.rope.dims},

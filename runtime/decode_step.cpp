@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "gpu/window_policy/streaming.h"
+#include "runtime/attention_mass.h"
 #include "runtime/base/error.h"
 #include "runtime/exact_attention.h"
 #include "runtime/observe_queries.h"
@@ -32,6 +34,20 @@ void check(const AttendRequest& request, const AttentionShape& shape) {
                  "; it must be finite, or -inf for none");
     TANDEM_CHECK(request.alibi == nullptr || std::abs(request.alibi[h]) <= kMaxMagnitude, invalid_argument, "alibi[", h,
                  "] is ", request.alibi[h], "; allowed: magnitudes up to ", kMaxMagnitude);
+  }
+}
+
+/// Where tokens are merged, a query needs the state in which its token left its entry.
+void check_own_entries(const AttendRequest& request, const SequenceLock& sequences, const Config& config) {
+  if (!config.window.merge) return;
+  TANDEM_CHECK(request.sliding_window == 0 && request.alibi == nullptr, unsupported,
+               "window_policy is dmc; sliding_window and alibi need the positions of single tokens");
+  for (std::size_t s = 0; s < sequences.size(); ++s) {
+    const MergedTokens& merged = *sequences[s].layer(request.layer).heads.front().merged;
+    const std::int64_t own = merged.tokens() - merged.first_own();
+    TANDEM_CHECK(request.num_queries[s] <= own, invalid_state, "num_queries[", s, "] is ", request.num_queries[s],
+                 "; with window_policy dmc queries belong to the ", own, " tokens of the last append to sequence ",
+                 sequences[s].id());
   }
 }
 
@@ -69,6 +85,7 @@ class TaskRun {
  private:
   cpu::QueryBlock load_queries();
   void forget_errors();
+  [[nodiscard]] gpu::WindowAttention window_work(PartialAttention result) const;
   PartialAttention attend_window(StepStats& stats);
   void finish(ConstPartialAttention host, PartialAttention merged, StepStats& stats);
   void write_results(ConstPartialAttention merged);
@@ -146,13 +163,28 @@ void TaskRun::attend_exactly(const Piece& piece, StepBuffers& buffers, StepStats
   if (step_.request.use_host) count_exact_rows(finished);
 }
 
+gpu::WindowAttention TaskRun::window_work(PartialAttention result) const {
+  const HeadState& head = task_.head_state();
+  gpu::WindowAttention work{head.window.view(), queries_, logits_, result};
+  if (step_.config.window.compact_sinks) {
+    work.rope = step_.config.rope;
+    work.sink_turn = gpu::sink_rotation(work.window.local_begin, work.window.sinks);
+  }
+  if (head.merged) work.own_entries = head.merged->own_entries(task_.first_position);
+  if (task_.mass >= 0) {
+    work.mass.kept = step_.mass.data() + task_.mass;
+    work.mass.raw = work.mass.kept + head.window.kept()->rule().slots;
+  }
+  return work;
+}
+
 /// Stage 3: the window's partial, in scratch.
 PartialAttention TaskRun::attend_window(StepStats& stats) {
   const PartialAttention result = partial_in(scratch_.out, scratch_.lse, num_vectors(), dim_v_);
   set_empty(result);
   if (!step_.request.use_window) return result;
   Stopwatch watch;
-  const gpu::WindowAttention work{task_.head_state().window.view(), queries_, logits_, result};
+  const gpu::WindowAttention work = window_work(result);
   step_.device.window_attention(&work, 1, gpu::kWindowStream);
   step_.device.wait(gpu::kWindowStream);
   count_window_rows(stats);
@@ -166,8 +198,10 @@ void TaskRun::count_window_rows(StepStats& stats) const {
   for (int i = 0; i < queries_.num_queries; ++i) {
     const std::int64_t end = std::min(window.end, queries_.positions[i] + 1);
     const std::int64_t first = logits_.first_visible(queries_.positions[i]);
+    const std::int64_t besides =
+        (window.kept == nullptr ? 0 : std::ssize(window.kept->slots())) + (task_.head_state().merged ? 1 : 0);
     const std::int64_t rows = positions_between(first, std::min(window.sinks, end)) +
-                              positions_between(std::max(first, window.local_begin), end);
+                              positions_between(std::max(first, window.local_begin), end) + besides;
     stats.rows_window += rows;
     stats.keys_attended += rows * queries_.group_size;
     most = std::max(most, rows);
@@ -182,7 +216,8 @@ void TaskRun::count_window_rows(StepStats& stats) const {
 
 void TaskRun::count_exact_rows(StepStats& stats) const {
   for (int i = 0; i < queries_.num_queries; ++i) {
-    const std::int64_t visible = visible_rows(task_, logits_, queries_.positions[i]).count();
+    const VisibleRows rows = visible_rows(task_, logits_, queries_.positions[i]);
+    const std::int64_t visible = rows.count() - kept_between(task_.head_state().window, rows);
     stats.rows_host += visible;
     stats.rows_gathered += visible;
     stats.keys_attended += visible * queries_.group_size;
@@ -260,6 +295,7 @@ StepStats Runtime::attend_open(const AttendRequest& request) {
   find(request.sequences, buffers->sequences);
   const SequenceLock sequences(buffers->sequences);
   plan_tasks(request, sequences, config_, buffers->tasks);
+  check_own_entries(request, sequences, config_);
   std::int64_t first_row = 0;
   for (std::size_t s = 0; s < sequences.size(); ++s) {
     observe_queries(request.q, first_row, request.num_queries[s], config_.shape, sequences[s].layer(request.layer),
@@ -269,7 +305,9 @@ StepStats Runtime::attend_open(const AttendRequest& request) {
   const double index_us = request.use_host ? extend_indexes(*buffers) : 0.0;
   plan_without_index(request, config_, buffers->tasks);
   plan_pieces(config_.shape, workers_.num_workers(), *buffers);
+  plan_mass(request, *buffers);
   run_pieces(request, *buffers);
+  accumulate_mass(*buffers);
 
   StepStats total = summed_up(*buffers, request.q.tokens * config_.shape.num_q_heads);
   total.trace[Stage::index].us = index_us;
@@ -282,7 +320,7 @@ void Runtime::run_pieces(const AttendRequest& request, StepBuffers& buffers) {
     StepContext step;
     LeasePool<WorkerScratch>& scratch;
     StepBuffers& buffers;
-  } run{{request, config_, kernels_, *device_, workers_, attention_scratch_}, scratch_, buffers};
+  } run{{request, config_, kernels_, *device_, workers_, attention_scratch_, buffers.mass}, scratch_, buffers};
   buffers.nodes.clear();
   for (const Piece& piece : buffers.pieces) {
     const Task& task = buffers.tasks[static_cast<std::size_t>(piece.task)];

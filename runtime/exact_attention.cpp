@@ -26,7 +26,7 @@ std::int64_t attend_ranges(const cpu::Kernels& kernels, const Task& task, const 
   const std::int64_t last = std::min(task.last_range, (piece.index + 1) << level);
   const auto attend = [&](std::int64_t range, PartialAttention partial) {
     return cpu::dense_attention(kernels, store, first_position, queries, logits, scratch.attention, partial,
-                                rows_of(range));
+                                rows_of(range), task.head_state().window.kept_rows());
   };
   if (last - first == 1) return attend(first, result);
   const std::int64_t floats = result.rows * (result.dim + 1);

@@ -15,6 +15,10 @@ struct AppendRequest {
   std::span<const std::int64_t> num_tokens;
   KvView kv;
   std::optional<TensorView> q;  ///< optional queries of the same tokens; checked
+  // (sum of num_tokens, num_kv_heads), where the window's policy takes them from the engine; see td_append_args.
+  const float* keep = nullptr;
+  const float* merge = nullptr;
+  const float* importance = nullptr;
 };
 
 /// Attention of the last num_queries[i] appended tokens of sequences[i], in one layer.
@@ -43,9 +47,10 @@ struct SequenceInfo {
   std::int64_t index_bytes = 0;
   std::int64_t calibrated_rows = 0;  ///< that the index in use was calibrated on, least of the KV heads; 0: it was not
   double index_us = 0;
-  std::int64_t coded_rows = 0;    ///< of the window's rows, those that are compressed
-  std::int64_t dropped_rows = 0;  ///< tokens that left the window without a host tier
-  std::int64_t window_bytes = 0;  ///< of device memory, all KV heads
+  std::int64_t coded_rows = 0;      ///< of the window's rows, those that are compressed
+  std::int64_t dropped_rows = 0;    ///< tokens that left the window without a host tier
+  std::int64_t window_bytes = 0;    ///< of device memory, all KV heads
+  std::int64_t window_entries = 0;  ///< rows and coded rows of the window, all KV heads
 };
 
 }  // namespace tandem

@@ -88,7 +88,10 @@ std::vector<LayerState> Runtime::empty_layers(std::uint64_t id, const lsh::Selec
       heads.push_back({gpu::WindowCache(*device_, window_layout_, config_.window, &codec, node),
                        cpu::KvStore(host_layout_, page_pools_.of(node, host_layout_.page_bytes())),
                        empty_index(selector, l, head, node),
-                       lsh::QueryLog(config_.shape.group_size(), host_layout_.padded_k, ledger_)});
+                       lsh::QueryLog(config_.shape.group_size(), host_layout_.padded_k, ledger_),
+                       0,
+                       {}});
+      if (config_.window.merge) heads.back().merged.emplace(*config_.window.merge, config_.rope, window_layout_);
     }
     layers.push_back({std::move(heads)});
   }
@@ -161,7 +164,14 @@ void Runtime::destroy_sequence(std::uint64_t id) {
 }
 
 void Runtime::check_cut(Sequence& sequence, std::int64_t length) const {
-  if (config_.host_tier) return;
+  for (std::int32_t l = 0; config_.window.merge && l < sequence.num_layers(); ++l) {
+    for (const HeadState& head : sequence.layer(l).heads) {
+      TANDEM_CHECK(head.merged->can_cut(length), invalid_state, "num_tokens is ", length, "; tokens of sequence ",
+                   sequence.id(), " are merged, and of layer ", l, " no state is known before ",
+                   head.merged->shortest_cut(), " but 0");
+    }
+  }
+  if (config_.host_tier || config_.window.merge) return;
   for (std::int32_t l = 0; l < sequence.num_layers(); ++l) {
     const gpu::WindowCache& window = sequence.layer(l).heads.front().window;
     TANDEM_CHECK(length <= window.sink_tokens() || length >= window.shortest_cut(), invalid_state, "num_tokens is ",
@@ -222,13 +232,15 @@ SequenceInfo Runtime::query_sequence(std::uint64_t id, std::int32_t layer) {
   SequenceInfo info;
   info.calibrated_rows = state.heads.front().index.calibrated_rows();
   info.length = state.length();
-  const gpu::WindowCache& window = state.heads.front().window;
-  info.window_rows = window.held();
-  info.coded_rows = window.left() - window.evicted();
-  info.host_rows = state.heads.front().store.size();
-  info.dropped_rows = window.evicted() - info.host_rows;
   for (const HeadState& head : state.heads) {
-    info.window_bytes += head.window.bytes();
+    const gpu::WindowCache& window = head.window;
+    const std::int64_t lost = config_.host_tier ? 0 : window.length() - window.held();
+    info.window_entries += window.held() + (head.merged && head.merged->entries() > window.length() ? 1 : 0);
+    info.window_rows = std::max(info.window_rows, window.held());
+    info.coded_rows = std::max(info.coded_rows, window.left() - window.evicted());
+    info.host_rows = std::max(info.host_rows, head.store.size() - static_cast<std::int64_t>(window.kept_rows().size()));
+    info.dropped_rows = std::max(info.dropped_rows, lost);
+    info.window_bytes += window.bytes();
     info.kv_bytes += head.store.size() * head.store.layout().kv_bytes;
     info.index_bytes += head.index.bytes();
     info.calibrated_rows = std::min(info.calibrated_rows, head.index.calibrated_rows());

@@ -31,6 +31,7 @@ void select_and_attend(const HostQuery& q, std::int64_t budget, WorkerScratch& s
   q.head.index.select({step.kernels, q.head.store, q.query, q.logits, q.first_position, q.visible.begin, q.visible.end,
                        budget, q.workers},
                       scratch.select, selection);
+  cpu::leave_out(q.head.window.kept_rows(), selection);
   stats.trace[Stage::select].us += watch.lap_us();
   stats.trace[Stage::select].bytes += selection.bytes_read;
   gathered_attention(
@@ -95,7 +96,7 @@ void attend_selected(const StepContext& step, const Task& task, const cpu::Query
     }
     const cpu::Selection& selection = scratch.selection;
     const auto gathered = static_cast<std::int64_t>(selection.rows.size() + selection.sampled.rows.size());
-    stats.rows_host += query.visible.count();
+    stats.rows_host += query.visible.count() - kept_between(head.window, query.visible);
     stats.rows_gathered += gathered;
     if (selection.head_mask.empty()) stats.keys_attended += gathered * group;
     for (const std::uint64_t mask : selection.head_mask) stats.keys_attended += std::popcount(mask);

@@ -20,6 +20,13 @@ cpu::KvStore cut_store(const HeadState& head, std::int64_t evicted, std::int64_t
   return head.store.fork(std::min(evicted, head.store.size()), std::min(left, head.store.stored()));
 }
 
+/// None where tokens are not merged.
+std::optional<MergedTokens> cut_merged(const HeadState& head, std::int64_t length) {
+  std::optional<MergedTokens> merged = head.merged;
+  if (merged) merged->cut(length);
+  return merged;
+}
+
 }  // namespace
 
 std::vector<LayerState> Sequence::fork_layers(std::int64_t length, const EmptyIndex& empty_index) {
@@ -31,11 +38,13 @@ std::vector<LayerState> Sequence::fork_layers(std::int64_t length, const EmptyIn
     for (const HeadState& head : layer.heads) {
       const auto h = static_cast<std::int32_t>(copy.heads.size());
       const auto l = static_cast<std::int32_t>(copies.size());
-      auto window = head.window.fork(length, head.store.layout(), rows_of(head), gpu::kWindowStream);
+      auto merged = cut_merged(head, length);
+      auto window = head.window.fork(merged ? merged->finalised() : length, head.store.layout(), rows_of(head),
+                                     gpu::kWindowStream);
       auto store = cut_store(head, window.evicted(), window.left());
       auto index = empty_index ? empty_index(l, h, window.node()) : head.index.fork(store.size());
       copy.heads.push_back({std::move(window), std::move(store), std::move(index), head.queries.fork(),
-                            empty_index ? 0.0 : head.index_us});
+                            empty_index ? 0.0 : head.index_us, std::move(merged)});
       copy.heads.back().queries.truncate(length);
     }
     copies.push_back(std::move(copy));
@@ -47,13 +56,16 @@ void Sequence::truncate(std::int64_t length) {
   // Everything that can fail for want of memory happens on the side first.
   struct HeadCut {
     HeadState* head;
+    std::optional<MergedTokens> merged;
     gpu::WindowCache::Cut window;
     std::optional<std::pair<cpu::KvStore, lsh::HeadIndex>> host;  ///< where it becomes another
   };
   std::vector<HeadCut> cuts;
   for (LayerState& layer : layers_) {
     for (HeadState& head : layer.heads) {
-      HeadCut cut{&head, head.window.cut_at(length, head.store.layout(), rows_of(head)), {}};
+      HeadCut cut{&head, cut_merged(head, length), {}, {}};
+      cut.window =
+          head.window.cut_at(cut.merged ? cut.merged->finalised() : length, head.store.layout(), rows_of(head));
       auto store = cut_store(head, cut.window.evicted, cut.window.left);
       if (store.size() != head.store.size() || store.stored() != head.store.stored()) {
         const std::int64_t rows = store.size();
@@ -65,6 +77,7 @@ void Sequence::truncate(std::int64_t length) {
   for (HeadCut& cut : cuts) {
     cut.head->window.truncate(cut.window, gpu::kWindowStream);
     cut.head->queries.truncate(length);
+    cut.head->merged = std::move(cut.merged);
     if (!cut.host) continue;
     cut.head->store = std::move(cut.host->first);
     cut.head->index = std::move(cut.host->second);

@@ -4,11 +4,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "cpu/kv_store.h"
 #include "gpu/window_cache.h"
 #include "lsh/selector.h"
+#include "runtime/merged_tokens.h"
 
 namespace tandem {
 
@@ -18,15 +20,19 @@ struct HeadState {
   gpu::WindowCache window;
   cpu::KvStore store;
   lsh::HeadIndex index;
-  lsh::QueryLog queries;  ///< that the index may be calibrated on
-  double index_us = 0;    ///< worker time that the index has taken
+  lsh::QueryLog queries;               ///< that the index may be calibrated on
+  double index_us = 0;                 ///< worker time that the index has taken
+  std::optional<MergedTokens> merged;  ///< where tokens become entries: what is said of tokens holds for these then
+
+  /// Tokens, merged or not.
+  [[nodiscard]] std::int64_t length() const noexcept { return merged ? merged->tokens() : window.length(); }
 };
 
 /// One layer of a sequence.
 struct LayerState {
   std::vector<HeadState> heads;
 
-  [[nodiscard]] std::int64_t length() const noexcept { return heads.front().window.length(); }
+  [[nodiscard]] std::int64_t length() const noexcept { return heads.front().length(); }
   /// Of row 0 of the stores: the first token that may leave the window.
   [[nodiscard]] std::int64_t first_host_position() const noexcept { return heads.front().window.sink_tokens(); }
 };

@@ -24,6 +24,7 @@ struct StepContext {
   gpu::Device& device;
   numa::WorkerPool& workers;
   LeasePool<cpu::AttentionScratch>& attention_scratch;  ///< for the parts of a task
+  std::vector<float>& mass;                             ///< StepBuffers::mass
 };
 
 /// Rows of a store that a query may see.
@@ -32,6 +33,13 @@ struct VisibleRows {
   std::int64_t end;
   [[nodiscard]] std::int64_t count() const noexcept { return std::max<std::int64_t>(0, end - begin); }
 };
+
+/// Of these rows, those that the window keeps.
+inline std::int64_t kept_between(const gpu::WindowCache& window, VisibleRows rows) noexcept {
+  const std::span<const std::uint32_t> kept = window.kept_rows();
+  return std::lower_bound(kept.begin(), kept.end(), std::max(rows.begin, rows.end)) -
+         std::lower_bound(kept.begin(), kept.end(), rows.begin);
+}
 
 /// Row 0 of the store is the token at `first_position`.
 inline VisibleRows visible_rows(const cpu::KvStore& store, std::int64_t first_position, const cpu::LogitRule& logits,

@@ -23,6 +23,7 @@ struct Task {
   bool exact = false;            ///< attends every host row that its queries see
   std::int64_t first_range = 0;  ///< of the host rows that an exact task attends, see kRangeRows
   std::int64_t last_range = 0;   ///< one past the last
+  std::int64_t mass = -1;        ///< of its window's tokens in StepBuffers::mass; -1: nobody asks
   std::int32_t first_piece = 0;
   std::int32_t num_pieces = 0;
   std::int32_t unfinished = 0;  ///< pieces; counted down by the workers
@@ -54,13 +55,17 @@ struct StepBuffers {
   std::vector<UnindexedHead> unindexed;
   std::vector<Task> tasks;
   std::vector<Piece> pieces;
-  int piece_level = 0;                    ///< of all pieces in the tree of ranges
-  std::vector<float> partials;            ///< of pieces: out (num_vectors, dim_v), then lse (num_vectors)
-  std::vector<int> nodes;                 ///< of the heads or pieces that run
-  std::vector<StepStats> parts;           ///< by piece
-  std::vector<StepStats> finished;        ///< by task
-  std::vector<float> observed;            ///< queries of one head on their way to its log
-  cpu::AlignedVector<std::byte> leaving;  ///< a page of each head on its way from the window to the stores
+  int piece_level = 0;                      ///< of all pieces in the tree of ranges
+  std::vector<float> partials;              ///< of pieces: out (num_vectors, dim_v), then lse (num_vectors)
+  std::vector<int> nodes;                   ///< of the heads or pieces that run
+  std::vector<StepStats> parts;             ///< by piece
+  std::vector<StepStats> finished;          ///< by task
+  std::vector<float> observed;              ///< queries of one head on their way to its log
+  std::vector<gpu::DmcDecision> decisions;  ///< of new tokens, (KV heads, tokens)
+  std::vector<float> scores;                ///< of the new tokens of one head
+  ClosedEntries closed;                     ///< entries of one head on their way into its window
+  std::vector<float> mass;                  ///< of the tasks: attention that the tokens of their windows got
+  cpu::AlignedVector<std::byte> leaving;    ///< a page of each head on its way from the window to the stores
 };
 
 /// Fills `tasks`: sequences in order, at most 64 query vectors each, KV heads innermost. With Config::never_slower, the

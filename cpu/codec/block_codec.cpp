@@ -1,6 +1,7 @@
 #include "cpu/codec/block_codec.h"
 
 #include "cpu/codec/kivi.h"
+#include "cpu/codec/qjl.h"
 #include "cpu/codec/scaled_bytes.h"
 
 namespace tandem::cpu {
@@ -16,8 +17,11 @@ BlockCodec::BlockCodec(const CodecParams& params, const AttentionShape& shape, c
     case CodecKind::kivi:
       format_ = kivi_format(params, shape);
       break;
-    case CodecKind::none:
     case CodecKind::qjl:
+      format_ = qjl_format(params, shape);
+      tables_ = set_qjl_projection(params, format_);
+      break;
+    case CodecKind::none:
     case CodecKind::nuq:
       break;
   }
@@ -30,8 +34,9 @@ void BlockCodec::encode(const float* k, const float* v, std::int64_t /*first_pos
       return encode_scaled_bytes(format_, k, v, block);
     case CodecKind::kivi:
       return encode_kivi(format_, k, v, block);
-    case CodecKind::none:
     case CodecKind::qjl:
+      return encode_qjl(format_, k, v, block);
+    case CodecKind::none:
     case CodecKind::nuq:
       break;
   }
@@ -45,8 +50,9 @@ void BlockCodec::decode(const std::byte* block, std::int64_t /*first_position*/,
       return decode_scaled_bytes(format_, block, first, count, k, v);
     case CodecKind::kivi:
       return decode_kivi(format_, block, first, count, k, v);
-    case CodecKind::none:
     case CodecKind::qjl:
+      return decode_qjl(format_, block, first, count, k, v);
+    case CodecKind::none:
     case CodecKind::nuq:
       break;
   }

@@ -19,7 +19,7 @@ struct BlockFormat {
   std::int64_t code_bytes = 0;   ///< of block_bytes, what is not padding
   std::int64_t k_codes = 0, k_side = 0, v_codes = 0,
                v_side = 0;                  ///< offsets in a block: codes, and what goes with them
-  std::int64_t k_stride = 0, v_stride = 0;  ///< bytes of codes of one token
+  std::int64_t k_stride = 0, v_stride = 0;  ///< bytes of codes of a token; kivi, K: of a channel
   std::int32_t prepared_dim = 0;  ///< floats that BlockCodecKernels::prepare makes of one query, a multiple of 16
   std::int32_t sketch_bits = 0, outlier_bits = 0, outliers = 0;  ///< qjl
   const float* projection = nullptr;                             ///< qjl: (padded_k, sketch_bits), padding zero

@@ -1,5 +1,6 @@
 #include "cpu/codec/codec_params.h"
 
+#include "cpu/codec/qjl.h"
 #include "runtime/base/error.h"
 
 namespace tandem::cpu {
@@ -43,6 +44,7 @@ void validate(const CodecParams& params, const AttentionShape& shape, const Rope
     case CodecKind::kivi:
       return validate_kivi(params, shape);
     case CodecKind::qjl:
+      return validate_qjl(params, shape);
     case CodecKind::nuq:
       fail(ErrorCode::unsupported, "codec kind is ", to_string(params.kind), ", which this build has no code for");
   }

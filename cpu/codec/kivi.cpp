@@ -18,6 +18,10 @@ std::int64_t side_of(const BlockFormat& format, int group) noexcept {
   return format.k_side + 2 * kSideBytes * group * format.padded_k;
 }
 
+std::int64_t codes_of(const BlockFormat& format, int row, int channel) noexcept {
+  return format.k_codes + (row / kPageRows * std::int64_t{format.padded_k} + channel) * format.k_stride;
+}
+
 /// One channel of a group of tokens.
 void encode_channel(const BlockFormat& format, const float* k, int group, int channel, std::byte* block) noexcept {
   const int first = group * format.group;
@@ -32,7 +36,7 @@ void encode_channel(const BlockFormat& format, const float* k, int group, int ch
   std::memcpy(side, &coded.scale, sizeof(coded.scale));
   std::memcpy(side + kSideBytes * format.padded_k, &coded.minimum, sizeof(coded.minimum));
   for (int r = first; r < first + format.group; ++r)
-    store_packed(block + format.k_codes + r * format.k_stride, format.bits, channel,
+    store_packed(block + codes_of(format, r, channel), format.bits, r % kPageRows,
                  uniform_code(coded, format.bits, element(r)));
 }
 
@@ -44,8 +48,8 @@ BlockFormat kivi_format(const CodecParams& params, const AttentionShape& shape) 
   format.group = params.group;
   format.block_rows = std::max(kPageRows, params.group);
   const int groups = format.block_rows / format.group;
-  format.k_stride = packed_bytes(format.padded_k, format.bits);
-  format.k_side = format.block_rows * format.k_stride;
+  format.k_stride = packed_bytes(kPageRows, format.bits);
+  format.k_side = format.block_rows / kPageRows * format.padded_k * format.k_stride;
   const std::int64_t end = place_value_groups(format, side_of(format, groups));
   format.block_bytes = (end + 63) / 64 * 64;
   const std::int64_t code_bits = std::int64_t{format.block_rows} * format.bits * (format.dim_k + format.dim_v);
@@ -62,16 +66,14 @@ void encode_kivi(const BlockFormat& format, const float* k, const float* v, std:
   encode_value_groups(format, v, block);
 }
 
-void decode_kivi(const BlockFormat& format, const std::byte* block, int first, int count, float* k,
-                 float* v) noexcept {
+void decode_kivi(const BlockFormat& format, const std::byte* block, int first, int count, float* k, float* v) noexcept {
   for (int r = first; r < first + count; ++r, k += format.padded_k) {
     const std::byte* side = block + side_of(format, r / format.group);
     for (int channel = 0; channel < format.padded_k; ++channel) {
       UniformGroup coded;
       std::memcpy(&coded.scale, side + kSideBytes * channel, sizeof(coded.scale));
       std::memcpy(&coded.minimum, side + kSideBytes * (format.padded_k + channel), sizeof(coded.minimum));
-      const std::byte* codes = block + format.k_codes + r * format.k_stride;
-      k[channel] = uniform_value(coded, load_packed(codes, format.bits, channel));
+      k[channel] = uniform_value(coded, load_packed(block + codes_of(format, r, channel), format.bits, r % kPageRows));
     }
   }
   decode_value_groups(format, block, first, count, v);

@@ -5,13 +5,13 @@
 
 namespace tandem::cpu {
 
-/// Codes of 2 or 4 bits of one token. 16 bytes hold 8 / bits vectors of 16 elements: byte l has element l of each,
-/// vector j in the bits from j * bits on. A vector is thus one shift away from 16 bytes that are widened to words.
+/// A row of codes of 2 or 4 bits. 16 bytes hold 8 / bits vectors of 16 codes: byte l has code l of each, vector j in
+/// the bits from j * bits on. A vector is thus one shift away from 16 bytes that are widened to words.
 inline constexpr int kPackedLanes = 16;
 
-/// Bytes of `padded_dim` codes, a multiple of 16.
-constexpr std::int64_t packed_bytes(int padded_dim, int bits) noexcept {
-  const int vectors = padded_dim / kPackedLanes, vectors_of_chunk = 8 / bits;
+/// Bytes of `count` codes, a multiple of 16.
+constexpr std::int64_t packed_bytes(int count, int bits) noexcept {
+  const int vectors = count / kPackedLanes, vectors_of_chunk = 8 / bits;
   return std::int64_t{kPackedLanes} * ((vectors + vectors_of_chunk - 1) / vectors_of_chunk);
 }
 
@@ -20,7 +20,7 @@ constexpr int packed_byte(int i, int bits) noexcept {
 }
 constexpr int packed_shift(int i, int bits) noexcept { return i / kPackedLanes * bits % 8; }
 
-/// Code of element i. `row` was zero there.
+/// Code number i. `row` was zero there.
 inline void store_packed(std::byte* row, int bits, int i, int code) noexcept {
   row[packed_byte(i, bits)] |= static_cast<std::byte>(code << packed_shift(i, bits));
 }

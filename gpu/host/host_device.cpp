@@ -1,36 +1,81 @@
 #include "gpu/host/host_device.h"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <cstring>
+#include <span>
+
+#include "gpu/window_policy/kept_tokens.h"
 
 namespace tandem::gpu {
 namespace {
 
-/// Adds the positions [first, last) of a run that starts at `origin`, a block at a time. Blocks start at whole blocks
-/// from the origin, hidden rows included: results then do not depend on which queries share the pass.
-void add_positions(const WindowView& window, std::int64_t origin, std::int64_t first, std::int64_t last,
-                   cpu::AttentionPass& pass) {
-  std::int64_t p = origin + std::max<std::int64_t>(0, first - origin) / cpu::kBlockRows * cpu::kBlockRows;
-  pass.add_all([&](cpu::RowBlock& block) {
-    if (p >= last) return false;
-    block.count = static_cast<int>(std::min<std::int64_t>(cpu::kBlockRows, last - p));
-    for (int i = 0; i < block.count; ++i, ++p) {
-      block.rows[static_cast<std::size_t>(i)] = window.row(p);
-      block.positions[static_cast<std::size_t>(i)] = p;
+/// Rows of a window, in blocks, one after the other.
+class RowBlocks {
+ public:
+  /// The positions [first, last) of a run that starts at `origin`. Blocks start at whole blocks from the origin, hidden
+  /// rows included: results then do not depend on which queries share the pass.
+  static RowBlocks run(const WindowView& window, std::int64_t origin, std::int64_t first, std::int64_t last) {
+    return {window, origin + std::max<std::int64_t>(0, first - origin) / cpu::kBlockRows * cpu::kBlockRows, last};
+  }
+  /// Fills the next block; false when there is none.
+  bool operator()(cpu::RowBlock& block) {
+    if (next_ >= last_) return false;
+    block.count = static_cast<int>(std::min<std::int64_t>(cpu::kBlockRows, last_ - next_));
+    for (int i = 0; i < block.count; ++i, ++next_) {
+      const std::int64_t slot = window_.slot(next_);
+      block.rows[static_cast<std::size_t>(i)] = window_.rows[slot];
+      block.positions[static_cast<std::size_t>(i)] =
+          window_.visible_from == nullptr ? next_ : window_.visible_from[slot];
     }
     return true;
-  });
-}
+  }
+  [[nodiscard]] std::int64_t next() const noexcept { return next_; }
 
-/// The same for coded positions. Blocks lie back to back but where their ring ends.
+ private:
+  RowBlocks(const WindowView& window, std::int64_t first, std::int64_t last)
+      : window_(window), next_(first), last_(last) {}
+
+  const WindowView& window_;
+  std::int64_t next_, last_;
+};
+
+/// The tokens that the policy keeps, likewise, by ascending position.
+class KeptBlocks {
+ public:
+  explicit KeptBlocks(const WindowView& window) : window_(window) {}
+  bool operator()(cpu::RowBlock& block) {
+    slots_ = window_.kept->slots().subspan(done_);
+    if (slots_.empty()) return false;
+    slots_ = slots_.first(std::min<std::size_t>(cpu::kBlockRows, slots_.size()));
+    block.count = static_cast<int>(slots_.size());
+    for (std::size_t i = 0; i < slots_.size(); ++i) {
+      block.rows[i] = window_.kept_rows[slots_[i]];
+      block.positions[i] = window_.kept->position(slots_[i]);
+    }
+    done_ += slots_.size();
+    return true;
+  }
+  /// Slots of the block that was filled last.
+  [[nodiscard]] std::span<const std::int32_t> slots() const noexcept { return slots_; }
+
+ private:
+  const WindowView& window_;
+  std::size_t done_ = 0;
+  std::span<const std::int32_t> slots_;
+};
+
+/// Coded positions, likewise: blocks that lie back to back are one run.
 void add_coded(const WindowView& window, std::int64_t first, std::int64_t last, cpu::AttentionPass& pass) {
-  const std::int64_t ring = window.ring_blocks * window.codec->format().block_rows;
+  const cpu::BlockFormat& format = window.codec->format();
   const std::int64_t seen = std::max(first, window.local_begin);
   std::int64_t p = seen - (seen - window.sinks) % cpu::kBlockRows;
   while (p < last) {
     const std::int64_t origin = window.block_begin(p);
-    const std::int64_t end = std::min(last, p + ring - (p - window.sinks) % ring);
-    pass.add_coded_run(window.block(p), p - origin, end - origin, origin);
+    std::int64_t end = origin + format.block_rows;
+    while (end < last && window.block(end) == window.block(end - 1) + format.block_bytes) end += format.block_rows;
+    pass.add_coded_run(window.block(p), p - origin, std::min(end, last) - origin, origin);
     p = end;
   }
 }
@@ -43,6 +88,22 @@ struct VisibleSpan {
 VisibleSpan visible_span(const WindowAttention& task) {
   return {task.logits.first_visible(task.queries.positions[0]),
           std::min(task.window.end, task.queries.positions[task.queries.num_queries - 1] + 1)};
+}
+
+/// Merges in what each query sees beside the window: one entry of its own.
+void merge_own_entries(const WindowAttention& task) {
+  const cpu::RowLayout& layout = task.window.layout;
+  const int group = task.queries.group_size;
+  const float* key = task.own_entries;
+  for (int v = 0; v < task.queries.num_vectors(); ++v) {
+    if (v > 0 && v % group == 0) key += layout.padded_k + layout.padded_v;
+    const float* query = task.queries.q + static_cast<std::ptrdiff_t>(v) * layout.padded_k;
+    float logit = 0.f;
+    for (std::int32_t d = 0; d < layout.dim_k; ++d) logit += query[d] * key[d];
+    if (task.logits.softcap > 0.f) logit = task.logits.softcap * std::tanh(logit / task.logits.softcap);
+    const std::int64_t dim = task.result.dim;
+    merge_state({task.result.out + v * dim, task.result.lse + v, 1, dim}, {key + layout.padded_k, &logit, 1, dim});
+  }
 }
 
 PartialAttention partial_like(PartialAttention result, std::vector<float>& out, std::vector<float>& lse) {
@@ -153,7 +214,7 @@ void HostDevice::attend_sinks(const WindowAttention& task, Scratch& scratch) con
   queries.q = scratch.sink_queries.data();
   const VisibleSpan visible = visible_span(task);
   cpu::AttentionPass pass(kernels_, layout, queries, task.logits, nullptr, scratch.attention);
-  add_positions(task.window, 0, visible.first, std::min(task.window.sinks, visible.end), pass);
+  pass.add_all(RowBlocks::run(task.window, 0, visible.first, std::min(task.window.sinks, visible.end)));
   const PartialAttention sinks = partial_like(task.result, scratch.out, scratch.lse);
   pass.finish(sinks);
   merge_state(task.result, as_const(sinks));
@@ -168,17 +229,37 @@ void HostDevice::attend_coded(const WindowAttention& task, Scratch& scratch) con
   merge_state(task.result, as_const(coded));
 }
 
+/// What the kept and the recent rows got of the attention that `task` has computed.
+void HostDevice::add_mass(const WindowAttention& task, Scratch& scratch) const {
+  const WindowView& window = task.window;
+  cpu::AttentionPass pass(kernels_, window.layout, task.queries, task.logits, nullptr, scratch.attention);
+  cpu::RowBlock block;
+  std::array<float, cpu::kBlockRows> mass;
+  for (KeptBlocks kept(window); kept(block);) {
+    mass.fill(0.f);
+    pass.add_mass(block, task.result.lse, mass.data());
+    for (std::size_t i = 0; i < kept.slots().size(); ++i) task.mass.kept[kept.slots()[i]] += mass[i];
+  }
+  const VisibleSpan visible = visible_span(task);
+  for (RowBlocks raw = RowBlocks::run(window, window.raw_begin, visible.first, visible.end); raw(block);)
+    pass.add_mass(block, task.result.lse, task.mass.raw + (raw.next() - block.count - window.raw_begin));
+}
+
 void HostDevice::attend(const WindowAttention& task, Scratch& scratch) const {
   const WindowView& window = task.window;
   const VisibleSpan visible = visible_span(task);
   {
     cpu::AttentionPass pass(kernels_, window.layout, task.queries, task.logits, nullptr, scratch.attention);
-    if (task.sink_turn == 0) add_positions(window, 0, visible.first, std::min(window.sinks, visible.end), pass);
-    add_positions(window, window.raw_begin, visible.first, visible.end, pass);
+    if (task.sink_turn == 0)
+      pass.add_all(RowBlocks::run(window, 0, visible.first, std::min(window.sinks, visible.end)));
+    if (window.kept != nullptr) pass.add_all(KeptBlocks(window));
+    pass.add_all(RowBlocks::run(window, window.raw_begin, visible.first, visible.end));
     pass.finish(task.result);
   }
   if (task.sink_turn != 0) attend_sinks(task, scratch);
   if (window.local_begin < window.raw_begin) attend_coded(task, scratch);
+  if (task.own_entries != nullptr) merge_own_entries(task);
+  if (task.mass.raw != nullptr) add_mass(task, scratch);
 }
 
 void HostDevice::window_attention(const WindowAttention* batch, std::int64_t count, Stream /*stream*/) {

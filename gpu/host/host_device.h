@@ -43,6 +43,7 @@ class HostDevice final : public Device {
   void attend(const WindowAttention& task, Scratch& scratch) const;
   void attend_sinks(const WindowAttention& task, Scratch& scratch) const;
   void attend_coded(const WindowAttention& task, Scratch& scratch) const;
+  void add_mass(const WindowAttention& task, Scratch& scratch) const;
   template <typename Load>
   void encode(const WindowView& window, std::int64_t first, Scratch& scratch, const Load& load) const;
 

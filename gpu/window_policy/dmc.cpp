@@ -92,7 +92,6 @@ std::int64_t DmcHead::restorable_length() const noexcept {
 }
 
 void DmcHead::truncate(std::int64_t length) {
-  if (length >= tokens_) return;
   const std::int64_t least = restorable_length();
   TANDEM_CHECK(length >= least, invalid_argument, "length is ", length, "; allowed: from ", least,
                ", as far back as the tokens of an entry are still known");

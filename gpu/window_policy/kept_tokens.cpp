@@ -10,7 +10,7 @@
 namespace tandem::gpu {
 namespace {
 
-/// The score of a token that has left: adding to it changes nothing, and nothing is worse.
+/// The score of a token that has left: adding to it changes nothing, and it is below every floor.
 constexpr float kLeft = -std::numeric_limits<float>::infinity();
 
 void check_mass(const char* part, std::size_t index, float mass) {
@@ -90,16 +90,12 @@ bool KeptTokens::better(const Token& a, const Token& b) noexcept {
   return a.score > b.score || (a.score == b.score && a.position > b.position);
 }
 
-bool KeptTokens::eligible(const Token& leaving) const noexcept {
-  return leaving.score >= rule_.floor && leaving.score > kLeft;
-}
-
 /// The best candidate that cannot stay, or one that all others are better than.
 KeptTokens::Token KeptTokens::best_of_the_others(std::int64_t count) noexcept {
   std::size_t size = 0;
   for (const std::int32_t slot : slots()) candidates_[size++] = slot_of(slot);
   for (std::int64_t p = recent_begin_; p < recent_begin_ + count; ++p) {
-    if (const Token token{p, recent_score(p)}; eligible(token)) candidates_[size++] = token;
+    if (const Token token{p, recent_score(p)}; token.score >= rule_.floor) candidates_[size++] = token;
   }
   if (size <= tokens_.size()) return {-1, kLeft};
   const auto first = candidates_.begin();
@@ -130,7 +126,7 @@ std::span<const Promotion> KeptTokens::promote(std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) {
     const Token token{recent_begin_ + i, recent_score(recent_begin_ + i)};
     Promotion promotion;
-    if (eligible(token) && better(token, limit)) {
+    if (token.score >= rule_.floor && better(token, limit)) {
       // As many are better as there are slots, at most. Where one was vacated, none stays free, so none is lost.
       promotion.slot = slots_[index(num_kept_++)];
       Token& slot = tokens_[index(promotion.slot)];

@@ -18,7 +18,7 @@ enum class ScoreSource {
 /// What every policy that scores tokens comes down to.
 struct KeepRule {
   std::int32_t slots = 0;  ///< tokens that can be kept beyond the recents
-  float floor = 0.f;       ///< a token with a lower score is not kept when it leaves the recents
+  float floor = 0.f;       ///< a token with a lower score is not kept when it leaves the recents; finite
   ScoreSource scores = ScoreSource::none;
 
   friend bool operator==(const KeepRule&, const KeepRule&) = default;
@@ -96,7 +96,6 @@ class KeptTokens {
   }
   void check_room(std::size_t count) const;
   [[nodiscard]] static bool better(const Token& a, const Token& b) noexcept;
-  [[nodiscard]] bool eligible(const Token& leaving) const noexcept;
   [[nodiscard]] Token best_of_the_others(std::int64_t count) noexcept;
   void vacate_unless_better(const Token& than) noexcept;
 

@@ -8,21 +8,19 @@
 #include "cpu/codec/fp8.h"
 #include "cpu/codec/uniform_group.h"
 #include "runtime/base/error.h"
-#include "tests/support/coded_head.h"
 #include "tests/support/codecs.h"
+#include "tests/support/coded_head.h"
 
 namespace tandem::cpu {
 namespace {
 
-using testing::CodedHead;
 using testing::codec_of;
 using testing::codecs_under_test;
+using testing::CodedHead;
 using testing::kivi;
 using testing::relative_error;
 
-AttentionShape shape_of(int dim_k, int dim_v, int group = 1) {
-  return resolved({1, group, 1, dim_k, dim_v, 0.f, 0.f});
-}
+AttentionShape shape_of(int dim_k, int dim_v, int group = 1) { return resolved({1, group, 1, dim_k, dim_v, 0.f, 0.f}); }
 
 TEST(Fp8, EveryNumberComesBackAndWhatLiesBetweenGoesToTheNearest) {
   for (int bits = 0; bits < 256; ++bits) {
@@ -46,6 +44,7 @@ INSTANTIATE_TEST_SUITE_P(Codecs, BlockCodecs, ::testing::ValuesIn(codecs_under_t
 
 TEST_P(BlockCodecs, PaddingIsZeroAndAllOfABlockIsWritten) {
   for (const auto& [dim_k, dim_v] : {std::pair{1, 128}, {72, 128}, {80, 256}, {128, 128}}) {
+    if (!testing::allows(GetParam(), dim_k, dim_v)) continue;
     CodedHead head(GetParam(), shape_of(dim_k, dim_v), 100);
     const BlockFormat& f = head.codec.format();
     EXPECT_EQ(f.block_bytes % 64, 0);
@@ -95,8 +94,9 @@ TEST_P(BlockCodecs, EncodesWhatItDecodedToTheSameAgain) {
     head.v = v;
     head.encode();
     // A scale of int8 and fp8 is the quotient of what was scaled with it: an ulp of fp32 may be lost.
-    const bool exact = GetParam().kind == CodecKind::kivi;
-    for (std::size_t i = 0; i < k.size(); ++i)
+    const bool exact = GetParam().kind == CodecKind::kivi || GetParam().kind == CodecKind::qjl;
+    const bool is_sketch = GetParam().kind == CodecKind::qjl;  // of a key that is longer than the one that was encoded
+    for (std::size_t i = 0; i < k.size() && !is_sketch; ++i)
       ASSERT_NEAR(head.decoded_k[i], k[i], exact ? 0.0 : 3e-7 * std::abs(k[i]));
     for (std::size_t i = 0; i < v.size(); ++i)
       ASSERT_NEAR(head.decoded_v[i], v[i], exact ? 0.0 : 3e-7 * std::abs(v[i]));
@@ -116,9 +116,8 @@ TEST_P(ScaledBytes, AreOffByNoMoreThanStated) {
       for (std::size_t d = 0; d < 128; ++d) largest = std::max(largest, std::abs(head.k[r * 128 + d]));
       for (std::size_t d = 0; d < 128; ++d) {
         const float x = head.k[r * 128 + d];
-        const float bound = GetParam() == CodecKind::int8
-                                ? largest / 127 * 0.5f
-                                : std::max(std::abs(x) / 16, std::ldexp(largest / 448, -10));
+        const float bound = GetParam() == CodecKind::int8 ? largest / 127 * 0.5f
+                                                          : std::max(std::abs(x) / 16, std::ldexp(largest / 448, -10));
         ASSERT_NEAR(head.decoded_k[r * 128 + d], x, bound * 1.00001f + tiny) << scale;
       }
     }
@@ -249,8 +248,7 @@ TEST_P(Kivi, LogitsAndOutputsAreOffByNoMoreThanTheStepsAllow) {
     for (std::size_t d = 0; d < kDim; ++d) square += std::pow(head.v[r * kDim + d], 2);
     longest = std::max(longest, std::sqrt(square));
     for (std::size_t g = 0; g < kDim; g += static_cast<std::size_t>(codec().group)) {
-      const auto [least, largest] =
-          std::minmax_element(&head.v[r * kDim + g], &head.v[r * kDim + g] + codec().group);
+      const auto [least, largest] = std::minmax_element(&head.v[r * kDim + g], &head.v[r * kDim + g] + codec().group);
       step = std::max(step, bound(*least, *largest));
     }
   }
@@ -278,8 +276,12 @@ TEST(Kivi, TakesTheBytesOfTheTable) {
 /// What the headers state of attention over independent normal keys and values.
 TEST(BlockCodecError, OfNormalHeadsIsAsStated) {
   constexpr std::int64_t kRows = 1024;
-  for (const auto& [params, stated] : {std::pair{codec_of(CodecKind::int8), 0.009}, {codec_of(CodecKind::fp8), 0.037},
-                                       {kivi(4, 32), 0.12}, {kivi(2, 32), 0.6}}) {
+  for (const auto& [params, stated] : {std::pair{codec_of(CodecKind::int8), 0.009},
+                                       {codec_of(CodecKind::fp8), 0.036},
+                                       {kivi(4, 32), 0.106},
+                                       {kivi(2, 32), 0.59},
+                                       {testing::qjl(256, 0), 0.72},
+                                       {testing::qjl(256, 8), 0.66}}) {
     const CodedHead head(params, shape_of(128, 128, 8), kRows);
     double error = 0;
     for (int h = 0; h < 8; ++h) {
@@ -287,7 +289,7 @@ TEST(BlockCodecError, OfNormalHeadsIsAsStated) {
       const std::vector<float> out(coded.out.begin(), coded.out.end());
       error += relative_error(out.data(), head.expected(head.k, head.v, h, 0, kRows).out) / 8;
     }
-    EXPECT_NEAR(error, stated, 0.15 * stated) << testing::name_of(params);
+    EXPECT_NEAR(error, stated, 0.05 * stated) << testing::name_of(params);
   }
 }
 

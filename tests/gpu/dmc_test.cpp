@@ -10,7 +10,6 @@
 
 #include "cpu/reference_attention.h"
 #include "gpu/window_policy/dmc_lengths.h"
-#include "gpu/window_policy/entry_pages.h"
 #include "runtime/base/error.h"
 #include "tests/support/dmc_fixture.h"
 
@@ -129,7 +128,7 @@ TEST_P(DmcLaws, TruncationIsExactAsFarBackAsItIsAllowed) {
   constexpr int kRollback = 9;
   const DmcText text(220, dim(), 3, merge()), other(300, dim(), 3, merge(), 1, 2);
   DmcHead source = head_of(text, window(), kRollback);
-  for (std::int64_t tokens = 0; tokens <= 180; tokens += 15) {
+  for (std::int64_t tokens = 0; tokens <= 120; tokens += 15) {
     DmcResults().append(source, text, source.tokens(), tokens);
     const std::int64_t least = source.restorable_length();
     ASSERT_LE(least, std::max<std::int64_t>(tokens - kRollback, 0));
@@ -241,8 +240,8 @@ INSTANTIATE_TEST_SUITE_P(Dmc, DmcAttention,
                          });
 
 /// Training has an entry for each token and a mask: entry i is for query i, and for later ones if token i + 1 begins an
-/// entry. Inference overwrites one row in a paged cache and masks nothing.
-TEST_P(DmcAttention, OverThePagedCacheIsThatOverMaskedEntries) {
+/// entry. Inference overwrites the last row of a cache and masks nothing.
+TEST_P(DmcAttention, OverTheCacheIsThatOverMaskedEntries) {
   const auto [dim, group, merge] = GetParam();
   const DmcText text(130, dim, dim, merge, group);
   std::vector<double> keys, values;  // of every token's entry, in double
@@ -254,19 +253,17 @@ TEST_P(DmcAttention, OverThePagedCacheIsThatOverMaskedEntries) {
   }
   DmcHead head = head_of(text);
   const std::int64_t row_floats = 2 * dim;
-  std::vector<float> memory(static_cast<std::size_t>(3 * 64 * row_floats));
-  EntryPages pages(reinterpret_cast<std::byte*>(memory.data()), row_floats * 4, 3);
-  EntryTable table(pages);
+  std::vector<float> cache;
   for (std::int64_t t = 0; t < text.tokens; ++t) {
     DmcResults step;
     step.append(head, text, t, t + 1);
-    table.append(head.entries() - table.end());
-    auto* written = reinterpret_cast<float*>(table.row(table.end() - 1));
+    cache.resize(static_cast<std::size_t>(head.entries() * row_floats));
+    float* written = cache.data() + (head.entries() - 1) * row_floats;
     std::copy(step.values.begin(), step.values.end(), std::copy(step.keys.begin(), step.keys.end(), written));
 
     std::vector<double> cached_keys, cached_values, masks(static_cast<std::size_t>(t + 1));
-    for (std::int64_t i = 0; i < table.end(); ++i) {
-      const auto* entry = reinterpret_cast<const float*>(table.row(i));
+    for (std::int64_t i = 0; i < head.entries(); ++i) {
+      const float* entry = cache.data() + i * row_floats;
       cached_keys.insert(cached_keys.end(), entry, entry + dim);
       cached_values.insert(cached_values.end(), entry + dim, entry + 2 * dim);
     }

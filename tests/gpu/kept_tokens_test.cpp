@@ -99,7 +99,10 @@ TEST(KeptTokens, ACutThatMakesTokensRecentAgainKeepsTheSameOnes) {
   KeptTokens cut_early = state;
   cut_early.truncate(6, 4);
   EXPECT_EQ(cut_early.length(), 6);
-  cut_early.promote(2);
+  for (std::int32_t slot = 0; slot < 4; ++slot) {
+    EXPECT_EQ(cut_early.position(slot) >= 0, std::ranges::count(cut_early.slots(), slot) == 1) << slot;
+  }
+  EXPECT_EQ(cut_early.promote(2)[0].replaced, -1);
   EXPECT_EQ(kept(cut_early), (Positions{0, 2, 4}));  // 5 had left: it is not kept, although a slot is free
 }
 
@@ -135,8 +138,8 @@ TEST(KeptTokens, BadInputChangesNothing) {
   EXPECT_EQ(message([&] { state.promote(static_cast<std::int64_t>(recents) + 1); }),
             concat("count is ", recents + 1, "; allowed: 0 to ", recents, ", the tokens that are recent"));
   EXPECT_NE(message([&] { state.promote(-1); }), "accepted");
-  EXPECT_EQ(message([&] { state.append(33); }),
-            concat("count is 33, and ", recents, " tokens are recent; allowed together: 32"));
+  EXPECT_EQ(message([&] { state.append(33 - static_cast<std::int64_t>(recents)); }),
+            concat("count is ", 33 - recents, ", and ", recents, " tokens are recent; allowed together: 32"));
   EXPECT_NE(message([&] { state.append(-1); }), "accepted");
   EXPECT_EQ(message([&] { state.append(std::vector{1.f}); }),
             "scores of 1 tokens were given; this policy's source of scores is attention");

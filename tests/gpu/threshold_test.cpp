@@ -68,6 +68,16 @@ TEST(Threshold, AnEqualScoreStaysAndHeadsDifferInLength) {
   EXPECT_EQ(three.slots().size(), 3u);
 }
 
+TEST(Threshold, AsManyAsThereAreSlotsAllStay) {
+  KeptTokens state = kept_tokens(Threshold{-10.f, 4}, 0, 8);
+  state.append(std::vector{-1.f, -2.f, -3.f, -4.f, -5.f});
+  state.promote(4);
+  EXPECT_EQ(state.slots().size(), 4u);
+  state.promote(1);
+  EXPECT_EQ(state.slots().size(), 4u);
+  EXPECT_EQ(state.position(state.slots().back()), 3);
+}
+
 TEST(Threshold, AreValidated) {
   const auto message = [](Threshold policy) -> std::string {
     try {

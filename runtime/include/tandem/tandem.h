@@ -163,7 +163,9 @@ typedef struct {
   int32_t merge_window;  /* DMC: the latest tokens of an entry that it averages, 1 to 64; 0: 12 */
   int32_t compact_sinks; /* LATEST, without a host tier: not 0: attention sees the sinks right before the latest tokens,
                             as StreamingLLM does; needs rope_theta */
-  double threshold;      /* THRESHOLD */
+  int32_t common_length; /* DMC: not 0: the heads of a layer take the memory of the longest (DMC-C) */
+  int32_t reserved;
+  double threshold; /* THRESHOLD */
 } td_window_policy;
 
 /* ---- runtime ------------------------------------------------------------------------------------------------------
@@ -243,15 +245,17 @@ TD_API td_status td_seq_length(td_rt* rt, td_seq seq, int32_t layer, int64_t* ou
 typedef struct {
   uint32_t size;
   int32_t reserved;
-  int64_t length;        /* tokens in this layer */
-  int64_t window_rows;   /* of them in the window, per KV head */
-  int64_t host_rows;     /* of them in the host tier, per KV head */
-  int64_t kv_bytes;      /* host rows, all KV heads */
-  int64_t index_bytes;   /* host index, all KV heads */
-  double index_build_us; /* worker time spent in building and extending the index, all KV heads */
-  int64_t coded_rows;    /* of window_rows, those that window_codec compresses, per KV head */
-  int64_t dropped_rows;  /* tokens that left the window and are lost, for want of a host tier, per KV head */
-  int64_t window_bytes;  /* device memory of the window, all KV heads */
+  int64_t length;         /* tokens in this layer */
+  int64_t window_rows;    /* of them in the window, per KV head */
+  int64_t host_rows;      /* of them in the host tier, per KV head */
+  int64_t kv_bytes;       /* host rows, all KV heads */
+  int64_t index_bytes;    /* host index, all KV heads */
+  double index_build_us;  /* worker time spent in building and extending the index, all KV heads */
+  int64_t coded_rows;     /* of window_rows, those that window_codec compresses, per KV head */
+  int64_t dropped_rows;   /* tokens that left the window and are lost, for want of a host tier, per KV head */
+  int64_t window_bytes;   /* device memory of the window, all KV heads */
+  int64_t window_entries; /* rows and coded rows that the window holds, all KV heads: they differ where a window_policy
+                             keeps or merges tokens, and the counts per KV head above are those of the largest */
 } td_seq_info;
 TD_API td_status td_seq_query(td_rt* rt, td_seq seq, int32_t layer, td_seq_info* info);
 
