@@ -1,7 +1,7 @@
 #include "tools/tandem/coded_blocks.h"
 
 #include "cpu/row_layout.h"
-#include "runtime/window_codec.h"
+#include "runtime/window_settings.h"
 
 namespace tandem::cli {
 namespace {

@@ -64,21 +64,6 @@ std::vector<bool> host_tiers_of(const EvalWindowOptions& options) {
   throw UsageError(not_allowed("--host", options.host, "on, off or on,off"));
 }
 
-/// Throws UsageError where every cell of a codec or of a policy is refused for its values.
-void check_refusals(const std::deque<WindowCell>& cells) {
-  const auto check = [&cells](const char* option, auto name_of) {
-    for (const auto& first : cells) {
-      const auto is_fine = [&](const WindowCell& cell) {
-        return name_of(cell) == name_of(first) && !cell.is_bad_value();
-      };
-      if (first.is_bad_value() && std::none_of(cells.begin(), cells.end(), is_fine))
-        throw UsageError(fmt::format("{} {}: {}", option, name_of(first), first.refusal()));
-    }
-  };
-  check("--codecs", [](const WindowCell& cell) { return cell.codec(); });
-  check("--policies", [](const WindowCell& cell) { return cell.policy(); });
-}
-
 std::deque<WindowCell> cells_of(const EvalWindowOptions& options, const CellSettings& settings) {
   std::deque<WindowCell> cells;
   const auto codecs = parse_codecs(options.codecs);
@@ -91,7 +76,6 @@ std::deque<WindowCell> cells_of(const EvalWindowOptions& options, const CellSett
       for (const bool host_tier : host_tiers_of(options)) cells.emplace_back(settings, policy, codec, host_tier);
     }
   }
-  check_refusals(cells);
   return cells;
 }
 

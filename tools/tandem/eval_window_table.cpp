@@ -14,7 +14,6 @@ std::string number(const Json& cell, const char* field) { return short_number(ce
 std::vector<std::string> row_of(const Json& cell) {
   const auto text = [&cell](const char* field) { return cell.at(field).get<std::string>(); };
   const std::vector<std::string> name = {text("policy"), text("codec"), text("host_tier")};
-  if (cell.contains("refused")) return {name[0], name[1], name[2], "refused"};
   const auto exact = fmt::format("{}/{}", cell.at("exact").get<int>(), cell.at("prompts").get<int>());
   return {name[0],
           name[1],
@@ -32,16 +31,15 @@ std::vector<std::string> row_of(const Json& cell) {
           fmt::format("{:.0f}", cell.at("dropped_rows").get<double>())};
 }
 
-/// Each reason once, with the first cell that it concerns.
-std::string reasons_of(const Json& cells) {
+/// Cells that are missing in the table: each policy and codec once.
+std::string refusals_of(const Json& cells) {
   std::string text;
   std::set<std::string> known;
   for (const auto& cell : cells) {
     if (!cell.contains("refused")) continue;
-    const auto reason = cell.at("refused").get<std::string>();
-    if (known.insert(reason).second)
-      text += fmt::format("refused, {} {}: {}\n", cell.at("policy").get<std::string>(),
-                          cell.at("codec").get<std::string>(), reason);
+    const auto line = fmt::format("refused: {} {}: {}\n", cell.at("policy").get<std::string>(),
+                                  cell.at("codec").get<std::string>(), cell.at("refused").get<std::string>());
+    if (known.insert(line).second) text += line;
   }
   return text;
 }
@@ -55,8 +53,9 @@ std::string eval_window_text(const Json& report) {
   table.add_row({"dense", "f32", "-",
                  fmt::format("{}/{}", dense.at("exact").get<int>(), report.at("prompts").get<int>()),
                  fmt::format("{:.3f}", dense.at("perplexity").get<double>())});
-  for (const auto& cell : report.at("cells")) table.add_row(row_of(cell));
-  return table.text() + reasons_of(report.at("cells"));
+  for (const auto& cell : report.at("cells"))
+    if (!cell.contains("refused")) table.add_row(row_of(cell));
+  return table.text() + refusals_of(report.at("cells"));
 }
 
 }  // namespace tandem::cli

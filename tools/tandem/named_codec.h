@@ -22,8 +22,8 @@ inline constexpr const char* kCalibratedCodecs = "nuq4,nuq3,nuq2";
 
 /// --codecs, --nuq-calibration and --window-dtype of a subcommand.
 struct CodecListOptions {
-  std::string codecs;  ///< empty: the defaults
-  std::string calibration;
+  std::string codecs = {};  ///< empty: the defaults
+  std::string calibration = {};
   std::string window_dtype = "bf16";
 };
 

@@ -1,17 +1,15 @@
 #include "tools/tandem/policy_text.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 
+#include "runtime/policy_json.h"
 #include "tools/tandem/command.h"
 #include "tools/tandem/options.h"
 
 namespace tandem::cli {
 namespace {
-
-constexpr std::array<const char*, 4> kKinds = {"latest", "heavy_hitters", "threshold", "dmc"};  // td_policy_kind
 
 [[noreturn]] void refuse(const std::string& field, const std::string& text) {
   throw UsageError(not_allowed(field, text, policy_forms()));
@@ -61,13 +59,6 @@ PolicyChoice parse_policy(const std::string& field, const std::string& text) {
 
 std::string policy_forms() { return "latest, streaming, h2o:K, threshold:K,T, dmc"; }
 
-Json to_json(const td_window_policy& policy) {
-  Json object = {{"kind", kKinds.at(static_cast<std::size_t>(policy.kind))}};
-  if (policy.kind == TD_POLICY_LATEST) object["compact_sinks"] = policy.compact_sinks != 0;
-  if (policy.kind == TD_POLICY_HEAVY_HITTERS || policy.kind == TD_POLICY_THRESHOLD)
-    object["kept_tokens"] = policy.kept_tokens;
-  if (policy.kind == TD_POLICY_THRESHOLD) object["threshold"] = policy.threshold;
-  return object;
-}
+Json to_json(const td_window_policy& policy) { return policy_to_json<Json>(policy); }
 
 }  // namespace tandem::cli

@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "runtime/base/dtype.h"
+#include <fmt/format.h>
+
 #include "tools/tandem/answer.h"
 #include "tools/tandem/coded_blocks.h"
 #include "tools/tandem/command.h"
@@ -49,12 +50,10 @@ WindowCell::WindowCell(const CellSettings& settings, const NamedPolicy& policy, 
   apply(choice_, config_);
   try {
     runtime_ = std::make_unique<td::Runtime>(config_);
-    check_policy(*runtime_, choice_);
   } catch (const td::Error& error) {
-    if (error.status() != TD_EINVAL && error.status() != TD_EUNSUPPORTED) throw;
-    is_bad_value_ = error.status() == TD_EINVAL;
-    refusal_ = error.what();
-  } catch (const UsageError& error) {
+    if (error.status() == TD_EINVAL)
+      throw UsageError(fmt::format("--policies {} with --codecs {}: {}", policy_, codec_, error.what()));
+    if (error.status() != TD_EUNSUPPORTED) throw;
     refusal_ = error.what();
   }
 }
@@ -108,7 +107,7 @@ void WindowCell::add_window(const td::Sequence& sequence) {
     dropped_rows_.push_back(static_cast<double>(info.dropped_rows));
     if (info.window_rows <= most_rows_) continue;
     most_rows_ = info.window_rows;
-    bytes_per_token_ = static_cast<double>(info.window_bytes) / static_cast<double>(most_rows_ * config_.num_kv_heads);
+    bytes_per_token_ = static_cast<double>(info.window_bytes) / static_cast<double>(info.window_entries);
   }
 }
 

@@ -30,7 +30,8 @@ struct CellSettings {
 /// What a model does with one codec, one policy, and a host tier or none: a runtime, and tallies over texts.
 class WindowCell {
  public:
-  /// Where the runtime refuses the combination, refusal() says why and nothing else may be called.
+  /// Where this build has no code for the combination, refusal() says why and nothing else may be called. Throws
+  /// UsageError for bad values.
   WindowCell(const CellSettings& settings, const NamedPolicy& policy, const NamedCodec& codec, bool host_tier);
   WindowCell(const WindowCell&) = delete;  // its configuration points into it
   WindowCell& operator=(const WindowCell&) = delete;
@@ -39,8 +40,6 @@ class WindowCell {
   [[nodiscard]] const std::string& policy() const noexcept { return policy_; }
   [[nodiscard]] const std::string& codec() const noexcept { return codec_; }
   [[nodiscard]] const std::string& refusal() const noexcept { return refusal_; }
-  /// The refusal is about values, not about what this build has code for.
-  [[nodiscard]] bool is_bad_value() const noexcept { return is_bad_value_; }
 
   /// Teacher-forced: output errors at the steps, and the likelihood of `targets`, each the token after a step.
   void read_text(llama::Llama& model, const Recording& recording, const std::vector<std::int32_t>& steps,
@@ -61,7 +60,6 @@ class WindowCell {
   td_selector selector_;
   std::unique_ptr<td::Runtime> runtime_;
   std::string refusal_;
-  bool is_bad_value_ = false;
 
   std::vector<double> errors_, question_errors_, nll_;
   std::int64_t prompts_ = 0, exact_ = 0;

@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 
 #include "tools/tandem/command.h"
-#include "tools/tandem/options.h"
 
 namespace tandem::cli {
 namespace {
@@ -79,10 +78,10 @@ void apply(WindowChoice& choice, td_config& config) {
   if (choice.rope_theta > 0) config.rope_theta = choice.rope_theta;
 }
 
-void check_policy(const td::Runtime& runtime, const WindowChoice& choice) {
-  const bool is_default = choice.policy.policy.kind == TD_POLICY_LATEST && choice.policy.policy.compact_sinks == 0;
-  if (!is_default && !describe(runtime).at("config").contains("window_policy"))
-    throw UsageError("window_policy: this build has no code for policies other than latest");
+void refuse_host_options(const WindowChoice& choice, const TierOptions& tiers, const std::vector<std::string>& given) {
+  if (choice.host_tier) return;
+  const char* option = !given.empty() ? given.front().c_str() : !tiers.host_dtype.empty() ? "--host-dtype" : nullptr;
+  if (option != nullptr) throw UsageError(fmt::format("{}: not allowed without a host tier", option));
 }
 
 void add_to_json(const WindowChoice& choice, Json& tiers) {

@@ -2,11 +2,13 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
 #include "tandem/tandem.hpp"
 #include "tools/tandem/codec_text.h"
+#include "tools/tandem/options.h"
 #include "tools/tandem/policy_text.h"
 
 namespace tandem::cli {
@@ -14,10 +16,10 @@ namespace tandem::cli {
 /// Options of a subcommand that say how the window is compressed and what stays in it, as they were given.
 struct WindowOptions {
   std::string codec = "none";
-  std::string calibration;
+  std::string calibration = {};
   std::int32_t residual = 0;  ///< 0: the library's default
   std::string policy = "latest";
-  std::string host_tier;  ///< empty: what the policy needs, else on
+  std::string host_tier = {};  ///< empty: what the policy needs, else on
   double rope_theta = 0;  ///< 0: the model's, or unknown
 };
 
@@ -45,8 +47,8 @@ WindowChoice choose_window(const WindowOptions& options);
 /// Puts the choice into `config`, which must not outlive it, nor see it move.
 void apply(WindowChoice& choice, td_config& config);
 
-/// Throws UsageError where `runtime` does not know the policy of `choice`.
-void check_policy(const td::Runtime& runtime, const WindowChoice& choice);
+/// Throws UsageError for options of the host tier, `given` ones or of `tiers`, where there is none.
+void refuse_host_options(const WindowChoice& choice, const TierOptions& tiers, const std::vector<std::string>& given);
 
 /// Adds "window_codec", "residual_tokens", "window_policy" and "host_tier" to what tiers_json() says.
 void add_to_json(const WindowChoice& choice, Json& tiers);
