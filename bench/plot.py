@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Two pictures (SVG) from results of decode_step and torch_sdpa.py.
+"""Pictures (SVG) from results of decode_step and torch_sdpa.py, or of `tandem eval window`.
 
 usage: plot.py RESULT.json [RESULT.json ..] [--out FOLDER] [--tokens N]
 
@@ -7,6 +7,8 @@ error_bytes.svg   mean error against the bytes that a step touches, one mark per
                   or --tokens); exact methods are vertical lines, since their error has no place on the scale
 time_context.svg  median step time against the context, both logarithmic: a line per configuration with the exponent that
                   fits it, and its floor dashed
+error_window.svg  from `tandem eval window`: mean error against the bytes that a token and KV head takes in the window, both
+                  logarithmic: a mark per cell with its codec, a colour per policy, hollow without a host tier
 
 Needs matplotlib: python3 -m pip install matplotlib
 """
@@ -20,12 +22,17 @@ EXACT = 1e-4  # an error below this is rounding
 MIB = 1 << 20
 
 
-def rows_of(paths):
-    rows = []
+def results_of(paths):
+    """Rows of decode_step, cells of eval window."""
+    rows, cells = [], []
     for path in paths:
         with open(path, encoding="utf-8") as file:
-            rows += json.load(file)["rows"]
-    return rows
+            result = json.load(file)
+        if "cells" in result:
+            cells += [cell for cell in result["cells"] if "refused" not in cell]
+        else:
+            rows += result["rows"]
+    return rows, cells
 
 
 def label_of(row, rows):
@@ -115,6 +122,28 @@ def plot_time(plt, rows, folder):
     plt.close(figure)
 
 
+def plot_window(plt, cells, folder):
+    figure, axes = plt.subplots(figsize=(7, 4.6))
+    policies = list(dict.fromkeys(cell["policy"] for cell in cells))
+    for cell in cells:
+        index = policies.index(cell["policy"])
+        hollow = cell["host_tier"] == "off"
+        point = (cell["bytes_per_token"], max(cell["error"]["mean"], EXACT / 100))
+        axes.plot(*point, marker="osD^vPX*"[index % 8], linestyle="", color=f"C{index % 10}",
+                  markerfacecolor="none" if hollow else f"C{index % 10}")
+        axes.annotate(cell["codec"], point, textcoords="offset points", xytext=(4, 3), fontsize=6)
+    for index, policy in enumerate(policies):
+        for hollow in sorted({cell["host_tier"] == "off" for cell in cells if cell["policy"] == policy}):
+            axes.plot([], [], marker="osD^vPX*"[index % 8], linestyle="", color=f"C{index % 10}",
+                      markerfacecolor="none" if hollow else f"C{index % 10}",
+                      label=policy + (", no host tier" if hollow else ""))
+    axes.set(xscale="log", yscale="log", xlabel="bytes per token and KV head in the window", ylabel="error, mean",
+             title="Output error against bytes, same q, k and v")
+    plain_scale(axes.xaxis)
+    finish(axes, folder, "error_window.svg")
+    plt.close(figure)
+
+
 def main(arguments):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="+")
@@ -122,12 +151,12 @@ def main(arguments):
     parser.add_argument("--tokens", type=int, default=0, help="context of error_bytes.svg; 0: the longest [0]")
     options = parser.parse_args(arguments)
     try:
-        rows = rows_of(options.results)
+        rows, cells = results_of(options.results)
     except (OSError, ValueError, KeyError, TypeError) as error:
         print(f"plot.py: cannot read results: {error}", file=sys.stderr)
         return 2
     tokens = options.tokens or max((row["tokens"] for row in rows), default=0)
-    if not any(row["tokens"] == tokens for row in rows):
+    if not any(row["tokens"] == tokens for row in rows) and (rows or not cells):
         print(f"plot.py: no row has {tokens} tokens", file=sys.stderr)
         return 2
     try:
@@ -141,9 +170,13 @@ def main(arguments):
 
     folder = pathlib.Path(options.out)
     folder.mkdir(parents=True, exist_ok=True)
-    plot_error(plt, rows, tokens, folder)
-    plot_time(plt, rows, folder)
-    print(f"{folder / 'error_bytes.svg'}\n{folder / 'time_context.svg'}")
+    if rows:
+        plot_error(plt, rows, tokens, folder)
+        plot_time(plt, rows, folder)
+        print(f"{folder / 'error_bytes.svg'}\n{folder / 'time_context.svg'}")
+    if cells:
+        plot_window(plt, cells, folder)
+        print(folder / "error_window.svg")
     return 0
 
 

@@ -65,7 +65,8 @@ struct Spec {
 std::vector<Spec> specs() {
   using Kind = cpu::CodecKind;
   return {Kind::int8,           Kind::fp8,         {Kind::kivi, 4, 32}, {Kind::kivi, 4, 128}, {Kind::kivi, 2, 32},
-          {Kind::kivi, 2, 128}, Spec::qjl(256, 0), Spec::qjl(256, 8), {Kind::nuq, 4}, {Kind::nuq, 3}, {Kind::nuq, 2}};
+          {Kind::kivi, 2, 128}, Spec::qjl(256, 0), Spec::qjl(256, 8),   {Kind::nuq, 4},       {Kind::nuq, 3},
+          {Kind::nuq, 2}};
 }
 
 struct KeysAndValues {

@@ -142,7 +142,24 @@ class Plot(Scripts):
         self.assertIn("lsh: tokens^0.67", time_context)
         self.assertIn("32,768 tokens", (self.folder / "out" / "error_bytes.svg").read_text())
 
+    def test_picture_of_windows(self):
+        def cell(policy, codec, host_tier, size, error):
+            return {"policy": policy, "codec": codec, "host_tier": host_tier, "bytes_per_token": size, "error": {"mean": error}}
+        cells = [cell("full", "bf16", "-", 256, 0.002), cell("latest", "kivi4", "on", 90, 0.02),
+                 cell("latest", "kivi4", "off", 90, 0.2), {"policy": "h2o:64", "codec": "kivi4", "host_tier": "on", "refused": "x"}]
+        result = self.run_script("plot.py", self.write("w.json", {"cells": cells}), "--out", self.folder / "window")
+        if "matplotlib is missing" in result.stderr:
+            self.assertEqual(result.returncode, 2)
+            self.skipTest("matplotlib is missing")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual([path.name for path in (self.folder / "window").iterdir()], ["error_window.svg"])
+        picture = (self.folder / "window" / "error_window.svg").read_text()
+        for text, count in (("kivi4", 2), ("bf16", 1), ("latest, no host tier", 1), ("full", 1), ("h2o:64", 0)):
+            self.assertEqual(picture.count(f">{text}</text>"), count, text)
+
     def test_bad_input(self):
+        refused = {"cells": [{"policy": "full", "codec": "nuq4", "host_tier": "-", "refused": "x"}]}
+        self.assertEqual(self.run_script("plot.py", self.write("w.json", refused)).returncode, 2)
         self.assertEqual(self.run_script("plot.py", self.write("r.json", "[]")).returncode, 2)
         result = self.run_script("plot.py", self.write("r.json", RESULT), "--tokens", 5)
         self.assertEqual(result.returncode, 2)

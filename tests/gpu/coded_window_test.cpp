@@ -151,17 +151,16 @@ class CodedWindow
   cpu::BlockCodec codec_{std::get<0>(GetParam()), kShape, {}, 0, 0};
 };
 
-INSTANTIATE_TEST_SUITE_P(Codecs, CodedWindow,
-                         ::testing::Combine(::testing::Values(tandem::testing::codec_of(cpu::CodecKind::int8),
-                                                          tandem::testing::kivi(4, 32), tandem::testing::kivi(2, 128),
-                                                          tandem::testing::qjl(64, 4)),
-                                          ::testing::Values(0, 4, 70), ::testing::Values(129, 256, 400),
-                                          ::testing::Values(DeviceKind::host, DeviceKind::deferred)),
-                         [](const auto& test) {
-                           return concat(tandem::testing::name_of(std::get<0>(test.param)), "_s",
-                                         std::get<1>(test.param), "_l", std::get<2>(test.param), "_",
-                                         to_string(std::get<3>(test.param)));
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Codecs, CodedWindow,
+    ::testing::Combine(::testing::Values(tandem::testing::codec_of(cpu::CodecKind::int8), tandem::testing::kivi(4, 32),
+                                         tandem::testing::kivi(2, 128), tandem::testing::qjl(64, 4)),
+                       ::testing::Values(0, 4, 70), ::testing::Values(129, 256, 400),
+                       ::testing::Values(DeviceKind::host, DeviceKind::deferred)),
+    [](const auto& test) {
+      return concat(tandem::testing::name_of(std::get<0>(test.param)), "_s", std::get<1>(test.param), "_l",
+                    std::get<2>(test.param), "_", to_string(std::get<3>(test.param)));
+    });
 
 TEST_P(CodedWindow, HoldsWhatTheNumberOfTokensSays) {
   CounterRandom random(1, 0);
@@ -178,8 +177,8 @@ TEST_P(CodedWindow, HoldsWhatTheNumberOfTokensSays) {
         ASSERT_NO_FATAL_FAILURE(expect_held(window));
       }
     }
-    ASSERT_EQ(static_cast<std::int64_t>(window.stored.size()),
-              window.cache.left() * tokens().layout().row_bytes) << "the host tier has what left the rows";
+    ASSERT_EQ(static_cast<std::int64_t>(window.stored.size()), window.cache.left() * tokens().layout().row_bytes)
+        << "the host tier has what left the rows";
     for (std::int64_t r = 0; r < window.cache.left(); ++r) {
       const auto row = tokens().row(sinks() + r);
       ASSERT_EQ(std::memcmp(window.stored.data() + r * tokens().layout().row_bytes, row.data(), row.size()), 0)

@@ -1,5 +1,5 @@
-// Whole steps with a compressed window: exactly the attention over what is held, coded tokens as they are decoded and all
-// others as they were, for every codec, device and way of grouping.
+// Whole steps with a compressed window: exactly the attention over what is held, coded tokens as they are decoded and
+// all others as they were, for every codec, device and way of grouping.
 #include <gtest/gtest.h>
 
 #include "runtime/base/error.h"

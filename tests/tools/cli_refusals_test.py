@@ -140,6 +140,73 @@ class BadUsage(CommandLine):
             with self.subTest(arguments=arguments):
                 self.expect(BAD_USAGE, "calibrate", *arguments, naming=naming)
 
+    def test_window_options(self):
+        generate = ["generate", "--model", self.model, "--prompt", "a"]
+        for arguments, naming in (
+            (["--window-codec", "kivi3"], ["--window-codec", "kivi3", "kivi4:GROUP"]),
+            (["--window-codec", "kivi4:48"], ["group", "48", "32, 64"]),
+            (["--window-codec", "qjl:100,8"], ["100", "multiples of 64"]),
+            (["--window-codec", "kivi4", "--residual", 256], ["residual_tokens is 256", "local_tokens"]),
+            (["--window-codec", "kivi4", "--residual", 40], ["residual_tokens is 40", "multiple of 32"]),
+            (["--window-codec", "kivi4", "--residual", -1], ["--residual", "from 0"]),
+            (["--residual", 64], ["--residual", "--window-codec none"]),
+            (["--window-codec", "nuq4"], ["nuq4", "--nuq-calibration"]),
+            (["--window-codec", "int8", "--nuq-calibration", "f"], ["--nuq-calibration", "--window-codec int8", "nuq4"]),
+            (["--window-policy", "lru"], ["--window-policy", "lru", "h2o:K"]),
+            (["--window-policy", "dmc"], ["--window-policy", "dmc", "RoPE"]),
+            (["--window-policy", "streaming", "--host-tier", "on"], ["--host-tier on", "streaming", "latest"]),
+            (["--host-tier", "maybe"], ["--host-tier", "maybe", "on, off"]),
+            (["--host-tier", "off", "--host-dtype", "f16"], ["--host-dtype", "host tier"]),
+            (["--host-tier", "off", "--budget", "0.1"], ["--budget", "host tier"]),
+            (["--host-tier", "off", "--attention", "dense"], ["--attention", "dense", "host tier"]),
+            (["--attention", "dense", "--record", self.path("r"), "--window-codec", "int8"], ["--record", "--window-codec int8"]),
+        ):
+            with self.subTest(arguments=arguments):
+                self.expect(BAD_USAGE, *generate, *arguments, naming=naming)
+        self.expect(BAD_USAGE, *self.run_with("--window-policy", "h2o:16"), naming=["--window-policy", "h2o:16", "latest"])
+        self.expect(BAD_USAGE, *self.run_with("--window-policy", "streaming"), naming=["compact_sinks", "rope_theta"])
+
+    def test_eval_window(self):
+        window = ["eval", "window", "--model", self.model, "--prompts", self.prompts]
+        for arguments, naming in (
+            (["--codecs", "bf16,zip"], ["--codecs", "zip", "none, int8"]),
+            (["--codecs", "bf16,,int8"], ["--codecs", "''"]),
+            (["--codecs", "bf16,kivi4:48"], ["--policies full with --codecs kivi4:48", "group", "48"]),
+            (["--codecs", "kivi4", "--residual", 512], ["--codecs kivi4", "residual_tokens is 512", "local_tokens"]),
+            (["--codecs", "nuq3"], ["--codecs", "nuq3", "--nuq-calibration"]),
+            (["--codecs", "int8", "--nuq-calibration", "f"], ["--nuq-calibration", "--codecs int8"]),
+            (["--policies", "full,lru"], ["--policies", "lru", "latest, streaming"]),
+            (["--policies", "h2o:512"], ["--policies", "h2o:512", "--local 512"]),
+            (["--policies", "dmc"], ["--policies", "dmc", "trained"]),
+            (["--host", "both"], ["--host", "both", "on,off"]),
+            (["--selector", "best"], ["--selector", "best", "topk"]),
+            (["--local", 0], ["--local", "from 1"]),
+            (["--sinks", -1], ["--sinks", "from 0"]),
+            (["--text-tokens", 1], ["--text-tokens", "from 2"]),
+            (["--text-steps", 0], ["--text-steps", "from 1"]),
+            (["--text-tokens", 16000, "--text-steps", 400], ["--text-tokens", "16000", "16383"]),
+            (["--limit", -1], ["--limit", "from 0"]),
+            (["--host-dtype", "f64"], ["--host-dtype", "f64"]),
+        ):
+            with self.subTest(arguments=arguments):
+                self.expect(BAD_USAGE, *window, *arguments, naming=naming)
+        self.expect(FAILED, *window, "--text", self.path("missing.txt"), naming=["--text", "missing.txt"])
+        self.expect(FAILED, *window, "--text", self.write("short.txt", "short"), naming=["short.txt", "5 bytes", "4608"])
+
+    def test_eval_codecs(self):
+        codecs = ["eval", "codecs", "--trace", self.trace]
+        for arguments, naming in (
+            (["--codecs", "zip"], ["--codecs", "zip"]),
+            (["--codecs", "kivi4:48"], ["--codecs kivi4:48", "group", "48"]),
+            (["--codecs", "int8", "--residual", 1000], ["--codecs int8", "residual_tokens is 1000"]),
+            (["--codecs", "nuq4"], ["nuq4", "--nuq-calibration"]),
+            (["--steps", 7], ["--steps", "7", "at most the trace's 6"]),
+            (["--rope-theta", -1], ["--rope-theta", "from 0"]),
+        ):
+            with self.subTest(arguments=arguments):
+                self.expect(BAD_USAGE, *codecs, *arguments, naming=naming)
+        self.expect(FAILED, "eval", "codecs", "--trace", self.path("missing"), naming=["missing", "meta.json"])
+
     def test_synth(self):
         out = ["synth", "--out", self.path("never")]
         self.expect(BAD_USAGE, *out, "--q-heads", "12", "--kv-heads", "8", naming=["--q-heads", "12"])

@@ -191,6 +191,7 @@ td_config Llama::attention_config() const {
   config.num_q_heads = impl_->config.num_q_heads;
   config.num_kv_heads = impl_->config.num_kv_heads;
   config.head_dim_k = impl_->config.head_dim;
+  config.rope_theta = impl_->config.rope_theta;
   return config;
 }
 

@@ -20,10 +20,10 @@ class Decoder {
  public:
   Decoder(llama::Llama& model, llama::AttentionUse use) : model_(model), use_(std::move(use)) { use_.stats = &stats_; }
 
-  std::vector<float> forward(const std::vector<std::int32_t>& tokens, Answer& result) {
+  std::vector<float> forward(const std::vector<std::int32_t>& tokens, std::int64_t chunk_tokens, Answer& result) {
     check_interrupt();
     stats_ = td::make<td_stats>();
-    auto logits = model_.forward(use_, tokens, static_cast<std::int64_t>(tokens.size()));
+    auto logits = model_.forward(use_, tokens, chunk_tokens);
     result.keys_attended += stats_.keys_attended;
     result.keys_visible += stats_.keys_visible;
     ++result.forward_steps;
@@ -95,7 +95,8 @@ Answer answer(llama::Llama& model, const td::Runtime& runtime, const td::Sequenc
                           .progress = {},
                           .round_kv_to_f16 = options.round_kv_to_f16});
   Stopwatch watch;
-  if (!question.empty()) logits = decoder.forward(question, result);
+  const auto chunk = options.chunk_tokens;
+  if (!question.empty()) logits = decoder.forward(question, chunk > 0 ? chunk : std::ssize(question), result);
   result.question_us = watch.lap_us();
 
   decoder.record_with(options.step_recorder);
@@ -108,7 +109,7 @@ Answer answer(llama::Llama& model, const td::Runtime& runtime, const td::Sequenc
       if (options.on_byte) options.on_byte(byte);
     }
     if (i + 1 == options.max_tokens && !options.feed_all) break;
-    logits = decoder.forward({token}, result);
+    logits = decoder.forward({token}, 1, result);
     ++result.steps;
     result.step_us.push_back(watch.lap_us());
   }

@@ -32,6 +32,7 @@ std::vector<Method> parse_methods(const std::string& field, const std::string& l
 /// How to decode; the callbacks may be empty.
 struct DecodeOptions {
   std::int64_t max_tokens = 64;
+  std::int64_t chunk_tokens = 0;  ///< of a question that are attended at once; 0: all
   bool feed_all = false;  ///< ignore the end token, and feed the last token too, so that max_tokens steps are recorded
   bool round_kv_to_f16 = false;
   std::function<void(char)> on_byte;
@@ -58,7 +59,7 @@ struct Answer {
   [[nodiscard]] double decode_us() const;
 };
 
-/// Feeds `question` under `method` as one step of many queries (or takes `logits`, those of the context's last token,
+/// Feeds `question` under `method` in steps of many queries (or takes `logits`, those of the context's last token,
 /// when it is empty), then decodes greedily until the end token. Throws Interrupted after Ctrl-C.
 Answer answer(llama::Llama& model, const td::Runtime& runtime, const td::Sequence& sequence, const Method& method,
               const std::vector<std::int32_t>& question, std::vector<float> logits, const DecodeOptions& options);

@@ -20,9 +20,13 @@ using Action = std::function<void()>;
 void add_info(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);
 void add_run(CLI::App& app, Action& action);
-void add_eval(CLI::App& app, Action& action);
 void add_profile(CLI::App& app, Action& action);
 void add_synth(CLI::App& app, Action& action);
 void add_calibrate(CLI::App& app, Action& action);
+
+/// Subcommands of `eval`.
+void add_eval_needles(CLI::App& eval, Action& action);
+void add_eval_window(CLI::App& eval, Action& action);
+void add_eval_codecs(CLI::App& eval, Action& action);
 
 }  // namespace tandem::cli

@@ -13,6 +13,7 @@
 #include "tools/tandem/selector_options.h"
 #include "tools/tandem/selector_text.h"
 #include "tools/tandem/table.h"
+#include "tools/tandem/window_options.h"
 
 namespace tandem::cli {
 namespace {
@@ -21,6 +22,7 @@ struct EvalOptions {
   CommonOptions common;
   SelectorOptions selector;
   TierOptions tiers;
+  WindowOptions window;
   std::string model, prompts;
   std::string methods = "dense,tandem,streaming";
   int seeds = 1;
@@ -101,12 +103,13 @@ std::vector<Tally> tallies_of(const EvalOptions& options) {
   return tallies;
 }
 
-td_config config_of(const EvalOptions& options, const llama::Llama& model) {
+td_config config_of(const EvalOptions& options, const llama::Llama& model, WindowChoice& window) {
   auto config = model.attention_config();
   config.max_tokens = model.config().max_positions;
   apply(options.common, config);
   apply(options.selector, config);
   apply(options.tiers, TD_F16, TD_F16, config);
+  apply(window, config);
   return config;
 }
 
@@ -152,11 +155,12 @@ std::string table_of(const std::vector<Tally>& tallies, std::size_t prompts) {
 
 void eval_needles(const EvalOptions& options) {
   auto tallies = tallies_of(options);
+  auto window = choose_window(options.window);
   JsonOutput json(options.common.json);
   auto model = llama::Llama::load(options.model);
   llama::set_blas_threads(num_threads(options.common));
   const auto prompts = wanted_prompts(options, model.config());
-  const auto config = config_of(options, model);
+  const auto config = config_of(options, model, window);
   const auto runtime = make_runtime(config);
 
   std::int64_t total = 0;
@@ -173,6 +177,7 @@ void eval_needles(const EvalOptions& options) {
   Json report = {{"prompts", prompts.size()},    {"methods", Json::array()},       {"seeds", options.seeds},
                  {"window", tiers_json(config)}, {"threads", threads_of(machine)}, {"isa", isa_of(machine)},
                  {"version", td_version()}};
+  add_to_json(window, report["window"]);
   for (const auto& tally : tallies) report["methods"].push_back(tally.to_json());
   print(json, table_of(tallies, prompts.size()));
   json.write(report);
@@ -180,12 +185,9 @@ void eval_needles(const EvalOptions& options) {
 
 }  // namespace
 
-void add_eval(CLI::App& app, Action& action) {
+void add_eval_needles(CLI::App& eval, Action& action) {
   const auto options = std::make_shared<EvalOptions>();
-  CLI::App* eval = app.add_subcommand("eval", "Measure how well attention methods do on a task");
-  eval->require_subcommand(1);
-  eval->footer("Example:\n  tandem eval needles --help");
-  CLI::App* command = eval->add_subcommand("needles", "Exact match on prompts that hide a fact in a long context");
+  CLI::App* command = eval.add_subcommand("needles", "Exact match on prompts that hide a fact in a long context");
   command->add_option("--model", options->model, "model folder: config.json and model.safetensors")->required();
   command->add_option("--prompts", options->prompts, "jsonl file of context, question and answer")->required();
   command->add_option("--methods", options->methods,
@@ -200,6 +202,7 @@ void add_eval(CLI::App& app, Action& action) {
       ->check(number_in<std::int64_t>(0, 1 << 30, "a whole number from 0 on"));
   add_selector(*command, options->selector);
   add_tiers(*command, options->tiers);
+  add_window(*command, options->window, kCodecOnly);
   add_common(*command, options->common, kAllCommon);
   command->footer(
       "Every context is read densely once; each method then reads the question (as one step of many queries) and\n"

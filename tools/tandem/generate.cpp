@@ -19,6 +19,7 @@
 #include "tools/tandem/selector_options.h"
 #include "tools/tandem/selector_text.h"
 #include "tools/tandem/statistics.h"
+#include "tools/tandem/window_options.h"
 
 namespace tandem::cli {
 namespace {
@@ -27,6 +28,7 @@ struct GenerateOptions {
   CommonOptions common;
   SelectorOptions selector;
   TierOptions tiers;
+  WindowOptions window;
   std::string model, prompt, prompt_file, needle, question;
   bool has_prompt = false;  ///< --prompt was given, were it as ""
   std::string attention = "tandem";
@@ -84,6 +86,21 @@ Method method_of(const GenerateOptions& options) {
   return method;
 }
 
+WindowChoice window_of(const GenerateOptions& options) {
+  auto window = choose_window(options.window);
+  refuse_host_options(window, options.tiers, options.selector.given);
+  if (!window.host_tier && options.attention == "dense")
+    throw UsageError(
+        "--attention: 'dense' is not allowed without a host tier, where keys are lost; allowed: tandem, streaming");
+  const bool is_plain = window.codec.codec.kind == TD_CODEC_NONE && window.policy.policy.kind == TD_POLICY_LATEST;
+  if (!options.record.empty() && !is_plain)
+    throw UsageError(
+        fmt::format("--record: not allowed with --window-codec {} and --window-policy {}, it notes exact results; "
+                    "allowed with: none and latest",
+                    options.window.codec, options.window.policy));
+  return window;
+}
+
 /// Writes down what every forward pass saw: the prompt with the queries of its end, then the decode steps.
 class Recording {
  public:
@@ -113,7 +130,8 @@ class Recording {
   tools::TraceRecorder recorder_;
 };
 
-td_config config_of(const GenerateOptions& options, const llama::Llama& model, const td_selector& selector) {
+td_config config_of(const GenerateOptions& options, const llama::Llama& model, const td_selector& selector,
+                    WindowChoice& window) {
   const auto row_dtype = options.record.empty() ? TD_F16 : TD_F32;  // recorded results are exact to the recorded rows
   auto config = model.attention_config();
   config.selector = &selector;
@@ -121,6 +139,7 @@ td_config config_of(const GenerateOptions& options, const llama::Llama& model, c
   apply(options.common, config);
   apply(options.selector, config);
   apply(options.tiers, row_dtype, row_dtype, config);
+  apply(window, config);
   return config;
 }
 
@@ -150,7 +169,7 @@ Generated run_model(const GenerateOptions& options, llama::Llama& model, const t
     use.round_kv_to_f16 = decode.round_kv_to_f16;
     use.progress = [&progress](std::int64_t done) { progress.update(done); };
     if (recording != nullptr) use.recorder = [recording](const auto& record) { recording->prompt(record); };
-    logits = model.forward(use, context);
+    logits = model.forward(use, context, decode.chunk_tokens);
   }
   generated.prefill_us = watch.lap_us();
   if (recording != nullptr) {
@@ -217,6 +236,7 @@ std::string dense_note(const GenerateOptions& options, const Method& method, con
 
 void generate(const GenerateOptions& options) {
   const auto method = method_of(options);
+  auto window = window_of(options);
   const auto prompt = prompt_of(options);
   JsonOutput json(options.common.json);
   auto model = llama::Llama::load(options.model);
@@ -228,10 +248,11 @@ void generate(const GenerateOptions& options) {
   const auto answer_tokens = static_cast<std::int64_t>(prompt.answer.size());
   DecodeOptions decode;
   decode.max_tokens = options.max_tokens > 0 ? options.max_tokens : answer_tokens > 0 ? answer_tokens : kDefaultTokens;
+  decode.chunk_tokens = window.chunk_tokens(options.tiers.local);
   decode.feed_all = decode.round_kv_to_f16 = !options.record.empty();
   check_length(model.config(), context.size() + question.size(), decode.max_tokens);
 
-  const auto config = config_of(options, model, method.selector);
+  const auto config = config_of(options, model, method.selector, window);
   const auto runtime = make_runtime(config);
   std::optional<Recording> recording;
   const auto prompt_tokens = static_cast<std::int64_t>(context.size() + question.size());
@@ -268,11 +289,13 @@ void add_generate(CLI::App& app, Action& action) {
   command->add_option("--record", options->record, "write the attention of this run as a trace folder (dense only)");
   add_selector(*command, options->selector);
   add_tiers(*command, options->tiers);
+  add_window(*command, options->window, kPolicy | kHostTier);
   add_common(*command, options->common, kAllCommon);
   command->footer(
       "The context is read densely; --attention applies to the question and the answer. Rows are f16 in both tiers "
       "unless\n"
-      "told otherwise. The text goes to standard output, times and the share of keys attended to standard error.\n"
+      "told otherwise. A codec of the window also serves the reading. The text goes to standard output, times and the "
+      "share of keys attended to standard error.\n"
       "Example:\n  tandem generate --model tools/data/tiny-llama --needle tools/data/needle_prompts.jsonl:16 "
       "--attention tandem");
   command->callback([options, command, &action] {

@@ -27,6 +27,15 @@ int report(int exit_code, std::string message) {
   return exit_code;
 }
 
+void add_eval(CLI::App& app, Action& action) {
+  CLI::App* eval = app.add_subcommand("eval", "Measure how well attention methods do on a task");
+  eval->require_subcommand(1);
+  eval->footer("Example:\n  tandem eval needles --help");
+  add_eval_needles(*eval, action);
+  add_eval_window(*eval, action);
+  add_eval_codecs(*eval, action);
+}
+
 void add_subcommands(CLI::App& app, Action& action) {
   app.name("tandem");
   app.set_version_flag("--version", std::string("tandem ") + td_version());

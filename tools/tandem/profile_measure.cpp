@@ -112,7 +112,7 @@ class Measurement {
     config.never_slower = TD_OFF;
     apply(plan_.common, config);
     const auto runtime = make_runtime(config);
-    Replay replay(runtime, trace, DType::bf16);
+    Replay replay(runtime, trace);
     replay.add_copy(progress_);
     return steps(replay);
   }

@@ -32,13 +32,10 @@ td_seq_info Replay::info(int copy, std::size_t layer) const {
 }
 
 std::int64_t Replay::bytes_per_copy() const {
-  const auto& meta = trace_.meta;
-  const std::int64_t window_row = std::int64_t{meta.num_kv_heads} * (meta.head_dim_k + meta.head_dim_v) *
-                                  static_cast<std::int64_t>(bytes_of(window_dtype_));
   std::int64_t bytes = 0;
   for (std::size_t layer = 0; layer < trace_.layers.size(); ++layer) {
     const auto figures = info(0, layer);
-    bytes += figures.kv_bytes + figures.index_bytes + figures.window_rows * window_row;
+    bytes += figures.kv_bytes + figures.index_bytes + figures.window_bytes;
   }
   return bytes;
 }

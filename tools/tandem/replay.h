@@ -3,7 +3,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "runtime/base/dtype.h"
 #include "tandem/tandem.hpp"
 #include "tools/formats/trace.h"
 #include "tools/tandem/progress.h"
@@ -24,9 +23,7 @@ struct LayerStep {
 /// and the trace must outlive it; layer i of the runtime is trace.layers[i].
 class Replay {
  public:
-  /// `window_dtype` is the runtime's.
-  Replay(const td::Runtime& runtime, const tools::Trace& trace, DType window_dtype)
-      : runtime_(runtime), trace_(trace), window_dtype_(window_dtype) {}
+  Replay(const td::Runtime& runtime, const tools::Trace& trace) : runtime_(runtime), trace_(trace) {}
 
   /// Appends the prompt to a fresh sequence (a fork would share its pages), its last tokens with the queries of the
   /// trace, and has the runtime index it. `progress` advances by tokens * layers.
@@ -53,7 +50,6 @@ class Replay {
 
   const td::Runtime& runtime_;
   const tools::Trace& trace_;
-  DType window_dtype_;
   std::vector<Copy> copies_;
 };
 

@@ -15,6 +15,7 @@
 #include "tools/tandem/selector_options.h"
 #include "tools/tandem/selector_text.h"
 #include "tools/tandem/table.h"
+#include "tools/tandem/window_options.h"
 
 namespace tandem::cli {
 namespace {
@@ -23,6 +24,7 @@ struct RunOptions {
   CommonOptions common;
   SelectorOptions selector;
   TierOptions tiers;
+  WindowOptions window;
   std::string trace;
   std::string layers;
   std::int64_t steps = 0;
@@ -70,7 +72,19 @@ std::int64_t steps_to_run(const tools::Trace& trace, std::int64_t wanted) {
   return wanted == 0 ? trace.meta.steps : wanted;
 }
 
-td_config config_of(const RunOptions& options, const tools::Trace& trace, const td_selector& selector) {
+WindowChoice window_of(const RunOptions& options) {
+  auto window = choose_window(options.window);
+  refuse_host_options(window, options.tiers, options.selector.given);
+  if (window.policy.scores_attention())
+    throw UsageError(
+        fmt::format("--window-policy: '{}' is not allowed: a trace has no queries of its whole prompt; "
+                    "allowed: latest, streaming",
+                    options.window.policy));
+  return window;
+}
+
+td_config config_of(const RunOptions& options, const tools::Trace& trace, const td_selector& selector,
+                    WindowChoice& window) {
   const auto& meta = trace.meta;
   auto config = td::make<td_config>();
   config.num_layers = static_cast<std::int32_t>(trace.layers.size());
@@ -83,6 +97,7 @@ td_config config_of(const RunOptions& options, const tools::Trace& trace, const 
   apply(options.common, config);
   apply(options.selector, config);
   apply(options.tiers, TD_F32, static_cast<td_dtype>(trace.layers.front().k.dtype), config);
+  apply(window, config);
   return config;
 }
 
@@ -197,14 +212,15 @@ void run(const RunOptions& options) {
   JsonOutput json(options.common.json);
   const auto selector = to_selector(options.selector, options.common.seed);
   refuse_unused(options.selector, {selector}, "--selector " + options.selector.selector);
+  auto window = window_of(options);
   const auto trace = trace_of(options);
   const auto steps = steps_to_run(trace, options.steps);
-  const auto config = config_of(options, trace, selector);
+  const auto config = config_of(options, trace, selector, window);
   const auto runtime = make_runtime(config);
   const Json machine = describe(runtime);
   const auto exact = exact_results(trace, steps, num_threads(options.common));
 
-  Replay replay(runtime, trace, static_cast<DType>(config.window_dtype));
+  Replay replay(runtime, trace);
   const auto plan = fill(replay, trace, options, last_level_cache_bytes(machine));
   const auto samples = measure(replay, trace, exact, steps);
   std::vector<Json> layers;
@@ -226,6 +242,7 @@ void run(const RunOptions& options) {
                  {"copies", replay.num_copies()},
                  {"copy_bytes", plan.copy_bytes},
                  {"last_level_cache_bytes", plan.cache_bytes}};
+  add_to_json(window, report["window"]);
   report.update(notes_of(options, trace, selector, plan, samples));
   print(json, text_of(options, selector, plan, report));
   json.write(report);
@@ -246,6 +263,7 @@ void add_run(CLI::App& app, Action& action) {
       ->check(number_in(1, 100000, "a whole number from 1 to 100000"));
   add_selector(*command, options->selector);
   add_tiers(*command, options->tiers);
+  add_window(*command, options->window, kPolicy | kHostTier | kRopeTheta);
   add_common(*command, options->common, kAllCommon);
   command->footer(
       "error = |out - dense| / |dense| per query head and step, dense in double precision. rows % = distinct rows\n"
