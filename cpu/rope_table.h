@@ -10,8 +10,8 @@
 namespace tandem::cpu {
 
 /// The angles of a RoPE, without a sine or cosine at run time: tables of every byte of a position, whose entries are
-/// multiplied as complex numbers in double. What `at` gives is within 1e-13 of the angle's cosine and sine, and so
-/// exact to fp32 rounding.
+/// multiplied as complex numbers in double. What `at` gives is within 1e-9 of the angle's cosine and sine, below
+/// position 10^7 within 1e-13, and so exact to fp32 rounding.
 ///
 /// Elements of a row are taken in pairs: first those that are rotated together, then the others two by two, which have
 /// the angle 0, and so has the padding of the number of pairs. Immutable, thread-safe.

@@ -1,4 +1,4 @@
-// Codec nuq: what its blocks hold, read by their description alone, and attention over them on every instruction set.
+// Codec nuq: what its blocks hold, read by their description alone.
 #include "cpu/codec/nuq.h"
 
 #include <algorithm>
@@ -9,58 +9,19 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/support/attention_head.h"
-#include "tests/support/coded_head.h"
-#include "tests/support/nuq_fixture.h"
+#include "tests/support/nuq_heads.h"
 
 namespace tandem::cpu {
 namespace {
 
+using testing::attention_shape;
 using testing::CodedHead;
+using testing::kNuqHeads;
 using testing::nuq_calibration;
-using testing::relative_error;
-
-/// Dimensions of K and V and how K is rotated.
-struct HeadCase {
-  std::int32_t dim_k, dim_v;
-  RopeParams rope;
-};
-
-const HeadCase kHeads[] = {
-    {64, 64, {1e6, 0, false}},
-    {80, 80, {1e4, 32, false}},
-    {96, 96, {1e4, 0, true}},
-    {128, 128, {5e5, 0, false}},
-    {256, 256, {1e6, 0, false}},
-    {72, 40, {1e4, 36, true}},
-    {17, 33, {}},
-    {1, 1, {}},
-};
-
-NuqShape nuq_shape(const HeadCase& head, double outliers = 0.01) {
-  return {1, 1, head.dim_k, head.dim_v, head.rope, outliers};
-}
-
-CodecParams nuq_params(const HeadCase& head, int bits, double outliers = 0.01) {
-  static std::vector<std::shared_ptr<const NuqCalibration>> known;  // learning takes longer than most tests
-  const NuqShape shape = nuq_shape(head, outliers);
-  auto found = std::find_if(known.begin(), known.end(), [&](const auto& c) { return c->shape() == shape; });
-  if (found == known.end()) found = known.insert(known.end(), nuq_calibration(shape));
-  CodecParams params;
-  params.kind = CodecKind::nuq;
-  params.bits = bits;
-  params.calibration = *found;
-  return params;
-}
-
-/// `scale` of queries that come scaled: CodedHead's are.
-AttentionShape attention_shape(const HeadCase& head, int group = 1) {
-  return resolved({1, group, 1, head.dim_k, head.dim_v, 0.f, 0.f});
-}
-
-CodedHead::Options options(double key_scale, double value_scale, const HeadCase& head, std::int64_t position = 0) {
-  return {.key_scale = key_scale, .value_scale = value_scale, .first_position = position, .rope = head.rope};
-}
+using testing::nuq_params;
+using testing::nuq_shape;
+using testing::NuqHead;
+using testing::options;
 
 /// One element of a block as codec/nuq.h describes it: the level of its code, and its residual or 0.
 struct Element {
@@ -116,8 +77,9 @@ std::vector<double> turned_back(const CodedHead& head, std::int64_t row) {
   return channels;
 }
 
-class NuqBlocks : public ::testing::TestWithParam<std::tuple<HeadCase, int /*bits*/>> {};
-INSTANTIATE_TEST_SUITE_P(Heads, NuqBlocks, ::testing::Combine(::testing::ValuesIn(kHeads), ::testing::Values(2, 3, 4)));
+class NuqBlocks : public ::testing::TestWithParam<std::tuple<NuqHead, int /*bits*/>> {};
+INSTANTIATE_TEST_SUITE_P(Heads, NuqBlocks,
+                         ::testing::Combine(::testing::ValuesIn(kNuqHeads), ::testing::Values(2, 3, 4)));
 
 TEST_P(NuqBlocks, KeepNonOutliersToHalfAGapAndOutliersToTheirFormat) {
   const auto& [head_case, bits] = GetParam();
@@ -238,7 +200,7 @@ TEST_P(NuqBlocks, HaveTheSameWithAndWithoutACapThatNoTokenReaches) {
 }
 
 TEST(NuqOutliers, BeyondTheCapAreTheSmallestResiduals) {
-  const HeadCase head_case{64, 64, {1e4, 0, false}};
+  const NuqHead head_case{64, 64, {1e4, 0, false}};
   const auto params = nuq_params(head_case, 4);
   CodedHead head(params, attention_shape(head_case), 64, options(4.0, 1.0, head_case));  // about half are outside
   const BlockFormat& f = head.codec.format();
@@ -268,7 +230,7 @@ TEST(NuqOutliers, BeyondTheCapAreTheSmallestResiduals) {
 }
 
 TEST(NuqBlockFormat, TakesWhatItSays) {
-  const HeadCase head{128, 128, {1e4, 0, false}};
+  const NuqHead head{128, 128, {1e4, 0, false}};
   const auto bytes = [&](int bits, double outliers) {
     const auto params = nuq_params(head, bits, outliers);
     const BlockFormat f = BlockCodec(params, attention_shape(head), head.rope, 0, 0).format();
@@ -304,7 +266,7 @@ TEST(NuqBlockFormat, TakesTheTablesOfItsLayerAndHead) {
 }
 
 TEST(NuqBlockFormat, ConstantChannelsAndRowsAreExact) {
-  const HeadCase head_case{16, 16, {}};
+  const NuqHead head_case{16, 16, {}};
   NuqShape shape = nuq_shape(head_case);
   std::vector<float> k(50 * 16, 3.25f), v(50 * 16, -2.f);
   const std::vector<std::int32_t> bits{2};
@@ -323,7 +285,7 @@ TEST(NuqBlockFormat, ConstantChannelsAndRowsAreExact) {
 }
 
 TEST(NuqBlockFormat, HoldsTheLargestMagnitudes) {
-  for (const auto& head_case : kHeads) {
+  for (const auto& head_case : kNuqHeads) {
     for (const int bits : {2, 3, 4}) {
       CodedHead head(nuq_params(head_case, bits), attention_shape(head_case), 64,
                      options(2e15, 2e15, head_case, 1000003));
@@ -333,126 +295,6 @@ TEST(NuqBlockFormat, HoldsTheLargestMagnitudes) {
       for (const float x : head.decoded_k) ASSERT_TRUE(std::isfinite(x));
       for (const float x : head.decoded_v) ASSERT_TRUE(std::isfinite(x));
     }
-  }
-}
-
-class NuqAttention : public ::testing::TestWithParam<std::tuple<Isa, HeadCase, int /*bits*/>> {
- protected:
-  /// Attention of the first `group` queries over rows [first, end), against that over the decoded rows.
-  static void expect_matches(const Kernels& kernels, const CodedHead& head, int group, std::int64_t first,
-                             std::int64_t end, const LogitRule& logits = {}) {
-    const BlockFormat& f = head.codec.format();
-    const std::int64_t position = head.first_position + end;
-    std::vector<float> out(static_cast<std::size_t>(group * f.dim_v), 7.f), lse(static_cast<std::size_t>(group), 7.f);
-    AttentionScratch scratch;
-    const QueryBlock queries{head.q.data(), &position, 1, group};
-    AttentionPass pass(kernels, f, queries, logits, scratch);
-    pass.add_coded_run(head.blocks.data(), first, end, head.first_position);
-    pass.finish({out.data(), lse.data(), group, f.dim_v});
-    for (int h = 0; h < group; ++h) {
-      const auto expected = head.expected(head.decoded_k, head.decoded_v, h, first, end, {}, logits.softcap);
-      for (std::size_t d = 0; d < expected.out.size(); ++d)
-        EXPECT_NEAR(out[static_cast<std::size_t>(h * f.dim_v) + d], expected.out[d], 2e-5) << first << " to " << end;
-      if (first == end) {
-        EXPECT_EQ(lse[static_cast<std::size_t>(h)], expected.lse);
-      } else {
-        EXPECT_NEAR(lse[static_cast<std::size_t>(h)], expected.lse, 2e-5) << first << " to " << end;
-      }
-    }
-  }
-};
-
-INSTANTIATE_TEST_SUITE_P(Isas, NuqAttention,
-                         ::testing::Combine(::testing::ValuesIn(available_isas()), ::testing::ValuesIn(kHeads),
-                                            ::testing::Values(2, 3, 4)));
-
-TEST_P(NuqAttention, IsThatOfTheDecodedRows) {
-  const auto& [isa, head_case, bits] = GetParam();
-  const Kernels& kernels = kernels_for(isa);
-  for (const std::int64_t position : {0, 1000003}) {
-    const CodedHead head(nuq_params(head_case, bits), attention_shape(head_case, 8), 200,
-                         options(1.0, 1.0, head_case, position));
-    for (const int group : {1, 2, 4, 7, 8}) {
-      for (const std::int64_t rows : {0, 1, 63, 64, 65, 200}) expect_matches(kernels, head, group, 0, rows);
-      expect_matches(kernels, head, group, 70, 131, {1.5f, nullptr, 0});
-    }
-  }
-}
-
-TEST_P(NuqAttention, WithoutOutliersIsThatOfTheDecodedRows) {
-  const auto& [isa, head_case, bits] = GetParam();
-  const CodedHead head(nuq_params(head_case, bits, 0.0), attention_shape(head_case, 4), 130,
-                       options(1.0, 1.0, head_case, 4099));
-  EXPECT_EQ(head.codec.format().outliers + head.codec.format().outliers_v, 0);
-  expect_matches(kernels_for(isa), head, 4, 0, 130);
-}
-
-TEST_P(NuqAttention, DoesNotDependOnTheOtherHeadsOfTheGroup) {
-  const auto& [isa, head_case, bits] = GetParam();
-  const CodedHead head(nuq_params(head_case, bits), attention_shape(head_case, 7), 130,
-                       options(1.0, 1.0, head_case, 9));
-  const BlockFormat& f = head.codec.format();
-  const auto attend = [&](int first, int count) {
-    const std::int64_t position = 1000;
-    std::vector<float> out(static_cast<std::size_t>(count * f.dim_v)), lse(static_cast<std::size_t>(count));
-    AttentionScratch scratch;
-    const QueryBlock queries{head.q.data() + first * f.padded_k, &position, 1, count};
-    const LogitRule logits;
-    AttentionPass pass(kernels_for(isa), f, queries, logits, scratch);
-    pass.add_coded_run(head.blocks.data(), 0, 130, 9);
-    pass.finish({out.data(), lse.data(), count, f.dim_v});
-    out.insert(out.end(), lse.begin(), lse.end());
-    return out;
-  };
-  const auto together = attend(0, 7);
-  for (int h = 0; h < 7; ++h) {
-    const auto alone = attend(h, 1);
-    EXPECT_TRUE(std::equal(alone.begin(), alone.end() - 1, together.begin() + h * f.dim_v)) << h;
-    EXPECT_EQ(alone.back(), together[static_cast<std::size_t>(7 * f.dim_v + h)]);
-  }
-}
-
-TEST_P(NuqAttention, StaysFiniteAtExtremeMagnitudes) {
-  const auto& [isa, head_case, bits] = GetParam();
-  for (const auto& [key_scale, value_scale] : {std::pair{0.0, 0.0}, {1e-40, 1e-40}, {60.0, 1e15}, {1e15, 1e15}}) {
-    const CodedHead head(nuq_params(head_case, bits), attention_shape(head_case, 2), 130,
-                         options(key_scale, value_scale, head_case, 77));
-    const BlockFormat& f = head.codec.format();
-    const std::int64_t position = 1000;
-    std::vector<float> out(static_cast<std::size_t>(2 * f.dim_v)), lse(2);
-    AttentionScratch scratch;
-    const QueryBlock queries{head.q.data(), &position, 1, 2};
-    const LogitRule logits;
-    AttentionPass pass(kernels_for(isa), f, queries, logits, scratch);
-    pass.add_coded_run(head.blocks.data(), 0, 130, 77);
-    pass.finish({out.data(), lse.data(), 2, f.dim_v});
-    for (const float x : out) ASSERT_TRUE(std::isfinite(x));
-    for (int h = 0; h < 2; ++h) {
-      const auto expected = head.expected(head.decoded_k, head.decoded_v, h, 0, 130);
-      EXPECT_NEAR(lse[static_cast<std::size_t>(h)], expected.lse, 2e-6 * std::abs(expected.lse) + 1e-3);
-    }
-  }
-}
-
-/// How far attention over the codes is from that over what was coded, of independent normal keys and values.
-TEST(NuqAccuracy, LosesLittleOfNormalHeads) {
-  const HeadCase head_case{128, 128, {5e5, 0, false}};
-  const double most[] = {0.4, 0.23, 0.12};
-  double before = 1;
-  for (const int bits : {2, 3, 4}) {
-    const CodedHead head(nuq_params(head_case, bits), attention_shape(head_case, 4), 960,
-                         options(1.0, 1.0, head_case, 64));
-    double error = 0;
-    for (int h = 0; h < 4; ++h) {
-      const auto coded = head.expected(head.decoded_k, head.decoded_v, h, 0, 960);
-      const auto exact = head.expected(head.k, head.v, h, 0, 960);
-      const std::vector<float> out(coded.out.begin(), coded.out.end());
-      error += relative_error(out.data(), exact.out) / 4;
-    }
-    RecordProperty("error_" + std::to_string(bits), std::to_string(error));
-    EXPECT_LT(error, most[bits - 2]);
-    EXPECT_LT(error, before);
-    before = error;
   }
 }
 
