@@ -25,6 +25,7 @@ void multiply(const float* x, const std::vector<float>& weight, float* y, std::i
 /// Activations of one chunk; grown to the largest chunk seen and then kept, so that a decode step allocates nothing.
 struct Workspace {
   std::vector<float> x, normed, q, k, v, attended, lse, projected, gate, up;
+  std::vector<float> decisions;  ///< q before RoPE, of a model that merges tokens
   RopeAngles angles;
 
   void reserve(const LlamaConfig& config, std::int64_t tokens) {
@@ -36,6 +37,7 @@ struct Workspace {
     const std::int64_t kv_size = std::int64_t{config.num_kv_heads} * config.head_dim;
     for (auto* buffer : {&x, &normed, &projected}) grow(*buffer, config.hidden_size);
     for (auto* buffer : {&q, &attended}) grow(*buffer, q_size);
+    if (config.merge_window > 0) grow(decisions, q_size);
     for (auto* buffer : {&k, &v}) grow(*buffer, kv_size);
     for (auto* buffer : {&gate, &up}) grow(*buffer, config.intermediate_size);
     grow(lse, config.num_q_heads);
@@ -55,10 +57,12 @@ struct Llama::Impl {
   LlamaConfig config;
   LlamaWeights weights;
   Workspace work;
+  td_window_policy merging = td::make<td_window_policy>();
 
   void check_input(const AttentionUse& use, const std::vector<std::int32_t>& tokens, std::int64_t chunk_tokens) const;
   void embed(const Chunk& chunk);
   void attention_block(const AttentionUse& use, const Chunk& chunk, std::int32_t layer);
+  void rotate(std::int64_t tokens);
   void append_and_attend(const AttentionUse& use, const Chunk& chunk, std::int32_t layer);
   void mlp_block(const Chunk& chunk, std::int32_t layer);
   std::vector<float> logits(std::int64_t row);
@@ -100,8 +104,7 @@ void Llama::Impl::attention_block(const AttentionUse& use, const Chunk& chunk, s
   multiply(work.normed.data(), w.q, work.q.data(), n, hidden);
   multiply(work.normed.data(), w.k, work.k.data(), n, hidden);
   multiply(work.normed.data(), w.v, work.v.data(), n, hidden);
-  apply_rope(work.angles, work.q.data(), n, config.num_q_heads, config.head_dim);
-  apply_rope(work.angles, work.k.data(), n, config.num_kv_heads, config.head_dim);
+  rotate(n);
   if (use.round_kv_to_f16) {
     round_to_f16(work.q.data(), n * q_size);
     round_to_f16(work.k.data(), n * kv_size);
@@ -114,6 +117,25 @@ void Llama::Impl::attention_block(const AttentionUse& use, const Chunk& chunk, s
   }
   multiply(work.attended.data(), w.o, work.projected.data(), n, q_size);
   add(work.x.data(), work.projected.data(), n * hidden);
+}
+
+/// RoPE on q and k. Where tokens are merged, k is left to the runtime, which averages keys before it rotates them, and
+/// the neurons that decide take no part in q, before RoPE or after.
+void Llama::Impl::rotate(std::int64_t tokens) {
+  const std::int64_t heads = tokens * config.num_q_heads;
+  const auto clear_neurons = [&] {
+    for (std::int64_t h = 1; h <= heads; ++h) work.q[static_cast<std::size_t>(h * config.head_dim - 1)] = 0.f;
+  };
+  if (config.merge_window > 0) {
+    std::copy_n(work.q.begin(), heads * config.head_dim, work.decisions.begin());
+    clear_neurons();
+  }
+  apply_rope(work.angles, work.q.data(), tokens, config.num_q_heads, config.head_dim);
+  if (config.merge_window > 0) {
+    clear_neurons();
+  } else {
+    apply_rope(work.angles, work.k.data(), tokens, config.num_kv_heads, config.head_dim);
+  }
 }
 
 /// The two calls that every engine makes, for each layer of each step.
@@ -130,7 +152,7 @@ void Llama::Impl::append_and_attend(const AttentionUse& use, const Chunk& chunk,
   append.num_tokens = &chunk.count;
   append.k = tensor(work.k, config.num_kv_heads);
   append.v = tensor(work.v, config.num_kv_heads);
-  append.q = tensor(work.q, config.num_q_heads);
+  append.q = tensor(config.merge_window > 0 ? work.decisions : work.q, config.num_q_heads);
   append.stats = use.stats == nullptr ? nullptr : &stats;
   use.runtime.append(append);
   if (use.stats != nullptr) add_stats(*use.stats, stats);
@@ -142,7 +164,7 @@ void Llama::Impl::append_and_attend(const AttentionUse& use, const Chunk& chunk,
   attend.num_seqs = 1;
   attend.seqs = &sequence;
   attend.num_queries = &chunk.count;
-  attend.q = append.q;
+  attend.q = tensor(work.q, config.num_q_heads);
   attend.out = tensor(work.attended, config.num_q_heads);
   attend.lse = work.lse.data();
   attend.stats = append.stats;
@@ -174,6 +196,9 @@ Llama Llama::load(const std::filesystem::path& folder) {
   auto impl = std::make_unique<Impl>();
   impl->config = load_config(folder / "config.json");
   impl->weights = load_weights(folder / "model.safetensors", impl->config);
+  impl->merging.kind = TD_POLICY_DMC;
+  impl->merging.decisions = TD_DECISIONS_LAST_NEURON;
+  impl->merging.merge_window = impl->config.merge_window;
   return Llama(std::move(impl));
 }
 
@@ -192,6 +217,7 @@ td_config Llama::attention_config() const {
   config.num_kv_heads = impl_->config.num_kv_heads;
   config.head_dim_k = impl_->config.head_dim;
   config.rope_theta = impl_->config.rope_theta;
+  if (impl_->config.merge_window > 0) config.window_policy = &impl_->merging;
   return config;
 }
 

@@ -26,10 +26,14 @@ struct LlamaConfig {
   bool tie_word_embeddings = false;
   std::int32_t bos_token = 0;  ///< -1: none
   std::int32_t eos_token = 0;  ///< -1: none
+  /// Tokens of an entry that it averages, where the model was trained to merge tokens (DMC, arXiv:2403.09636): the last
+  /// elements of k and q before RoPE are decisions then. 0: it was not.
+  std::int32_t merge_window = 0;
 };
 
 /// What one layer's attention saw and gave, fp32: q (tokens, num_q_heads, head_dim), k, v (tokens, num_kv_heads,
-/// head_dim), out like q, lse (tokens, num_q_heads). `first_position` is the position of the first token.
+/// head_dim), out like q, lse (tokens, num_q_heads). Keys of a model that merges tokens are those before RoPE.
+/// `first_position` is the position of the first token.
 struct AttentionRecord {
   std::int32_t layer;
   std::int64_t first_position;
@@ -60,7 +64,8 @@ class Llama {
   ~Llama();
 
   [[nodiscard]] const LlamaConfig& config() const noexcept;
-  /// The attention of this model as a td_config with everything else at its default.
+  /// The attention of this model as a td_config with everything else at its default. A model that merges tokens needs
+  /// its window_policy as it is there, which lives as long as the model.
   [[nodiscard]] td_config attention_config() const;
 
   /// Appends `tokens` to `use.sequence` (at its present length), attends as `use` says, in chunks of at most

@@ -1,5 +1,7 @@
 #include "tools/llama/llama_config.h"
 
+#include <utility>
+
 #include "runtime/base/error.h"
 #include "tools/formats/json_fields.h"
 
@@ -47,6 +49,17 @@ float rope_theta(const JsonFields& fields) {
   return fields.positive("rope_theta", fields.positive("rope_parameters.rope_theta", kDefault));
 }
 
+/// The object that a model retrofitted with DMC has; tools/python/retrofit_dmc.py writes it.
+std::int32_t merge_window(const JsonFields& fields) {
+  if (!fields.has("dmc")) return 0;
+  require_text(fields, "dmc.alpha_source", "last_neuron");
+  for (const auto& [name, only] : {std::pair{"dmc.alpha_bias", -5}, std::pair{"dmc.omega_bias", 5}}) {
+    const std::int64_t value = fields.integer(name, -1000, 1000);
+    TANDEM_CHECK(value == only, unsupported, fields.path().string(), ": ", name, " is ", value, "; supported: ", only);
+  }
+  return static_cast<std::int32_t>(fields.integer("dmc.window", 1, 64));
+}
+
 void check_heads(const JsonFields& fields, const LlamaConfig& config) {
   TANDEM_CHECK(config.num_q_heads % config.num_kv_heads == 0, io, fields.path().string(), ": num_attention_heads is ",
                config.num_q_heads, "; allowed: a multiple of num_key_value_heads (", config.num_kv_heads, ")");
@@ -75,6 +88,7 @@ LlamaConfig load_config(const std::filesystem::path& path) {
   const auto token = [&](const char* name) {
     return static_cast<std::int32_t>(fields.integer(name, -1, config.vocab_size - 1, -1));
   };
+  config.merge_window = merge_window(fields);
   config.bos_token = token("bos_token_id");
   config.eos_token = token("eos_token_id");
   check_heads(fields, config);
