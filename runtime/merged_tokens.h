@@ -23,8 +23,8 @@ struct ClosedEntries {
 
 /// The tokens of one (sequence, layer, kv_head) that are merged into entries (DMC, arXiv:2403.09636).
 ///
-/// Entries enter the window when they are final. Until then the open one lives here, as do the states that the tokens of
-/// the latest append left their entries in: query t sees the final entries before token t's, and token t's as it was
+/// Entries enter the window when they are final. Until then the open one lives here, as do the states that the tokens
+/// of the latest append left their entries in: query t sees the final entries before token t's, and token t's as it was
 /// then. A copy is a fork. Not thread-safe.
 class MergedTokens {
  public:
@@ -54,6 +54,8 @@ class MergedTokens {
     return length == 0 || length >= entries_.restorable_length();
   }
   [[nodiscard]] std::int64_t shortest_cut() const noexcept { return entries_.restorable_length(); }
+  /// Entries that would be final after cut(length).
+  [[nodiscard]] std::int64_t finalised_at(std::int64_t length) const;
   /// Forgets the tokens from `length` on, which can_cut(); own entries are gone then.
   void cut(std::int64_t length);
 
