@@ -180,7 +180,13 @@ void WindowCache::truncate(const Cut& cut, Stream stream) {
   }
   // The slots are free: whatever used them after these tokens left lies a whole ring further on.
   write_tokens(cut.blocks, sink_tokens() + cut.evicted, stream);
-  write_tokens(cut.rows, sink_tokens() + cut.left, stream);
+  write_tokens(cut.rows, raw_begin(), stream);
+  if (visible_from_.empty()) return;
+  // Entries that come back are final: every later query sees them.
+  const std::int64_t back = static_cast<std::int64_t>(cut.rows.size()) / row_floats();
+  const WindowView target = view();
+  for (std::int64_t p = raw_begin(); p < raw_begin() + back; ++p)
+    visible_from_[static_cast<std::size_t>(target.slot(p))] = 0;
 }
 
 WindowCache WindowCache::fork(std::int64_t length, const cpu::RowLayout& host_layout, const HostRow& host_row,

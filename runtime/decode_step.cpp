@@ -61,6 +61,14 @@ std::int64_t positions_between(std::int64_t first, std::int64_t last) noexcept {
   return std::max<std::int64_t>(0, last - first);
 }
 
+/// One past the last row of a window that the query at `position` may see.
+std::int64_t end_of_visible(const gpu::WindowView& window, std::int64_t position) noexcept {
+  if (window.visible_from == nullptr) return std::min(window.end, position + 1);
+  std::int64_t end = window.end;
+  while (end > window.raw_begin && window.visible_from[window.slot(end - 1)] > position) --end;
+  return end;
+}
+
 cpu::LogitRule logits_of(const StepContext& step, const Task& task) {
   return {step.config.shape.softcap,
           step.request.alibi == nullptr ? nullptr : step.request.alibi + task.head * step.config.shape.group_size(),
@@ -196,12 +204,14 @@ void TaskRun::count_window_rows(StepStats& stats) const {
   const gpu::WindowView window = task_.head_state().window.view();
   std::int64_t most = 0, most_coded = 0;
   for (int i = 0; i < queries_.num_queries; ++i) {
-    const std::int64_t end = std::min(window.end, queries_.positions[i] + 1);
+    const HeadState& head = task_.head_state();
+    const std::int64_t end = end_of_visible(window, queries_.positions[i]);
     const std::int64_t first = logits_.first_visible(queries_.positions[i]);
-    const std::int64_t besides =
-        (window.kept == nullptr ? 0 : std::ssize(window.kept->slots())) + (task_.head_state().merged ? 1 : 0);
+    const std::int64_t kept =
+        kept_between(head.window, {std::max<std::int64_t>(0, first - window.sinks), end - window.sinks});
     const std::int64_t rows = positions_between(first, std::min(window.sinks, end)) +
-                              positions_between(std::max(first, window.local_begin), end) + besides;
+                              positions_between(std::max(first, window.local_begin), end) + kept +
+                              (head.merged ? 1 : 0);  // its own entry
     stats.rows_window += rows;
     stats.keys_attended += rows * queries_.group_size;
     most = std::max(most, rows);

@@ -77,6 +77,13 @@ void MergedTokens::append(const KvView& kv, std::int64_t head, std::span<const g
   }
 }
 
+std::int64_t MergedTokens::finalised_at(std::int64_t length) const {
+  gpu::DmcHead entries = entries_;
+  if (length == 0) return 0;
+  entries.truncate(length);
+  return entries.finalised();
+}
+
 void MergedTokens::cut(std::int64_t length) {
   if (length >= tokens()) return;
   if (length == 0) {

@@ -54,6 +54,8 @@ class MergedTokens {
     return length == 0 || length >= entries_.restorable_length();
   }
   [[nodiscard]] std::int64_t shortest_cut() const noexcept { return entries_.restorable_length(); }
+  /// Entries that would be final after cut(length).
+  [[nodiscard]] std::int64_t finalised_at(std::int64_t length) const;
   /// Forgets the tokens from `length` on, which can_cut(); own entries are gone then.
   void cut(std::int64_t length);
 

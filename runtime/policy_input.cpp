@@ -1,11 +1,23 @@
 #include "runtime/policy_input.h"
 
+#include <array>
 #include <cmath>
+#include <span>
+#include <variant>
 
 #include "runtime/base/error.h"
 
 namespace tandem {
 namespace {
+
+/// As in td_window_policy.
+const char* name_of(const gpu::WindowParams& window) {
+  if (window.merge) return "dmc";
+  if (std::holds_alternative<gpu::HeavyHitters>(window.policy)) return "heavy_hitters";
+  const gpu::ScoreSource scores = keep_rule(window.policy).scores;
+  if (scores == gpu::ScoreSource::none) return "latest";
+  return scores == gpu::ScoreSource::external ? "threshold with given scores" : "threshold with scores of attention";
+}
 
 void check_given(const char* field, const float* values, bool needed, const char* policy) {
   TANDEM_CHECK((values != nullptr) == needed, invalid_argument, field, " is ", values == nullptr ? "NULL" : "given",
@@ -48,7 +60,7 @@ void check_policy_input(const AppendRequest& request, const Config& config) {
   const gpu::WindowParams& window = config.window;
   const gpu::ScoreSource scores = keep_rule(window.policy).scores;
   const bool given = window.merge && window.merge->source == gpu::DmcSource::external;
-  const char* name = window.merge ? "dmc" : scores == gpu::ScoreSource::none ? "latest" : "threshold";
+  const char* name = name_of(window);
   check_given("keep", request.keep, scores == gpu::ScoreSource::external, name);
   check_given("merge", request.merge, given, name);
   check_given("importance", request.importance, given, name);
@@ -65,7 +77,8 @@ void decide(const AppendRequest& request, const Config& config, std::vector<gpu:
   const std::int64_t tokens = request.kv.k.tokens;
   check_finite("merge", request.merge, tokens, heads);
   check_finite("importance", request.importance, tokens, heads);
-  std::vector<float> omegas(static_cast<std::size_t>(takes_neurons(config) ? group : 1));
+  std::array<float, kMaxGroupSize> memory;
+  const std::span omegas(memory.data(), static_cast<std::size_t>(takes_neurons(config) ? group : 1));
   for (std::int64_t head = 0; head < heads; ++head) {
     for (std::int64_t t = 0; t < tokens; ++t) {
       float alpha = 0.f;

@@ -164,11 +164,9 @@ void Runtime::destroy_sequence(std::uint64_t id) {
 }
 
 void Runtime::check_cut(Sequence& sequence, std::int64_t length) const {
-  for (std::int32_t l = 0; config_.window.merge && l < sequence.num_layers(); ++l) {
+  for (std::int32_t l = 0; l < sequence.num_layers(); ++l) {
     for (const HeadState& head : sequence.layer(l).heads) {
-      TANDEM_CHECK(head.merged->can_cut(length), invalid_state, "num_tokens is ", length, "; tokens of sequence ",
-                   sequence.id(), " are merged, and of layer ", l, " no state is known before ",
-                   head.merged->shortest_cut(), " but 0");
+      if (head.merged) check_entries(sequence, l, head, length);
     }
   }
   if (config_.host_tier || config_.window.merge) return;
@@ -179,6 +177,19 @@ void Runtime::check_cut(Sequence& sequence, std::int64_t length) const {
                  window.sink_tokens(), " to ", window.shortest_cut() - 1, " of layer ", l, ": allowed are 0 to ",
                  window.sink_tokens(), " and ", window.shortest_cut(), " or more");
   }
+}
+
+void Runtime::check_entries(const Sequence& sequence, std::int32_t layer, const HeadState& head,
+                            std::int64_t length) const {
+  TANDEM_CHECK(head.merged->can_cut(length), invalid_state, "num_tokens is ", length, "; tokens of sequence ",
+               sequence.id(), " are merged, and of layer ", layer, " no state is known before ",
+               head.merged->shortest_cut(), " but 0");
+  if (config_.host_tier) return;
+  const std::int64_t entries = head.merged->finalised_at(length);
+  TANDEM_CHECK(entries <= head.window.sink_tokens() || entries >= head.window.shortest_cut(), invalid_state,
+               "num_tokens is ", length, "; without a host tier, sequence ", sequence.id(),
+               " has lost entries of layer ", layer, " that it needs: allowed are 0, and lengths that leave ",
+               head.window.shortest_cut(), " or more entries final, of which there would be ", entries);
 }
 
 std::uint64_t Runtime::fork_sequence(std::uint64_t id, std::int64_t length,

@@ -76,6 +76,8 @@ class Runtime {
   void check_layer(std::int32_t layer) const;
   /// Throws Error(invalid_state) where a cut needs tokens that were lost for want of a host tier.
   void check_cut(Sequence& sequence, std::int64_t length) const;
+  /// Likewise for one head whose tokens are merged, also where the state of its entries is no longer known.
+  void check_entries(const Sequence& sequence, std::int32_t layer, const HeadState& head, std::int64_t length) const;
   /// Indexes the rows that reached the host tier since the last step, for the tasks that select; returns worker
   /// microseconds.
   double extend_indexes(StepBuffers& buffers);

@@ -20,8 +20,8 @@ void check_bias(const char* field, float bias) {
 }  // namespace
 
 void validate(const DmcParams& params) {
-  TANDEM_CHECK(params.window >= 1 && params.window <= kMaxDmcWindow, invalid_argument, "window is ", params.window,
-               "; allowed: 1 to ", kMaxDmcWindow);
+  TANDEM_CHECK(params.window >= 1 && params.window <= kMaxDmcWindow, invalid_argument, "merge_window is ",
+               params.window, "; allowed: 1 to ", kMaxDmcWindow);
   TANDEM_CHECK(params.rollback >= 0 && params.rollback <= kMaxDmcRollback, invalid_argument, "rollback is ",
                params.rollback, "; allowed: 0 to ", kMaxDmcRollback);
   check_bias("alpha_bias", params.alpha_bias);

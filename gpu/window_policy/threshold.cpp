@@ -13,7 +13,7 @@ void validate(const Threshold& policy) {
                "; allowed: finite values");
   TANDEM_CHECK(policy.scores == ScoreSource::external || policy.threshold >= 0, invalid_argument, "threshold is ",
                policy.threshold, "; allowed for scores from attention: from 0");
-  TANDEM_CHECK(policy.max_kept >= 1 && policy.max_kept <= kMaxKeptTokens, invalid_argument, "max_kept is ",
+  TANDEM_CHECK(policy.max_kept >= 1 && policy.max_kept <= kMaxKeptTokens, invalid_argument, "kept_tokens is ",
                policy.max_kept, "; allowed: 1 to ", kMaxKeptTokens);
 }
 

@@ -81,8 +81,8 @@ TEST(DmcParams, AreValidated) {
     return error_message([&] { validate(params); });
   };
   EXPECT_EQ(with([](auto&) {}), "accepted");
-  EXPECT_EQ(with([](auto& p) { p.window = 0; }), "window is 0; allowed: 1 to 64");
-  EXPECT_EQ(with([](auto& p) { p.window = 65; }), "window is 65; allowed: 1 to 64");
+  EXPECT_EQ(with([](auto& p) { p.window = 0; }), "merge_window is 0; allowed: 1 to 64");
+  EXPECT_EQ(with([](auto& p) { p.window = 65; }), "merge_window is 65; allowed: 1 to 64");
   EXPECT_EQ(with([](auto& p) { p.rollback = -1; }), "rollback is -1; allowed: 0 to 4096");
   EXPECT_EQ(with([](auto& p) { p.rollback = 4097; }), "rollback is 4097; allowed: 0 to 4096");
   EXPECT_EQ(with([](auto& p) { p.alpha_bias = 1001; }), "alpha_bias is 1001; allowed: -1000 to 1000");

@@ -85,7 +85,7 @@ TEST(Threshold, AreValidated) {
   EXPECT_EQ(message({-3.f, 1, ScoreSource::attention}), "threshold is -3; allowed for scores from attention: from 0");
   EXPECT_EQ(message({std::numeric_limits<float>::infinity(), 1}), "threshold is inf; allowed: finite values");
   EXPECT_NE(message({std::nanf(""), 1}).find("nan; allowed: finite values"), std::string::npos);
-  EXPECT_EQ(message({0.f, 0}), "max_kept is 0; allowed: 1 to 16777216");
+  EXPECT_EQ(message({0.f, 0}), "kept_tokens is 0; allowed: 1 to 16777216");
   EXPECT_EQ(message({0.f, 1, ScoreSource::none}), "scores is none; a threshold needs a source: attention or external");
 }
 

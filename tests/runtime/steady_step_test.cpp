@@ -2,6 +2,9 @@
 #include <atomic>
 #include <cstdlib>
 #include <new>
+#include <string>
+#include <tuple>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -127,6 +130,73 @@ TEST_P(SteadyStep, AllocatesNothing) {
   EXPECT_LE(allocating_steps, std::get<1>(GetParam()) == 1 ? 0 : 3);
   EXPECT_GT(run.runtime.query_sequence(run.sequence, 0).host_rows, 600);
   EXPECT_GT(allocations.load(), 100);  // the counter is in the way of everything
+}
+
+struct SteadyWindow {
+  const char* name;
+  void (*set)(Config&);
+};
+
+class SteadyWindows : public ::testing::TestWithParam<std::tuple<SteadyWindow, bool /*host tier*/>> {};
+
+void merge_by(gpu::DmcSource source, Config& config) {
+  config.window.merge.emplace();
+  config.window.merge->source = source;
+  config.rope.theta = 10000;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Policies, SteadyWindows,
+    ::testing::Combine(
+        ::testing::Values(SteadyWindow{"heavy_hitters",
+                                       [](Config& c) {
+                                         c.window.policy = gpu::HeavyHitters{64}, c.window.page_tokens = 4;
+                                       }},
+                          SteadyWindow{"threshold",
+                                       [](Config& c) {
+                                         c.window.policy = gpu::Threshold{0.f, 64, gpu::ScoreSource::external};
+                                         c.window.page_tokens = 1;
+                                       }},
+                          SteadyWindow{"int8", [](Config& c) { c.window.codec.kind = cpu::CodecKind::int8; }},
+                          SteadyWindow{"kivi", [](Config& c) { c.window.codec.kind = cpu::CodecKind::kivi; }},
+                          SteadyWindow{"dmc", [](Config& c) { merge_by(gpu::DmcSource::external, c); }},
+                          SteadyWindow{"dmc_by_neurons", [](Config& c) { merge_by(gpu::DmcSource::last_neuron, c); }}),
+        ::testing::Bool()),
+    [](const auto& test) {
+      return std::string(std::get<0>(test.param).name) + (std::get<1>(test.param) ? "" : "_alone");
+    });
+
+TEST_P(SteadyWindows, AllocateNothing) {
+  Config config;
+  config.shape = resolved({1, 4, 2, 64, 64, 0.f, 0.f});
+  config.window = {4, 128, DType::f32};
+  config.window.residual_tokens = 64;
+  config.host_tier = std::get<1>(GetParam());
+  config.num_workers = 1;
+  std::get<0>(GetParam()).set(config);
+  Stepper run(config);
+  const std::vector<float> scores(2, 1.f), alone(2, -1.f);
+  const std::vector<float> q(4 * 64, -4.f);
+  if (keep_rule(config.window.policy).scores == gpu::ScoreSource::external) run.appended.keep = scores.data();
+  if (config.window.merge && config.window.merge->source == gpu::DmcSource::external) {
+    run.appended.merge = alone.data();
+    run.appended.importance = scores.data();
+  } else if (config.window.merge) {
+    run.appended.q = dense_view(q.data(), DType::f32, 1, 4, 64);
+  }
+  // The host tier takes pages of 64 as they come, which are not counted: between two of them, after many.
+  for (int i = 0; i < 1000; ++i) run.step(1);
+  const auto host_rows = [&] { return run.runtime.query_sequence(run.sequence, 0).host_rows; };
+  const std::int64_t entries = host_rows();
+  while (config.host_tier && host_rows() < entries + 64) run.step(1);
+  int allocating_steps = 0;
+  for (int i = 0; i < 60; ++i) {
+    const long before = allocations.load();
+    run.step(1);
+    if (allocations.load() != before) ++allocating_steps;
+  }
+  // A page of the host tier may begin within these steps.
+  EXPECT_LE(allocating_steps, config.host_tier ? 1 : 0);
 }
 
 }  // namespace

@@ -72,4 +72,11 @@ inline std::unique_ptr<Device> make_device(DeviceKind kind, const cpu::Kernels& 
   return std::make_unique<HostDevice>(kernels, topology, ledger);
 }
 
+/// Makes such devices for a Runtime.
+inline auto device_maker(DeviceKind kind) {
+  return [kind](const cpu::Kernels& kernels, const numa::Topology& topology, numa::MemoryLedger& ledger) {
+    return make_device(kind, kernels, topology, ledger);
+  };
+}
+
 }  // namespace tandem::gpu

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "gpu/window_policy/dmc.h"
@@ -76,9 +77,8 @@ struct DmcResults {
   }
 };
 
-/// RoPE of the Llama kind in double, the last element 0 before and after.
-inline std::vector<double> rotated_without_last(std::vector<double> x, double theta, std::int64_t position) {
-  x.back() = 0;
+/// RoPE of the Llama kind in double.
+inline std::vector<double> rotated_in_double(std::vector<double> x, double theta, std::int64_t position) {
   const std::size_t half = x.size() / 2;
   for (std::size_t i = 0; i < half && theta > 0; ++i) {
     const double angle =
@@ -87,6 +87,13 @@ inline std::vector<double> rotated_without_last(std::vector<double> x, double th
     x[i] = a * std::cos(angle) - b * std::sin(angle);
     x[i + half] = b * std::cos(angle) + a * std::sin(angle);
   }
+  return x;
+}
+
+/// Likewise, the last element 0 before and after.
+inline std::vector<double> rotated_without_last(std::vector<double> x, double theta, std::int64_t position) {
+  x.back() = 0;
+  x = rotated_in_double(std::move(x), theta, position);
   x.back() = 0;
   return x;
 }

@@ -52,23 +52,48 @@ class ReferenceSequence {
   /// One query vector (head_dim_k) of head `q_head` at `position`.
   [[nodiscard]] cpu::reference::Result attend(const float* q, int q_head, std::int64_t position,
                                               const ReferenceRule& rule = {}) const {
-    const int kv_head = q_head / shape_.group_size();
     const std::int64_t first =
         rule.sliding_window > 0 ? std::max<std::int64_t>(0, position - rule.sliding_window + 1) : 0;
-    std::vector<double> query(q, q + shape_.head_dim_k), keys, values, biases;
+    std::vector<std::int64_t> positions;
+    std::vector<double> biases;
     for (std::int64_t p = first; p <= position; ++p) {
-      const std::int64_t row = p * shape_.num_kv_heads + kv_head;
-      keys.insert(keys.end(), k_.begin() + row * shape_.head_dim_k, k_.begin() + (row + 1) * shape_.head_dim_k);
-      values.insert(values.end(), v_.begin() + row * shape_.head_dim_v, v_.begin() + (row + 1) * shape_.head_dim_v);
+      positions.push_back(p);
       const double slope = rule.alibi.empty() ? 0.0 : rule.alibi[static_cast<std::size_t>(q_head)];
       biases.push_back(slope * static_cast<double>(p - position));
     }
-    const AttentionShape shape = resolved(shape_);
-    auto result =
-        cpu::reference::attention({query, keys, values, biases, shape.scale, shape.softcap}, shape.head_dim_v);
+    auto result = attend_over(q, q_head, positions, biases);
     if (!rule.sinks.empty()) add_sink(rule.sinks[static_cast<std::size_t>(q_head)], result);
     return result;
   }
+
+  /// Likewise, over the tokens at `positions` alone; `biases` are added to their logits, or empty.
+  [[nodiscard]] cpu::reference::Result attend_over(const float* q, int q_head,
+                                                   const std::vector<std::int64_t>& positions,
+                                                   const std::vector<double>& biases = {}) const {
+    std::vector<double> query(q, q + shape_.head_dim_k), keys, values;
+    for (const std::int64_t p : positions) {
+      const float* k = key(p, q_head / shape_.group_size());
+      const float* v = value(p, q_head / shape_.group_size());
+      keys.insert(keys.end(), k, k + shape_.head_dim_k);
+      values.insert(values.end(), v, v + shape_.head_dim_v);
+    }
+    const AttentionShape shape = resolved(shape_);
+    return cpu::reference::attention({query, keys, values, biases, shape.scale, shape.softcap}, shape.head_dim_v);
+  }
+  /// logit of one query vector and the token at `position`.
+  [[nodiscard]] double logit(const float* q, int q_head, std::int64_t position) const {
+    const float* k = key(position, q_head / shape_.group_size());
+    double sum = 0;
+    for (std::int32_t d = 0; d < shape_.head_dim_k; ++d) sum += static_cast<double>(q[d]) * k[d];
+    return sum * resolved(shape_).scale;
+  }
+  [[nodiscard]] const float* key(std::int64_t position, std::int64_t head) const {
+    return k_.data() + (position * shape_.num_kv_heads + head) * shape_.head_dim_k;
+  }
+  [[nodiscard]] const float* value(std::int64_t position, std::int64_t head) const {
+    return v_.data() + (position * shape_.num_kv_heads + head) * shape_.head_dim_v;
+  }
+  [[nodiscard]] const AttentionShape& shape() const { return shape_; }
 
  private:
   static void add_sink(double sink, cpu::reference::Result& result) {

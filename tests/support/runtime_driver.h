@@ -24,9 +24,15 @@ struct AttendOptions {
   ReferenceRule rule = {};
 };
 
+/// What some window policies take with new tokens; see AppendRequest. Empty: not given.
+struct PolicyInput {
+  std::vector<float> keep, merge, importance;  ///< (tokens, num_kv_heads)
+  std::vector<float> q;                        ///< (tokens, num_q_heads, head_dim_k)
+};
+
 /// Appends fp32 tokens of one layer to one sequence.
 inline StepStats append(Runtime& runtime, std::uint64_t sequence, const std::vector<float>& k,
-                        const std::vector<float>& v, std::int32_t layer = 0) {
+                        const std::vector<float>& v, std::int32_t layer = 0, const PolicyInput& input = {}) {
   const AttentionShape& shape = runtime.config().shape;
   const std::int64_t tokens =
       static_cast<std::int64_t>(k.size()) / (std::int64_t{shape.num_kv_heads} * shape.head_dim_k);
@@ -36,6 +42,10 @@ inline StepStats append(Runtime& runtime, std::uint64_t sequence, const std::vec
   request.num_tokens = {&tokens, 1};
   request.kv = {dense_view(k.data(), DType::f32, tokens, shape.num_kv_heads, shape.head_dim_k),
                 dense_view(v.data(), DType::f32, tokens, shape.num_kv_heads, shape.head_dim_v)};
+  if (!input.q.empty()) request.q = dense_view(input.q.data(), DType::f32, tokens, shape.num_q_heads, shape.head_dim_k);
+  if (!input.keep.empty()) request.keep = input.keep.data();
+  if (!input.merge.empty()) request.merge = input.merge.data();
+  if (!input.importance.empty()) request.importance = input.importance.data();
   return runtime.append(request);
 }
 
@@ -96,6 +106,19 @@ class TokenSource {
   DType dtype_;
   double key_scale_;
 };
+
+/// Elements of tokens [first, first + count) of a tensor of `width` floats per token.
+inline std::vector<float> rows_of(const std::vector<float>& tensor, std::int64_t first, std::int64_t count,
+                                  std::int64_t width) {
+  return {tensor.begin() + first * width, tensor.begin() + (first + count) * width};
+}
+
+/// Tokens [first, first + count).
+inline TokenSource::Tokens slice(const TokenSource::Tokens& tokens, std::int64_t first, std::int64_t count,
+                                 const AttentionShape& shape) {
+  return {rows_of(tokens.k, first, count, std::int64_t{shape.num_kv_heads} * shape.head_dim_k),
+          rows_of(tokens.v, first, count, std::int64_t{shape.num_kv_heads} * shape.head_dim_v)};
+}
 
 /// Largest errors of `attended` against the reference for the last `count` tokens.
 struct WorstError {

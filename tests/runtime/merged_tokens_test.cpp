@@ -1,0 +1,438 @@
+// DMC through the runtime, against its mask form in double: whatever the chunks, the tiers and the cuts.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "runtime/base/error.h"
+#include "tests/support/deferred_device.h"
+#include "tests/support/reference_entries.h"
+
+namespace tandem::testing {
+namespace {
+
+using gpu::DmcSource;
+
+constexpr double kTheta = 10000.0;
+
+struct Case {
+  AttentionShape shape;
+  DmcSource form;
+  std::int32_t sinks, local;
+  std::vector<double> merging;  ///< probability, by KV head
+  int window = 12;
+};
+
+Config config_of(const Case& c, bool host_tier, lsh::SelectorParams selector = lsh::SelectAllParams{}) {
+  Config config;
+  config.shape = resolved(c.shape);
+  config.window.sink_tokens = c.sinks;
+  config.window.local_tokens = c.local;
+  config.window.merge.emplace();
+  config.window.merge->source = c.form;
+  config.window.merge->window = c.window;
+  config.rope.theta = kTheta;
+  config.host_tier = host_tier;
+  config.selector = std::move(selector);
+  config.never_slower = false;
+  config.num_workers = 2;
+  return config;
+}
+
+constexpr AttentionShape shape_of(int q_heads, int kv_heads, int dim) { return {1, q_heads, kv_heads, dim, dim, 0.f, 0.f}; }
+
+Case usual(DmcSource form = DmcSource::external, std::int32_t local = 32) {
+  return {shape_of(4, 2, 64), form, 4, local, {0.3, 0.7}};
+}
+
+StepStats append(Runtime& runtime, std::uint64_t sequence, const MergingTokens& t) {
+  return append(runtime, sequence, t.kv.k, t.kv.v, 0, t.input);
+}
+
+/// Tokens [first, first + count) of `t`.
+MergingTokens part_of(const MergingTokens& t, std::int64_t first, std::int64_t count, const AttentionShape& shape) {
+  const auto rows = [&](const std::vector<float>& x, std::int64_t width) {
+    return x.empty() ? x : rows_of(x, first, count, width);
+  };
+  const std::int64_t heads = shape.num_kv_heads;
+  MergingTokens part{slice(t.kv, first, count, shape), {}, {}, {}};
+  part.input = {{},
+                rows(t.input.merge, heads),
+                rows(t.input.importance, heads),
+                rows(t.input.q, std::int64_t{shape.num_q_heads} * shape.head_dim_k)};
+  part.merges = {t.merges.begin() + first * heads, t.merges.begin() + (first + count) * heads};
+  part.weights = {t.weights.begin() + first * heads, t.weights.begin() + (first + count) * heads};
+  return part;
+}
+
+/// Entries of a window that have left it: whole pages of 64, as few as let the others fit.
+std::int64_t left_of(std::int64_t finished, const Case& c) {
+  const std::int64_t excess = finished - c.sinks - c.local - 64;
+  return excess <= 0 ? 0 : (excess + 63) / 64 * 64;
+}
+
+/// The larger error of the last `count` queries; without a host tier, what has left a window is not there.
+double error_of(const Attended& attended, const std::vector<float>& q, std::int64_t count,
+                const ReferenceEntries& reference, const Case& c, bool host_tier) {
+  double worst = 0;
+  for (std::int64_t row = 0; row < count * c.shape.num_q_heads; ++row) {
+    const auto h = static_cast<int>(row % c.shape.num_q_heads);
+    const std::int64_t entries = reference.entries(static_cast<std::size_t>(h / c.shape.group_size()));
+    const std::int64_t gone = host_tier ? 0 : left_of(entries - 1, c);
+    const auto expected = reference.attend(q.data() + row * c.shape.head_dim_k, h,
+                                           reference.length() - count + row / c.shape.num_q_heads, c.sinks,
+                                           c.sinks + gone);
+    worst = std::max({worst, relative_error(attended.out.data() + row * c.shape.head_dim_v, expected.out),
+                      std::abs(attended.lse[static_cast<std::size_t>(row)] - expected.lse)});
+  }
+  return worst;
+}
+
+class MaskForm : public ::testing::TestWithParam<std::tuple<Case, bool /*host tier*/, gpu::DeviceKind>> {};
+
+INSTANTIATE_TEST_SUITE_P(
+    MergedTokens, MaskForm,
+    ::testing::Combine(
+        ::testing::Values(usual(), usual(DmcSource::last_neuron), Case{shape_of(1, 1, 80), DmcSource::external, 0, 24, {0.5}},
+                          Case{shape_of(8, 1, 96), DmcSource::last_neuron, 1, 40, {0.5}, 3},
+                          Case{shape_of(8, 2, 128), DmcSource::external, 7, 33, {0.0, 1.0}},
+                          Case{shape_of(2, 2, 256), DmcSource::last_neuron, 4, 16, {0.1, 0.9}, 64}),
+        ::testing::Bool(), ::testing::Values(gpu::DeviceKind::host, gpu::DeviceKind::deferred)));
+
+TEST_P(MaskForm, EqualsTheRuntime) {
+  const auto& [c, host_tier, device] = GetParam();
+  Runtime runtime(config_of(c, host_tier), gpu::device_maker(device));
+  MergingSource source(c.shape, c.form, c.merging, 61);
+  ReferenceEntries reference(c.shape, c.form, c.window, kTheta);
+  const std::uint64_t s = runtime.create_sequence();
+  std::int64_t dropped = 0;
+  for (const std::int64_t chunk : {c.local, 1, c.local - 1, c.local, c.local, 5, c.local, c.local, c.local, 1, 1, 1}) {
+    const auto t = source.tokens(chunk);
+    dropped += append(runtime, s, t).rows_dropped;
+    reference.append(t);
+    const auto q = source.queries(chunk);
+    ASSERT_LT(error_of(attend(runtime, s, chunk, q), q, chunk, reference, c, host_tier), 5e-5) << reference.length();
+  }
+  std::int64_t most_left = 0, entries = 0, all_left = 0;
+  for (std::size_t h = 0; h < c.merging.size(); ++h) {
+    const std::int64_t left = left_of(reference.entries(h) - 1, c);
+    most_left = std::max(most_left, left);
+    all_left += left;
+    entries += reference.entries(h) - left;
+  }
+  const SequenceInfo info = runtime.query_sequence(s, 0);
+  EXPECT_GT(most_left, 0);
+  EXPECT_EQ(info.length, reference.length());
+  EXPECT_EQ(info.window_entries, entries);
+  EXPECT_EQ(info.host_rows, host_tier ? most_left : 0);
+  EXPECT_EQ(info.dropped_rows, host_tier ? 0 : most_left);
+  EXPECT_EQ(dropped, host_tier ? 0 : all_left);
+}
+
+class Tiers : public ::testing::TestWithParam<std::tuple<DmcSource, bool /*host tier*/>> {};
+
+INSTANTIATE_TEST_SUITE_P(MergedTokens, Tiers,
+                         ::testing::Combine(::testing::Values(DmcSource::external, DmcSource::last_neuron),
+                                            ::testing::Bool()));
+
+TEST_P(Tiers, ChunksChangeNoBit) {
+  const auto [form, host_tier] = GetParam();
+  const Case c = usual(form);
+  Runtime runtime(config_of(c, host_tier));
+  MergingSource source(c.shape, form, c.merging, 62);
+  constexpr std::int64_t kTokens = 320;
+  const auto t = source.tokens(kTokens);
+  std::vector<std::uint64_t> sequences;
+  for (const std::int64_t chunk : {1, 7, 32}) {
+    const std::uint64_t s = sequences.emplace_back(runtime.create_sequence());
+    for (std::int64_t done = 0; done < kTokens; done += chunk)
+      append(runtime, s, part_of(t, done, std::min(chunk, kTokens - done), c.shape));
+  }
+  const auto q = source.queries(1);
+  const auto expected = attend(runtime, sequences[0], 1, q);
+  EXPECT_EQ(attend(runtime, sequences[1], 1, q).out, expected.out);
+  EXPECT_EQ(attend(runtime, sequences[2], 1, q).out, expected.out);
+  EXPECT_EQ(attend(runtime, sequences[2], 1, q).lse, expected.lse);
+  // In the company of others, which makes tasks of other sizes.
+  std::vector<float> all = q;
+  all.insert(all.end(), q.begin(), q.end());
+  const auto batch = attend(runtime, {sequences[1], sequences[2]}, {1, 1}, all);
+  EXPECT_TRUE(std::equal(expected.out.begin(), expected.out.end(), batch.out.begin()));
+  EXPECT_TRUE(std::equal(expected.out.rbegin(), expected.out.rend(), batch.out.rbegin()));
+}
+
+TEST_P(Tiers, NoTokenThatMergesIsDenseAttention) {
+  const auto [form, host_tier] = GetParam();
+  Case c = usual(form, 64);
+  c.merging = {0.0, 0.0};
+  Runtime runtime(config_of(c, host_tier));
+  const AttentionShape& shape = runtime.config().shape;
+  MergingSource source(shape, form, c.merging, 63);
+  ReferenceSequence reference(shape);
+  const std::uint64_t s = runtime.create_sequence();
+  const std::int64_t chunks = host_tier ? 5 : 2;  // what the window alone can hold
+  for (std::int64_t i = 0; i < chunks; ++i) {
+    auto t = source.tokens(64);
+    append(runtime, s, t);
+    for (std::int64_t row = 0; row < 64 * shape.num_kv_heads; ++row) {  // as an engine would rotate them
+      float* key = t.kv.k.data() + row * shape.head_dim_k;
+      if (form == DmcSource::last_neuron) key[shape.head_dim_k - 1] = 0.f;
+      cpu::rotate(runtime.config().rope, shape.head_dim_k, reference.length() + row / shape.num_kv_heads, key);
+      if (form == DmcSource::last_neuron) key[shape.head_dim_k - 1] = 0.f;
+    }
+    reference.append(t.kv.k, t.kv.v);
+    const auto q = source.queries(64);
+    EXPECT_LT(worst_error(attend(runtime, s, 64, q), q, 64, reference, shape).out, 2e-5);
+  }
+  EXPECT_EQ(runtime.query_sequence(s, 0).window_entries + 2 * runtime.query_sequence(s, 0).host_rows,
+            2 * reference.length());
+}
+
+/// Selectors that take every row one way or another see each entry once.
+TEST(MergedTokens, SelectorsOfAllRowsAreExact) {
+  const Case c = usual();
+  for (const lsh::SelectorParams& selector :
+       {lsh::SelectorParams(lsh::TopKParams{1.0}), lsh::SelectorParams(lsh::LshParams{1, 100, 1, 5})}) {
+    Runtime runtime(config_of(c, true, selector));
+    MergingSource source(c.shape, c.form, c.merging, 64);
+    ReferenceEntries reference(c.shape, c.form, c.window, kTheta);
+    const std::uint64_t s = runtime.create_sequence();
+    for (int i = 0; i < 20; ++i) {
+      const auto t = source.tokens(32);
+      append(runtime, s, t);
+      reference.append(t);
+      const auto q = source.queries(3);
+      ASSERT_LT(error_of(attend(runtime, s, 3, q), q, 3, reference, c, true), 1e-3) << i;
+    }
+    EXPECT_GT(runtime.query_sequence(s, 0).host_rows, 0);
+  }
+}
+
+TEST(MergedTokens, ACutWithinTheRollbackIsAsIfNeverLonger) {
+  for (const DmcSource form : {DmcSource::external, DmcSource::last_neuron}) {
+    const Case c = usual(form);
+    Runtime runtime(config_of(c, true));
+    MergingSource source(c.shape, form, c.merging, 65);
+    constexpr std::int64_t kTokens = 300, kRollback = 16;
+    const auto t = source.tokens(kTokens);
+    const auto q = source.queries(1);
+    const std::uint64_t whole = runtime.create_sequence();
+    std::vector<std::uint64_t> shorter{whole};  // by length
+    int came_back = 0;                          // cuts after which the host tier had fewer entries
+    for (std::int64_t length = 1; length < kTokens; ++length) {
+      append(runtime, whole, part_of(t, length - 1, 1, c.shape));
+      shorter.push_back(runtime.fork_sequence(whole, -1, std::nullopt));
+      const std::int64_t back = 1 + length % kRollback;
+      if (back >= length) continue;
+      const std::uint64_t never = runtime.fork_sequence(shorter[static_cast<std::size_t>(length - back)], -1, std::nullopt);
+      const std::uint64_t cut = runtime.fork_sequence(whole, -1, std::nullopt);
+      runtime.truncate_sequence(cut, length - back);
+      const std::uint64_t fork = runtime.fork_sequence(whole, length - back, std::nullopt);
+      for (const std::uint64_t s : {never, cut, fork}) append(runtime, s, part_of(t, length - back, 1, c.shape));
+      const auto expected = attend(runtime, never, 1, q);
+      ASSERT_EQ(attend(runtime, cut, 1, q).out, expected.out) << length << " - " << back;
+      ASSERT_EQ(attend(runtime, fork, 1, q).out, expected.out) << length << " - " << back;
+      ASSERT_EQ(runtime.query_sequence(cut, 0).window_entries, runtime.query_sequence(never, 0).window_entries);
+      came_back += runtime.query_sequence(whole, 0).host_rows > runtime.query_sequence(cut, 0).host_rows ? 1 : 0;
+      for (const std::uint64_t s : {never, cut, fork}) runtime.destroy_sequence(s);
+      if (length > kRollback) runtime.destroy_sequence(shorter[static_cast<std::size_t>(length - kRollback)]);
+    }
+    EXPECT_GT(came_back, 5);
+  }
+}
+
+/// Entries that return from the host tier take the slots of later ones, not what was said of these.
+TEST(MergedTokens, EntriesThatComeBackAreSeenByEveryQuery) {
+  Case c = usual(DmcSource::external, 8);
+  c.sinks = 0;
+  c.merging = {0.0, 0.0};
+  Runtime runtime(config_of(c, true));
+  MergingSource source(c.shape, c.form, c.merging, 73);
+  const auto t = source.tokens(80);
+  const std::uint64_t cut = runtime.create_sequence(), never = runtime.create_sequence();
+  for (std::int64_t i = 0; i < 76; ++i) append(runtime, cut, part_of(t, i, 1, c.shape));
+  ASSERT_EQ(runtime.query_sequence(cut, 0).host_rows, 64);
+  runtime.truncate_sequence(cut, 60);
+  ASSERT_EQ(runtime.query_sequence(cut, 0).host_rows, 0);
+  for (std::int64_t i = 0; i < 60; ++i) append(runtime, never, part_of(t, i, 1, c.shape));
+  for (const std::uint64_t s : {cut, never}) append(runtime, s, part_of(t, 60, 5, c.shape));
+  const auto q = source.queries(5);
+  EXPECT_EQ(attend(runtime, cut, 5, q).out, attend(runtime, never, 5, q).out);
+}
+
+TEST(MergedTokens, ACutWithoutAHostTierKeepsWhatIsHeld) {
+  const Case c = usual();
+  Runtime runtime(config_of(c, false));
+  MergingSource source(c.shape, c.form, c.merging, 72);
+  constexpr std::int64_t kTokens = 300;
+  const auto t = source.tokens(kTokens);
+  const std::uint64_t s = runtime.create_sequence();
+  ReferenceEntries whole(c.shape, c.form, c.window, kTheta);
+  for (std::int64_t length = 1; length < kTokens; ++length) {
+    const auto token = part_of(t, length - 1, 1, c.shape);
+    append(runtime, s, token);
+    whole.append(token);
+    const std::int64_t cut_length = length - 1 - length % 16;
+    if (length < 150 || cut_length % 3 != 0) continue;
+    const std::uint64_t cut = runtime.fork_sequence(s, cut_length, std::nullopt);
+    ReferenceEntries reference(c.shape, c.form, c.window, kTheta);
+    for (const auto& part : {part_of(t, 0, cut_length, c.shape), token}) reference.append(part);
+    append(runtime, cut, token);
+    const auto q = source.queries(1);
+    const Attended attended = attend(runtime, cut, 1, q);
+    for (int h = 0; h < c.shape.num_q_heads; ++h) {
+      const std::int64_t left = left_of(whole.entries(static_cast<std::size_t>(h / 2)) - 1, c);
+      const auto expected = reference.attend(q.data() + h * c.shape.head_dim_k, h, cut_length, c.sinks, c.sinks + left);
+      ASSERT_LT(relative_error(attended.out.data() + h * c.shape.head_dim_v, expected.out), 5e-5) << length;
+    }
+    runtime.destroy_sequence(cut);
+  }
+  EXPECT_GT(runtime.query_sequence(s, 0).dropped_rows, 64);
+}
+
+TEST_P(Tiers, ACutToNothingIsANewSequence) {
+  const auto [form, host_tier] = GetParam();
+  const Case c = usual(form);
+  Runtime runtime(config_of(c, host_tier));
+  MergingSource source(c.shape, form, c.merging, 66);
+  const std::uint64_t cut = runtime.create_sequence();
+  for (int i = 0; i < 12; ++i) append(runtime, cut, source.tokens(32));
+  runtime.truncate_sequence(cut, 0);
+  const std::uint64_t fresh = runtime.create_sequence();
+  const auto t = source.tokens(32);
+  const auto q = source.queries(32);
+  append(runtime, cut, t);
+  append(runtime, fresh, t);
+  EXPECT_EQ(attend(runtime, cut, 32, q).out, attend(runtime, fresh, 32, q).out);
+}
+
+std::string message_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(MergedTokens, ACutBeyondTheRollbackIsRefused) {
+  const Case c = usual();
+  Runtime runtime(config_of(c, true));
+  MergingSource source(c.shape, c.form, c.merging, 67);
+  const std::uint64_t s = runtime.create_sequence();
+  for (int i = 0; i < 10; ++i) append(runtime, s, source.tokens(32));
+  const auto q = source.queries(1);
+  const auto before = attend(runtime, s, 1, q).out;
+  const auto refused = ::testing::AllOf(::testing::HasSubstr("num_tokens is 200; "), ::testing::HasSubstr("are merged"),
+                                        ::testing::HasSubstr("but 0"));
+  EXPECT_THAT(message_of([&] { runtime.truncate_sequence(s, 200); }), refused);
+  EXPECT_THAT(message_of([&] { runtime.fork_sequence(s, 200, std::nullopt); }), refused);
+  EXPECT_EQ(attend(runtime, s, 1, q).out, before);
+}
+
+/// A small window may have dropped entries that a cut within the rollback needs.
+TEST(MergedTokens, ACutThatNeedsLostEntriesIsRefused) {
+  Case c = usual(DmcSource::external, 2);
+  c.sinks = 0;
+  c.merging = {0.0, 0.0};
+  Runtime runtime(config_of(c, false));
+  MergingSource source(c.shape, c.form, c.merging, 68);
+  const std::uint64_t s = runtime.create_sequence();
+  while (runtime.query_sequence(s, 0).dropped_rows == 0) append(runtime, s, source.tokens(1));
+  const std::int64_t length = runtime.query_sequence(s, 0).length;
+  ASSERT_EQ(length, 2 + 64 + 2);  // one more entered than fit, and one is open
+  EXPECT_THAT(message_of([&] { runtime.truncate_sequence(s, length - 10); }),
+              ::testing::HasSubstr("num_tokens is 58; without a host tier"));
+  runtime.truncate_sequence(s, length - 2);
+  append(runtime, s, source.tokens(1));
+  attend(runtime, s, 1, source.queries(1));
+}
+
+TEST(MergedTokens, HeadsTakeTheMemoryOfTheirEntries) {
+  for (const bool common : {false, true}) {
+    Case c = usual(DmcSource::external, 500);
+    c.merging = {0.0, 0.9};
+    Config config = config_of(c, true);
+    config.window.common_length = common;
+    Runtime runtime(config);
+    const std::int64_t row_bytes = cpu::RowLayout::of(runtime.config().shape, DType::f32).row_bytes;
+    MergingSource source(c.shape, c.form, c.merging, 69);
+    ReferenceEntries reference(c.shape, c.form, c.window, kTheta);
+    const std::uint64_t s = runtime.create_sequence();
+    EXPECT_EQ(runtime.query_sequence(s, 0).window_bytes, 0);
+    for (int i = 0; i < 40; ++i) {
+      const auto t = source.tokens(10);
+      append(runtime, s, t);
+      reference.append(t);
+      const auto bytes_of = [&](std::size_t h) { return (reference.entries(h) - 1 + 63) / 64 * 64 * row_bytes; };
+      const std::int64_t most = std::max(bytes_of(0), bytes_of(1));
+      const std::int64_t fork_bytes =
+          runtime.query_sequence(runtime.fork_sequence(s, -1, std::nullopt), 0).window_bytes;
+      EXPECT_EQ(runtime.query_sequence(s, 0).window_bytes, common ? 2 * most : bytes_of(0) + bytes_of(1)) << i;
+      EXPECT_EQ(fork_bytes, runtime.query_sequence(s, 0).window_bytes);
+    }
+    EXPECT_LT(reference.entries(1), reference.entries(0) / 4);
+  }
+}
+
+TEST(MergedTokens, BadInputIsRefusedAndChangesNothing) {
+  for (const DmcSource form : {DmcSource::external, DmcSource::last_neuron}) {
+    const Case c = usual(form);
+    Runtime runtime(config_of(c, true));
+    MergingSource source(c.shape, form, c.merging, 70);
+    const std::uint64_t s = runtime.create_sequence();
+    for (int i = 0; i < 5; ++i) append(runtime, s, source.tokens(32));
+    const auto q = source.queries(2);
+    const auto before = attend(runtime, s, 2, q).out;
+    const auto refusal = [&](const std::function<void(MergingTokens&)>& spoil, std::int64_t tokens = 3) {
+      auto t = source.tokens(tokens);
+      spoil(t);
+      return message_of([&] { append(runtime, s, t); });
+    };
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    if (form == DmcSource::external) {
+      EXPECT_EQ(refusal([](auto& t) { t.input.merge.clear(); }), "merge is NULL; the window_policy dmc needs it");
+      EXPECT_EQ(refusal([](auto& t) { t.input.importance.clear(); }), "importance is NULL; the window_policy dmc needs it");
+      EXPECT_EQ(refusal([&](auto& t) { t.input.merge[3] = nan; }),
+                "merge is nan for token 1, KV head 1; every value must be finite");
+      EXPECT_EQ(refusal([&](auto& t) { t.input.importance[4] = -1 / 0.f; }),
+                "importance is -inf for token 2, KV head 0; every value must be finite");
+      EXPECT_EQ(refusal([](auto& t) { t.input.keep = t.input.merge; }),
+                "keep is given; the window_policy dmc takes none");
+    } else {
+      EXPECT_THAT(refusal([](auto& t) { t.input.q.clear(); }), ::testing::HasSubstr("q is missing; "));
+      EXPECT_EQ(refusal([](auto& t) { t.input.merge.assign(6, 0.f); }),
+                "merge is given; the window_policy dmc takes none");
+      EXPECT_THAT(refusal([&](auto& t) { t.input.q[5] = nan; }), ::testing::HasSubstr("q holds NaN"));
+    }
+    EXPECT_THAT(refusal([](auto&) {}, 33),
+                ::testing::AllOf(::testing::HasSubstr("num_tokens[0] is 33; "),
+                                 ::testing::HasSubstr("up to 32 at a time (local_tokens)")));
+    EXPECT_EQ(runtime.query_sequence(s, 0).length, 160);
+    EXPECT_EQ(attend(runtime, s, 2, q).out, before);
+  }
+}
+
+TEST(MergedTokens, AttentionThatNeedsSingleTokensIsRefused) {
+  const Case c = usual();
+  Runtime runtime(config_of(c, true));
+  MergingSource source(c.shape, c.form, c.merging, 71);
+  const std::uint64_t s = runtime.create_sequence();
+  append(runtime, s, source.tokens(32));
+  append(runtime, s, source.tokens(3));
+  const auto q = source.queries(4);
+  AttendOptions sliding, alibi;
+  sliding.rule.sliding_window = 8;
+  alibi.rule.alibi.assign(4, 0.1f);
+  const auto one = source.queries(1);
+  EXPECT_THAT(message_of([&] { attend(runtime, s, 1, one, sliding); }), ::testing::HasSubstr("sliding_window and alibi"));
+  EXPECT_THAT(message_of([&] { attend(runtime, s, 1, one, alibi); }), ::testing::HasSubstr("sliding_window and alibi"));
+  EXPECT_THAT(message_of([&] { attend(runtime, s, 4, q); }),
+              ::testing::HasSubstr("num_queries[0] is 4; with window_policy dmc queries belong to the 3 tokens"));
+  const std::uint64_t fork = runtime.fork_sequence(s, 34, std::nullopt);
+  EXPECT_THAT(message_of([&] { attend(runtime, fork, 1, one); }), ::testing::HasSubstr("belong to the 0 tokens"));
+  Config config = config_of(c, true);
+  config.rope.theta = 0;
+  EXPECT_THAT(message_of([&] { Runtime{config}; }), ::testing::HasSubstr("window_policy dmc needs rope_theta, which is 0"));
+}
+
+}  // namespace
+}  // namespace tandem::testing
