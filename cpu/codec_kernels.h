@@ -10,7 +10,7 @@ namespace tandem::cpu {
 struct BlockFormat;
 struct SoftmaxState;
 
-/// Up to kBlockRows rows of a coded block. Of a block of 128 rows, the first or the second 64.
+/// Up to kBlockRows rows of a coded block; of one of 128 rows, some of the first or some of the second 64.
 struct CodedRows {
   const std::byte* block;
   int first;

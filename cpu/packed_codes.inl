@@ -21,12 +21,6 @@ inline CodeWords load_code_words(const std::byte* p) {
 inline Vec to_floats(CodeWords words) { return Vec(_mm512_cvtepi32_ps(words)); }
 inline CodeWords shifted(CodeWords words, int count) { return _mm512_srli_epi32(words, static_cast<unsigned>(count)); }
 inline CodeWords masked(CodeWords words, int mask) { return _mm512_and_si512(words, _mm512_set1_epi32(mask)); }
-/// As an integer: a broadcast of floats from memory takes a port that products need on Zen 4.
-inline Vec broadcast(const float* x) {
-  int bits;
-  std::memcpy(&bits, x, sizeof(bits));
-  return Vec(_mm512_castsi512_ps(_mm512_set1_epi32(bits)));
-}
 #elif defined(__AVX2__)
 using CodeWords = __m256i;
 inline CodeWords load_code_words(const std::byte* p) {
@@ -35,14 +29,12 @@ inline CodeWords load_code_words(const std::byte* p) {
 inline Vec to_floats(CodeWords words) { return Vec(_mm256_cvtepi32_ps(words)); }
 inline CodeWords shifted(CodeWords words, int count) { return _mm256_srli_epi32(words, count); }
 inline CodeWords masked(CodeWords words, int mask) { return _mm256_and_si256(words, _mm256_set1_epi32(mask)); }
-inline Vec broadcast(const float* x) { return Vec(*x); }
 #else
 using CodeWords = int;
 inline CodeWords load_code_words(const std::byte* p) { return std::to_integer<int>(*p); }
 inline Vec to_floats(CodeWords words) { return Vec(static_cast<float>(words)); }
 inline CodeWords shifted(CodeWords words, int count) { return words >> count; }
 inline CodeWords masked(CodeWords words, int mask) { return words & mask; }
-inline Vec broadcast(const float* x) { return Vec(*x); }
 #endif
 
 /// Levels 0, 1, 2, ... A conversion leaves the ports to products, which a permutation of a table would share.

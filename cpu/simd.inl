@@ -51,6 +51,12 @@ inline float max_lane(Vec x) {
 #if defined(__AVX512F__)
 // xsimd 8.1 has no fused multiply-add for AVX-512: its fma() multiplies, rounds and adds.
 inline Vec fma(Vec a, Vec b, Vec c) { return Vec(_mm512_fmadd_ps(a, b, c)); }
+/// *x in every lane. As an integer: a broadcast of floats from memory takes a port that products need on Zen 4.
+inline Vec broadcast(const float* x) {
+  int bits;
+  std::memcpy(&bits, x, sizeof(bits));
+  return Vec(_mm512_castsi512_ps(_mm512_set1_epi32(bits)));
+}
 inline Vec load_bf16(const std::byte* p) {
   const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   return Vec(_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));
@@ -87,6 +93,7 @@ inline Vec sum_each(const Vec* x) {
 }
 #else
 inline Vec fma(Vec a, Vec b, Vec c) { return xsimd::fma(a, b, c); }
+inline Vec broadcast(const float* x) { return Vec(*x); }
 inline Vec load_bf16(const std::byte* p) {
   const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   return Vec(_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)));
@@ -135,6 +142,7 @@ constexpr int kLanes = 1;
 
 inline Vec load(const float* p) { return Vec(*p); }
 inline void store(float* p, Vec x) { *p = x.value; }
+inline Vec broadcast(const float* x) { return Vec(*x); }
 inline Vec operator+(Vec a, Vec b) { return Vec(a.value + b.value); }
 inline Vec operator-(Vec a, Vec b) { return Vec(a.value - b.value); }
 inline Vec operator*(Vec a, Vec b) { return Vec(a.value * b.value); }

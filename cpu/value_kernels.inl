@@ -14,7 +14,7 @@ inline void add_tile(const float* a, RowPart values, int i, int padded_dim, Upco
   for (int r = 0; r < values.count; ++r) {
     const std::byte* value = values.rows[r] + values.offset;
     Vec weight[kHeads];
-    unroll<kHeads>([&](auto h) { weight[h.value] = Vec(a[h.value * kBlockRows + r]); });
+    unroll<kHeads>([&](auto h) { weight[h.value] = broadcast(a + h.value * kBlockRows + r); });
     unroll<kPairs>([&](auto p) {
       const Pair pair = load_pair<element>(value, i + p.value * 2 * kLanes);
       unroll<kHeads>([&](auto h) {

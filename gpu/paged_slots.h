@@ -8,8 +8,8 @@
 
 namespace tandem::gpu {
 
-/// Slots of one size in a device's memory, in pages: all of them from the start, or each page when it is needed, so that
-/// heads of different lengths take no more than their entries fill. Not thread-safe.
+/// Slots of one size in a device's memory, in pages: all of them from the start, or each page when it is needed, so
+/// that heads of different lengths take no more than their entries fill. Not thread-safe.
 class PagedSlots {
  public:
   PagedSlots() = default;

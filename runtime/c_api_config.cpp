@@ -39,7 +39,11 @@ Config config_of(const td_config* given) {
   config.window.sink_tokens = c.sink_tokens;
   config.window.local_tokens = c.local_tokens;
   config.window.dtype = dtype_of("window_dtype", c.window_dtype);
-  if (c.window_codec != nullptr) config.window.codec = codec_of(read_struct("window_codec", c.window_codec));
+  if (c.window_codec != nullptr) {
+    const td_codec codec = read_struct("window_codec", c.window_codec);
+    config.window.codec = codec_of(codec);
+    if (config.window.codec.calibration != nullptr) config.calibration_file = codec.calibration;
+  }
   if (c.window_policy != nullptr) set_policy(read_struct("window_policy", c.window_policy), config.window);
   if (c.residual_tokens != 0) config.window.residual_tokens = c.residual_tokens;
   config.rope = {c.rope_theta, c.rope_dims, c.rope_interleaved != 0};

@@ -19,6 +19,7 @@ inline constexpr std::int64_t kMaxTokens = std::numeric_limits<std::int32_t>::ma
 struct Config {
   AttentionShape shape;
   gpu::WindowParams window;
+  std::string calibration_file;  ///< where the codec's calibration was read from
   cpu::RopeParams rope;   ///< how the engine rotates q and k; needed by what works on keys before that
   bool host_tier = true;  ///< off: what leaves the window is lost
   DType host_dtype = DType::f32;

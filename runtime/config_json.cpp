@@ -56,7 +56,11 @@ Config config_from_json(const std::string& text) {
   fields.read("sink_tokens", config.window.sink_tokens);
   fields.read("local_tokens", config.window.local_tokens);
   fields.read("window_dtype", config.window.dtype);
-  if (const json* codec = fields.find("window_codec")) config.window.codec = codec_of(read_codec(*codec).get());
+  if (const json* codec = fields.find("window_codec")) {
+    const OwnedCodec given = read_codec(*codec);
+    config.window.codec = codec_of(given.get());
+    config.calibration_file = given.calibration;
+  }
   if (const json* policy = fields.find("window_policy")) set_policy(read_policy(*policy), config.window);
   fields.read_unless_zero("residual_tokens", config.window.residual_tokens);
   fields.read("rope_theta", config.rope.theta);
@@ -78,6 +82,7 @@ Config config_from_json(const std::string& text) {
 }
 
 std::string config_to_json(const Config& config) {
+  const OwnedCodec codec{to_td_codec(config.window.codec), config.calibration_file};
   json object = {{"num_layers", config.shape.num_layers},
                  {"num_q_heads", config.shape.num_q_heads},
                  {"num_kv_heads", config.shape.num_kv_heads},
@@ -88,7 +93,7 @@ std::string config_to_json(const Config& config) {
                  {"sink_tokens", config.window.sink_tokens},
                  {"local_tokens", config.window.local_tokens},
                  {"window_dtype", to_string(config.window.dtype)},
-                 {"window_codec", codec_to_json<json>(to_td_codec(config.window.codec))},
+                 {"window_codec", codec_to_json<json>(codec.get())},
                  {"window_policy", policy_to_json<json>(to_td_window_policy(config.window))},
                  {"residual_tokens", config.window.residual_tokens},
                  {"rope_theta", config.rope.theta},

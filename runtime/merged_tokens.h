@@ -23,8 +23,8 @@ struct ClosedEntries {
 
 /// The tokens of one (sequence, layer, kv_head) that are merged into entries (DMC, arXiv:2403.09636).
 ///
-/// Entries enter the window when they are final. Until then the open one lives here, as do the states that the tokens of
-/// the latest append left their entries in: query t sees the final entries before token t's, and token t's as it was
+/// Entries enter the window when they are final. Until then the open one lives here, as do the states that the tokens
+/// of the latest append left their entries in: query t sees the final entries before token t's, and token t's as it was
 /// then. A copy is a fork. Not thread-safe.
 class MergedTokens {
  public:

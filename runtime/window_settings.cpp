@@ -3,6 +3,7 @@
 #include <variant>
 
 #include "runtime/base/error.h"
+#include "runtime/nuq_file.h"
 
 namespace tandem {
 namespace {
@@ -29,6 +30,8 @@ cpu::CodecParams codec_of(const td_codec& codec) {
   if (codec.outliers != 0) params.outliers = codec.outliers == -1 ? 0 : codec.outliers;
   params.orthogonal = codec.projection == TD_PROJECTION_ORTHOGONAL;
   if (codec.seed != 0) params.seed = codec.seed;
+  if (params.kind == cpu::CodecKind::nuq && codec.calibration != nullptr)
+    params.calibration = read_nuq_file(codec.calibration);
   return params;
 }
 

@@ -11,8 +11,8 @@ namespace tandem {
 /// are cpu::validate()'s to check.
 cpu::CodecParams codec_of(const td_codec& codec);
 
-/// The td_codec that asks for `params`, nothing left to defaults. Its calibration is that of `params`, which it must
-/// not outlive.
+/// The td_codec that asks for `params`, nothing left to defaults but the file of a calibration, which `params` do not
+/// name.
 td_codec to_td_codec(const cpu::CodecParams& params);
 
 /// Sets what a td_window_policy asks for; zeros become defaults as tandem.h says. Throws Error(invalid_argument) for an

@@ -1,6 +1,6 @@
-// Window attention on coded blocks beside that on bf16 rows and beside the mere reading of the same bytes: one KV head,
-// GQA group of 4, head_dim 128; 4,096 tokens of one head that stays in the cache, or 32,768 of heads that together
-// exceed the last-level cache several times.
+// Window attention on coded blocks beside that on bf16 rows and beside the mere reading of the same bytes: one KV head
+// of head_dim 128, one query head or a GQA group of 4; 4,096 tokens of one head that stays in the cache, or 32,768 of
+// heads that together exceed the last-level cache several times.
 #include <cstring>
 #include <memory>
 #include <string>
@@ -18,7 +18,7 @@
 namespace tandem::bench {
 namespace {
 
-constexpr int kGroup = 4, kHeadDim = 128;
+constexpr int kHeadDim = 128;
 constexpr std::int64_t kCachedTokens = 4096, kColdTokens = 32768;
 
 struct Spec {
@@ -63,7 +63,7 @@ KeysAndValues normal_rows(int count) {
 class CodedHeads {
  public:
   CodedHeads(const cpu::CodecParams& params, std::int64_t tokens, bool cold)
-      : codec_(params, resolved({1, kGroup, 1, kHeadDim, kHeadDim, 0.f, 0.f}), {}, 0, 0),
+      : codec_(params, resolved({1, 1, 1, kHeadDim, kHeadDim, 0.f, 0.f}), {}, 0, 0),
         topology_(numa::Topology::detect()),
         ledger_(topology_.memory_limit_bytes() / 2) {
     const cpu::BlockFormat& format = codec_.format();
@@ -100,18 +100,21 @@ void report(benchmark::State& state, std::int64_t tokens, double bytes_of_token)
 }
 
 struct Output {
-  std::vector<float> out = std::vector<float>(kGroup * kHeadDim), lse = std::vector<float>(kGroup);
-  [[nodiscard]] PartialAttention view() { return {out.data(), lse.data(), kGroup, kHeadDim}; }
+  explicit Output(int group) : out(static_cast<std::size_t>(group * kHeadDim)), lse(static_cast<std::size_t>(group)) {}
+  [[nodiscard]] PartialAttention view() {
+    return {out.data(), lse.data(), static_cast<std::int64_t>(lse.size()), kHeadDim};
+  }
+  std::vector<float> out, lse;
 };
 
-void coded(benchmark::State& state, cpu::Isa isa, const cpu::CodecParams& params, bool cold) {
+void coded(benchmark::State& state, cpu::Isa isa, int group, const cpu::CodecParams& params, bool cold) {
   CodedHeads heads(params, tokens_of(cold), cold);
   const auto q =
-      random_queries(cpu::RowLayout::of(resolved({1, 1, 1, kHeadDim, kHeadDim, 0.f, 0.f}), DType::f32), kGroup);
+      random_queries(cpu::RowLayout::of(resolved({1, 1, 1, kHeadDim, kHeadDim, 0.f, 0.f}), DType::f32), group);
   const std::int64_t position = tokens_of(cold);
-  const cpu::QueryBlock queries{q.data(), &position, 1, kGroup};
+  const cpu::QueryBlock queries{q.data(), &position, 1, group};
   cpu::AttentionScratch scratch;
-  Output output;
+  Output output(group);
   for (auto _ : state) {
     cpu::AttentionPass pass(cpu::kernels_for(isa), heads.format(), queries, {}, scratch);
     pass.add_coded_run(heads.next(), 0, tokens_of(cold), 0);
@@ -123,7 +126,7 @@ void coded(benchmark::State& state, cpu::Isa isa, const cpu::CodecParams& params
 
 /// On the processor that there is: encoding has one form for all instruction sets.
 void coded_encode(benchmark::State& state, const cpu::CodecParams& params) {
-  const cpu::BlockCodec codec(params, resolved({1, kGroup, 1, kHeadDim, kHeadDim, 0.f, 0.f}), {}, 0, 0);
+  const cpu::BlockCodec codec(params, resolved({1, 1, 1, kHeadDim, kHeadDim, 0.f, 0.f}), {}, 0, 0);
   const auto [k, v] = normal_rows(codec.format().block_rows);
   cpu::AlignedVector<std::byte> block(static_cast<std::size_t>(codec.format().block_bytes));
   for (auto _ : state) {
@@ -143,18 +146,28 @@ void coded_read(benchmark::State& state, const cpu::CodecParams& params, bool co
   report(state, tokens_of(cold), static_cast<double>(heads.head_bytes()) / static_cast<double>(tokens_of(cold)));
 }
 
-void rows(benchmark::State& state, cpu::Isa isa, bool cold) {
+void rows(benchmark::State& state, cpu::Isa isa, int group, bool cold) {
   ColdHeads heads(kHeadDim, DType::bf16, tokens_of(cold));
-  const auto q = random_queries(heads.layout(), kGroup);
+  const auto q = random_queries(heads.layout(), group);
   const std::int64_t position = tokens_of(cold);
   cpu::AttentionScratch scratch;
-  Output output;
+  Output output(group);
   for (auto _ : state) {
     const cpu::KvStore& store = cold ? heads.next() : heads.all().front();
-    cpu::dense_attention(cpu::kernels_for(isa), store, 0, {q.data(), &position, 1, kGroup}, {}, scratch, output.view());
+    cpu::dense_attention(cpu::kernels_for(isa), store, 0, {q.data(), &position, 1, group}, {}, scratch, output.view());
     benchmark::DoNotOptimize(output.out.data());
   }
   report(state, tokens_of(cold), static_cast<double>(heads.layout().row_bytes));
+}
+
+void register_group(cpu::Isa isa, int group, bool cold) {
+  const std::string suffix = concat("/heads:", group, cold ? "/cold/" : "/cached/", cpu::to_string(isa));
+  benchmark::RegisterBenchmark(("coded_attention/bf16_rows" + suffix).c_str(),
+                               [=](benchmark::State& s) { rows(s, isa, group, cold); });
+  for (const Spec& spec : specs()) {
+    benchmark::RegisterBenchmark(("coded_attention/" + spec.name + suffix).c_str(),
+                                 [=](benchmark::State& s) { coded(s, isa, group, spec.params, cold); });
+  }
 }
 
 const bool registered = [] {
@@ -163,19 +176,12 @@ const bool registered = [] {
                                  [=](benchmark::State& s) { coded_encode(s, spec.params); });
   }
   for (const bool cold : {false, true}) {
-    const std::string where = cold ? "/cold" : "/cached";
     for (const Spec& spec : specs()) {
-      benchmark::RegisterBenchmark(("coded_read/" + spec.name + where).c_str(),
+      benchmark::RegisterBenchmark(concat("coded_read/", spec.name, cold ? "/cold" : "/cached").c_str(),
                                    [=](benchmark::State& s) { coded_read(s, spec.params, cold); });
     }
     for (const cpu::Isa isa : cpu::available_isas()) {
-      const std::string suffix = concat(where, "/", cpu::to_string(isa));
-      benchmark::RegisterBenchmark(("coded_attention/bf16_rows" + suffix).c_str(),
-                                   [=](benchmark::State& s) { rows(s, isa, cold); });
-      for (const Spec& spec : specs()) {
-        benchmark::RegisterBenchmark(("coded_attention/" + spec.name + suffix).c_str(),
-                                     [=](benchmark::State& s) { coded(s, isa, spec.params, cold); });
-      }
+      for (const int group : {1, 4}) register_group(isa, group, cold);
     }
   }
   return true;

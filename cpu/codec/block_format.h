@@ -21,11 +21,12 @@ struct BlockFormat {
                v_side = 0;                  ///< offsets in a block: codes, and what goes with them
   std::int64_t k_stride = 0, v_stride = 0;  ///< bytes of codes of a token; kivi, K: of a channel
   std::int32_t prepared_dim = 0;  ///< floats that BlockCodecKernels::prepare makes of one query, a multiple of 16
-  std::int32_t sketch_bits = 0, outlier_bits = 0, outliers = 0;  ///< qjl
+  std::int32_t sketch_bits = 0, outlier_bits = 0, outliers = 0;  ///< qjl; nuq: of a K token
+  std::int32_t outliers_v = 0;                                   ///< nuq: of a V token
   const float* projection = nullptr;                             ///< qjl: (padded_k, sketch_bits), padding zero
   float k_factor = 1.f;                                          ///< qjl: what a sum of signs is multiplied with
-  const float* levels_k = nullptr;  ///< nuq: what the codes of K stand for, before the channel's scale and offset
-  const float* levels_v = nullptr;
+  const float* levels_k = nullptr;        ///< nuq: (padded_k, 16): what the codes of each channel stand for
+  const float* levels_v = nullptr;        ///< nuq: (16): of V, before the token's scale and offset
   const float* channel_scale = nullptr;   ///< nuq: (padded_k)
   const float* channel_offset = nullptr;  ///< nuq: (padded_k)
   const class RopeTable* rope = nullptr;  ///< nuq

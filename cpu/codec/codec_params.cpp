@@ -1,5 +1,6 @@
 #include "cpu/codec/codec_params.h"
 
+#include "cpu/codec/nuq_calibration.h"
 #include "cpu/codec/qjl.h"
 #include "runtime/base/error.h"
 
@@ -35,18 +36,20 @@ const char* to_string(CodecKind kind) noexcept {
   return "unknown";
 }
 
-void validate(const CodecParams& params, const AttentionShape& shape, const RopeParams& /*rope*/) {
+void validate(const CodecParams& params, const AttentionShape& shape, const RopeParams& rope) {
   switch (params.kind) {
     case CodecKind::none:
     case CodecKind::int8:
     case CodecKind::fp8:
       return;
+    case CodecKind::nuq:
+      TANDEM_CHECK(params.calibration != nullptr, invalid_argument,
+                   "calibration is missing; codec nuq needs that of the model, which tandem calibrate writes");
+      return check_fits(*params.calibration, shape, rope, params.bits);
     case CodecKind::kivi:
       return validate_kivi(params, shape);
     case CodecKind::qjl:
       return validate_qjl(params, shape);
-    case CodecKind::nuq:
-      fail(ErrorCode::unsupported, "codec kind is ", to_string(params.kind), ", which this build has no code for");
   }
   fail(ErrorCode::invalid_argument, "codec kind is ", static_cast<int>(params.kind), "; allowed: 0 to ",
        kNumCodecKinds - 1);

@@ -27,6 +27,15 @@ std::uint16_t norm_bits(double norm) noexcept {
 }
 float norm_of(std::uint16_t bits) noexcept { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 15); }
 
+/// Where the bit of a column is, from a token's first byte on.
+constexpr std::ptrdiff_t byte_of(int column) noexcept {
+  return static_cast<std::ptrdiff_t>(column / 32) * kQjlWordRows * kQjlWordBytes + column % 32 / 8;
+}
+/// A token's first byte, from the beginning of the codes on.
+constexpr std::ptrdiff_t codes_of(const BlockFormat& format, int row) noexcept {
+  return row / kQjlWordRows * kQjlWordRows * format.k_stride + row % kQjlWordRows * kQjlWordBytes;
+}
+
 /// The outlier channels of one group of tokens, k (kQjlGroupRows, padded_k), in ascending order.
 Channels outlier_channels(const BlockFormat& format, const float* k) {
   std::vector<double> squares(static_cast<std::size_t>(format.dim_k), 0.0);
@@ -76,8 +85,8 @@ void tile_signs(const BlockFormat& format, const float* k, const Channels& chann
   for (const auto* sums : {first, second}) {
     std::uint16_t bits = 0;
     for (int j = 0; j < kTileColumns; ++j) bits |= static_cast<std::uint16_t>((sums[j / 4][j % 4] > 0 ? 1 : 0) << j);
-    std::memcpy(codes + column / 8, &bits, sizeof(bits));
-    codes += format.k_stride;
+    std::memcpy(codes + byte_of(column), &bits, sizeof(bits));
+    codes += kQjlWordBytes;
   }
 }
 
@@ -87,7 +96,7 @@ void encode_part(const BlockFormat& format, const float* k, const Channels& chan
   for (int column = 0; column < num_bits; column += kTileColumns) {
     for (int t = 0; t < kQjlGroupRows; t += 2)
       tile_signs(format, k + static_cast<std::ptrdiff_t>(t) * format.padded_k, channels, column,
-                 codes + t * format.k_stride);
+                 codes + codes_of(format, t));
   }
   for (int t = 0; t < kQjlGroupRows; ++t) {
     double square = 0;
@@ -106,7 +115,7 @@ void decode_part(const BlockFormat& format, const std::byte* codes, int num_bits
   constexpr int kSums = 8;  // that are added to side by side
   std::vector<double> signs(static_cast<std::size_t>(num_bits));
   for (std::size_t j = 0; j < signs.size(); ++j)
-    signs[j] = (std::to_integer<int>(codes[j / 8]) >> j % 8 & 1) != 0 ? 1.0 : -1.0;
+    signs[j] = (std::to_integer<int>(codes[byte_of(static_cast<int>(j))]) >> j % 8 & 1) != 0 ? 1.0 : -1.0;
   for (const std::int32_t c : channels) {
     const float* direction = format.projection + static_cast<std::ptrdiff_t>(c) * format.sketch_bits;
     double sums[kSums] = {};
@@ -124,11 +133,12 @@ void encode_keys(const BlockFormat& format, const float* k, std::byte* block) {
   std::byte* ids = outlier_norms + kQjlNormBytes;
   for (int first = 0; first < kQjlBlockRows; first += kQjlGroupRows) {
     const float* keys = k + static_cast<std::ptrdiff_t>(first) * format.padded_k;
-    std::byte* codes = block + format.k_codes + first * format.k_stride;
+    std::byte* codes = block + format.k_codes + codes_of(format, first);
     const Channels outliers = outlier_channels(format, keys);
     encode_part(format, keys, other_channels(format, outliers), format.sketch_bits, codes, norms + 2 * first);
     if (format.outliers == 0) continue;
-    encode_part(format, keys, outliers, format.outlier_bits, codes + format.sketch_bits / 8, outlier_norms + 2 * first);
+    encode_part(format, keys, outliers, format.outlier_bits, codes + byte_of(format.sketch_bits),
+                outlier_norms + 2 * first);
     for (const std::int32_t c : outliers) *ids++ = static_cast<std::byte>(c);
   }
 }
@@ -145,14 +155,14 @@ void decode_keys(const BlockFormat& format, const std::byte* block, int first, i
   };
   std::fill_n(k, static_cast<std::ptrdiff_t>(count) * format.padded_k, 0.f);
   for (int row = first; row < first + count; ++row, k += format.padded_k) {
-    const std::byte* codes = block + format.k_codes + row * format.k_stride;
+    const std::byte* codes = block + format.k_codes + codes_of(format, row);
     Channels outliers(static_cast<std::size_t>(format.outliers));
     for (int i = 0; i < format.outliers; ++i)
       outliers[static_cast<std::size_t>(i)] = std::to_integer<int>(ids[row / kQjlGroupRows * format.outliers + i]);
     decode_part(format, codes, format.sketch_bits, factor(norms, row, format.sketch_bits),
                 other_channels(format, outliers), k);
     if (format.outliers == 0) continue;
-    decode_part(format, codes + format.sketch_bits / 8, format.outlier_bits,
+    decode_part(format, codes + byte_of(format.sketch_bits), format.outlier_bits,
                 factor(outlier_norms, row, format.outlier_bits), outliers, k);
   }
 }
@@ -182,7 +192,7 @@ BlockFormat qjl_format(const CodecParams& params, const AttentionShape& shape) n
   format.sketch_bits = params.sketch_bits;
   format.outliers = params.outliers;
   if (params.outliers != 0) format.outlier_bits = params.outlier_bits == 0 ? params.sketch_bits : params.outlier_bits;
-  format.prepared_dim = format.sketch_bits + (format.outliers == 0 ? 0 : format.padded_k);
+  format.prepared_dim = kQjlPreparedFloats * format.sketch_bits + (format.outliers == 0 ? 0 : format.padded_k);
   format.k_factor = static_cast<float>(std::sqrt(std::numbers::pi / 2) / qjl_bias(format.dim_k, params.orthogonal) /
                                        format.sketch_bits);
   format.k_stride = (format.sketch_bits + format.outlier_bits) / 8;

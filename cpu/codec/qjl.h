@@ -16,7 +16,7 @@ inline constexpr int kQjlValueBits = 2, kQjlValueGroup = 32;
 /// Codec qjl: of K the signs of a random projection, and norms; V in 2-bit groups of 32 elements (value_groups.h). A
 /// block of 64 rows is
 ///
-///   [ K: (row, k_stride) codes | (row) norms |k_in| | (row) norms |k_out| | outlier channels | to 64 bytes | V ].
+///   [ K: (16 rows, word, row) codes | (row) norms |k_in| | (row) norms |k_out| | outlier channels | to 64 bytes | V ].
 ///
 /// Of a key k, the outlier channels O of its group of 32 tokens and the others are coded apart: k = k_in + k_out. With
 /// S of qjl_projection(), m sign bits [<S_j, k_in> > 0] and m_o sign bits [<S_j, k_out> > 0] are stored, a 0 standing
@@ -29,9 +29,9 @@ inline constexpr int kQjlValueBits = 2, kQjlValueGroup = 32;
 /// orthogonal blocks: a third of that from m = head_dim_k = 128 on. A group's O is the `outliers` channels of largest
 /// L2 norm over its tokens, of equal ones those of lower number; of 0 outliers, nothing is stored.
 ///
-/// Codes of a token: m bits, then m_o bits; bit j is bit j % 8 of byte j / 8. At k_side: norms (see kQjlNormBytes), and
-/// the channels of both groups in ascending order, a byte each. |k_in| is stored itself: |k|^2 - |k_out|^2 may round to
-/// below zero. Bytes of a token at head_dim 128, m = m_o = 256: 82 without outliers, 117 with 8.
+/// Codes of a token: m bits, then m_o bits; bit j is bit j % 32 of little-endian word j / 32. At k_side: norms (see
+/// kQjlNormBytes), and the channels of both groups in ascending order, a byte each. |k_in| is stored itself: |k|^2 -
+/// |k_out|^2 may round to below zero. Bytes of a token at head_dim 128, m = m_o = 256: 82 without outliers, 117 with 8.
 /// Attention over independent normal keys and values of head_dim 128 is then off by about 0.72 and 0.66 of its length.
 /// Source: Zandieh et al., arXiv:2406.03482, section 3 (estimator) and 4 (outliers, orthogonal blocks).
 /// Its projection is that of set_qjl_projection().

@@ -53,8 +53,8 @@ class DmcHead {
   /// The open entry: key (dim_k), rotated, value (dim_v). Needs has_open_entry().
   void open_entry(std::span<float> key, std::span<float> value) const noexcept;
 
-  /// The least length that truncate() takes: at most tokens() - rollback, or the length of the last seal(), or 0; more
-  /// once something has been truncated. Runs shorter than `window` reach further back.
+  /// The least length that truncate() takes: tokens() - rollback or less, though never before the last seal(). What has
+  /// been cut counts against rollback until as many tokens have entered again.
   [[nodiscard]] std::int64_t restorable_length() const noexcept;
   /// Forgets the tokens from `length` on. To the last bit, everything is as if they had never come, and the owner
   /// writes open_entry(), if there is one, over the last entry. A length beyond the end changes nothing. Throws

@@ -81,8 +81,10 @@ void KeptTokens::accumulate(const WindowMass& mass) {
   for (const std::int32_t slot : slots()) check_mass("kept", index(slot), mass.kept[index(slot)]);
   for (std::size_t i = 0; i < recents; ++i) check_mass("recent", i, mass.recent[i]);
   for (const std::int32_t slot : slots()) tokens_[index(slot)].score += mass.kept[index(slot)];
-  for (std::size_t i = 0; i < recents; ++i) {
-    recent_[ring_index(recent_begin_ + static_cast<std::int64_t>(i))] += mass.recent[i];
+  std::size_t at = ring_index(recent_begin_);
+  for (const float m : mass.recent) {
+    recent_[at] += m;
+    at = at + 1 == recent_.size() ? 0 : at + 1;
   }
 }
 

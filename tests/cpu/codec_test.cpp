@@ -107,20 +107,42 @@ class ScaledBytes : public ::testing::TestWithParam<CodecKind> {};
 INSTANTIATE_TEST_SUITE_P(Codecs, ScaledBytes, ::testing::Values(CodecKind::int8, CodecKind::fp8),
                          [](const auto& test) { return std::string(to_string(test.param)); });
 
+/// Rows (64, 128) of keys that are off by no more than the header says.
+void expect_bounded(CodecKind kind, const CodedHead& head) {
+  const float tiny = std::numeric_limits<float>::denorm_min() * 256;  // a scale that is subnormal is itself rounded
+  for (std::size_t r = 0; r < 64; ++r) {
+    float largest = 0.f;
+    for (std::size_t d = 0; d < 128; ++d) largest = std::max(largest, std::abs(head.k[r * 128 + d]));
+    for (std::size_t d = 0; d < 128; ++d) {
+      const float x = head.k[r * 128 + d];
+      const float bound =
+          kind == CodecKind::int8 ? largest / 127 * 0.5f : std::max(std::abs(x) / 16, std::ldexp(largest / 448, -10));
+      ASSERT_NEAR(head.decoded_k[r * 128 + d], x, bound * 1.00001f + tiny) << largest;
+    }
+  }
+}
+
 TEST_P(ScaledBytes, AreOffByNoMoreThanStated) {
   for (const double scale : {0.0, 1e-42, 1e-30, 1.0, 2e15}) {
-    const CodedHead head(codec_of(GetParam()), shape_of(128, 128), 128, {.key_scale = scale, .value_scale = scale});
-    const float tiny = std::numeric_limits<float>::denorm_min() * 256;  // a scale that is subnormal is itself rounded
-    for (std::size_t r = 0; r < 128; ++r) {
-      float largest = 0.f;
-      for (std::size_t d = 0; d < 128; ++d) largest = std::max(largest, std::abs(head.k[r * 128 + d]));
-      for (std::size_t d = 0; d < 128; ++d) {
-        const float x = head.k[r * 128 + d];
-        const float bound = GetParam() == CodecKind::int8 ? largest / 127 * 0.5f
-                                                          : std::max(std::abs(x) / 16, std::ldexp(largest / 448, -10));
-        ASSERT_NEAR(head.decoded_k[r * 128 + d], x, bound * 1.00001f + tiny) << scale;
-      }
-    }
+    expect_bounded(GetParam(), CodedHead(codec_of(GetParam()), shape_of(128, 128), 64, {.key_scale = scale}));
+  }
+  CodedHead falling(codec_of(GetParam()), shape_of(128, 128), 64);  // through all of e4m3's range, below 2^-9 too
+  for (std::size_t i = 0; i < falling.k.size(); ++i)
+    falling.k[i] = std::exp2(-static_cast<float>(i % 128) / 6.f) * (1.f + 0.01f * static_cast<float>(i / 128));
+  falling.encode();
+  expect_bounded(GetParam(), falling);
+}
+
+TEST_P(ScaledBytes, GiveTheLargestElementTheLargestByte) {
+  CodedHead head(codec_of(GetParam()), shape_of(64, 64), 64);
+  for (std::size_t r = 0; r < 64; ++r) head.k[r * 64 + r] = r % 2 == 0 ? 9.f : -9.f;
+  head.encode();
+  for (std::size_t r = 0; r < 64; ++r) {
+    const std::byte byte = head.blocks[r * 64 + r];
+    const int positive = GetParam() == CodecKind::int8 ? 127 : 0x7e,
+              negative = GetParam() == CodecKind::int8 ? 0x81 : 0xfe;
+    EXPECT_EQ(std::to_integer<int>(byte), r % 2 == 0 ? positive : negative);
+    EXPECT_NEAR(std::abs(head.decoded_k[r * 64 + r]), 9.f, 1e-6f);
   }
 }
 

@@ -8,20 +8,12 @@
 
 #include <gtest/gtest.h>
 
-#include "runtime/base/error.h"
+#include "tests/support/error_message.h"
 
 namespace tandem::gpu {
 namespace {
 
-std::string message(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
-    return error.what();
-  }
-  return "accepted";
-}
+using testing::error_message;
 
 TEST(DmcDecision, MergesWhereTheLogitIsPositive) {
   const std::vector<float> omega{0.f};
@@ -57,11 +49,12 @@ TEST(DmcDecision, WeightsNeverVanish) {
 TEST(DmcDecision, MissingAndImpossibleDecisionsAreErrors) {
   const float nan = std::nanf(""), infinity = std::numeric_limits<float>::infinity();
   const std::vector<float> good{1.f, 2.f}, bad{1.f, nan}, endless{-infinity};
-  EXPECT_NE(message([&] { decide({}, nan, good); }).find("nan; allowed: finite values"), std::string::npos);
-  EXPECT_EQ(message([&] { decide({}, infinity, good); }), "alpha is inf; allowed: finite values");
-  EXPECT_EQ(message([&] { decide({}, 0.f, {}); }), "omega is missing; needed: one value, or one for each query head");
-  EXPECT_EQ(message([&] { decide({}, 0.f, endless); }), "omega[0] is -inf; allowed: finite values");
-  EXPECT_NE(message([&] { decide({}, 0.f, bad); }), "accepted");
+  EXPECT_NE(error_message([&] { decide({}, nan, good); }).find("nan; allowed: finite values"), std::string::npos);
+  EXPECT_EQ(error_message([&] { decide({}, infinity, good); }), "alpha is inf; allowed: finite values");
+  EXPECT_EQ(error_message([&] { decide({}, 0.f, {}); }),
+            "omega is missing; needed: one value, or one for each query head");
+  EXPECT_EQ(error_message([&] { decide({}, 0.f, endless); }), "omega[0] is -inf; allowed: finite values");
+  EXPECT_NE(error_message([&] { decide({}, 0.f, bad); }), "accepted");
 }
 
 TEST(DmcDecision, TheNeuronStaysOutOfRotatedVectors) {
@@ -85,7 +78,7 @@ TEST(DmcParams, AreValidated) {
   const auto with = [](const std::function<void(DmcParams&)>& change) {
     DmcParams params;
     change(params);
-    return message([&] { validate(params); });
+    return error_message([&] { validate(params); });
   };
   EXPECT_EQ(with([](auto&) {}), "accepted");
   EXPECT_EQ(with([](auto& p) { p.window = 0; }), "window is 0; allowed: 1 to 64");

@@ -1,7 +1,6 @@
 #include "gpu/window_policy/dmc.h"
 
 #include <algorithm>
-#include <functional>
 #include <limits>
 #include <string>
 #include <tuple>
@@ -10,14 +9,15 @@
 
 #include "cpu/reference_attention.h"
 #include "gpu/window_policy/dmc_lengths.h"
-#include "runtime/base/error.h"
 #include "tests/support/dmc_fixture.h"
+#include "tests/support/error_message.h"
 
 namespace tandem::gpu {
 namespace {
 
 using testing::DmcResults;
 using testing::DmcText;
+using testing::error_message;
 using testing::rotated_without_last;
 
 constexpr cpu::RopeParams kNotRotated{};
@@ -41,16 +41,6 @@ template <typename T>
 std::vector<T> row(const std::vector<T>& x, std::int64_t index, int dim) {
   return {x.begin() + index * dim, x.begin() + (index + 1) * dim};
 }
-std::string message(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
-    return error.what();
-  }
-  return "accepted";
-}
-
 /// (window, probability of merging, head_dim)
 class DmcLaws : public ::testing::TestWithParam<std::tuple<int, double, int>> {
  protected:
@@ -154,7 +144,7 @@ TEST_P(DmcLaws, TruncationIsExactAsFarBackAsItIsAllowed) {
     }
     if (least > 0) {
       DmcHead cut = source;
-      EXPECT_EQ(message([&] { cut.truncate(least - 1); }),
+      EXPECT_EQ(error_message([&] { cut.truncate(least - 1); }),
                 concat("length is ", least - 1, "; allowed: from ", least,
                        ", as far back as the tokens of an entry are still known"));
       EXPECT_EQ(cut.tokens(), tokens);
@@ -312,10 +302,10 @@ TEST(Dmc, ASealedHeadBeginsAnEntryWhateverIsDecided) {
 
 TEST(Dmc, SealsAreValidated) {
   DmcHead head({}, kRope, 8, 8);
-  EXPECT_EQ(message([&] { head.seal(-1, 0); }), "tokens is -1; allowed: from 0");
-  EXPECT_EQ(message([&] { head.seal(3, 0); }), "entries is 0; allowed with 3 tokens: 1 to 3");
-  EXPECT_EQ(message([&] { head.seal(3, 4); }), "entries is 4; allowed with 3 tokens: 1 to 3");
-  EXPECT_EQ(message([&] { head.seal(0, 1); }), "entries is 1; allowed with 0 tokens: 0 to 0");
+  EXPECT_EQ(error_message([&] { head.seal(-1, 0); }), "tokens is -1; allowed: from 0");
+  EXPECT_EQ(error_message([&] { head.seal(3, 0); }), "entries is 0; allowed with 3 tokens: 1 to 3");
+  EXPECT_EQ(error_message([&] { head.seal(3, 4); }), "entries is 4; allowed with 3 tokens: 1 to 3");
+  EXPECT_EQ(error_message([&] { head.seal(0, 1); }), "entries is 1; allowed with 0 tokens: 0 to 0");
   EXPECT_EQ(head.tokens(), 0);
 }
 
@@ -330,21 +320,24 @@ TEST(Dmc, BadInputChangesNothing) {
     const std::vector<DmcDecision> decisions{{true, 0.5f}, {false, weight}};
     DmcTokens tokens = text.slice(0, 2);
     tokens.decisions = decisions;
-    return message([&] { head.append(tokens, keys, values, entries); });
+    return error_message([&] { head.append(tokens, keys, values, entries); });
   };
   EXPECT_EQ(with_weight(0.f), concat("decisions[1].weight is 0; allowed: above 0, to ", kMaxDmcWeight));
   EXPECT_NE(with_weight(-1.f), "accepted");
   EXPECT_NE(with_weight(std::nanf("")), "accepted");
   EXPECT_NE(with_weight(std::numeric_limits<float>::infinity()), "accepted");
   const DmcTokens two = text.slice(0, 2);
-  EXPECT_EQ(message([&] { head.append(two, std::span(keys).first(8), values, entries); }),
+  EXPECT_EQ(error_message([&] { head.append(two, std::span(keys).first(8), values, entries); }),
             "keys has 8 elements; needed: 16");
-  EXPECT_EQ(message([&] { head.append(two, keys, std::span(values).first(1), entries); }),
+  EXPECT_EQ(error_message([&] { head.append(two, keys, std::span(values).first(1), entries); }),
             "values has 1 elements; needed: 12");
-  EXPECT_EQ(message([&] { head.append(two, keys, values, std::span(entries).first(1)); }),
+  EXPECT_EQ(error_message([&] { head.append(two, keys, values, std::span(entries).first(1)); }),
             "entries has 1 elements; needed: 2");
-  EXPECT_EQ(message([&] { head.append({two.k, two.v, {}}, keys, values, entries); }), "k has 16 elements; needed: 0");
-  EXPECT_EQ(message([&] {
+  EXPECT_EQ(error_message([&] {
+              head.append({two.k, two.v, {}}, keys, values, entries);
+            }),
+            "k has 16 elements; needed: 0");
+  EXPECT_EQ(error_message([&] {
               head.append({two.k, two.v.first(6), two.decisions}, keys, values, entries);
             }),
             "v has 6 elements; needed: 12");
@@ -357,8 +350,8 @@ TEST(Dmc, BadInputChangesNothing) {
   untouched.open_entry(expected_key, expected_value);
   EXPECT_EQ(key, expected_key);
   EXPECT_EQ(value, expected_value);
-  EXPECT_EQ(message([] { DmcHead({}, kRope, 0, 8); }), "dim_k is 0; allowed: from 1");
-  EXPECT_EQ(message([] { DmcHead({}, kRope, 8, -2); }), "dim_v is -2; allowed: from 1");
+  EXPECT_EQ(error_message([] { DmcHead({}, kRope, 0, 8); }), "dim_k is 0; allowed: from 1");
+  EXPECT_EQ(error_message([] { DmcHead({}, kRope, 8, -2); }), "dim_v is -2; allowed: from 1");
 }
 
 }  // namespace

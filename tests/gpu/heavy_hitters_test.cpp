@@ -2,18 +2,18 @@
 
 #include <numeric>
 #include <set>
-#include <string>
 #include <tuple>
 
 #include <gtest/gtest.h>
 
 #include "gpu/window_policy/window_policy.h"
-#include "runtime/base/error.h"
+#include "tests/support/error_message.h"
 #include "tests/support/greedy_window.h"
 
 namespace tandem::gpu {
 namespace {
 
+using testing::error_message;
 using testing::GreedyWindow;
 using testing::RandomLogits;
 using testing::ScoredWindow;
@@ -179,14 +179,7 @@ TEST(HeavyHitters, MassOfAGroupIsTheSumOfItsHeads) {
 }
 
 TEST(HeavyHitters, AreValidated) {
-  const auto message = [](int kept) -> std::string {
-    try {
-      validate(WindowPolicy(HeavyHitters{kept}));
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "accepted";
-  };
+  const auto message = [](int kept) { return error_message([&] { validate(WindowPolicy(HeavyHitters{kept})); }); };
   EXPECT_EQ(message(1), "accepted");
   EXPECT_EQ(message(0), "kept_tokens is 0; allowed: 1 to 16777216");
   EXPECT_EQ(message(-3), "kept_tokens is -3; allowed: 1 to 16777216");

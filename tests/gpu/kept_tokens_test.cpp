@@ -1,7 +1,6 @@
 #include "gpu/window_policy/kept_tokens.h"
 
 #include <algorithm>
-#include <functional>
 #include <limits>
 #include <set>
 #include <string>
@@ -9,12 +8,13 @@
 #include <gtest/gtest.h>
 
 #include "gpu/window_policy/window_policy.h"
-#include "runtime/base/error.h"
+#include "tests/support/error_message.h"
 #include "tests/support/scored_window.h"
 
 namespace tandem::gpu {
 namespace {
 
+using testing::error_message;
 using testing::RandomLogits;
 using testing::ScoredWindow;
 
@@ -25,23 +25,17 @@ ScoredWindow make(std::int64_t recent = 24, std::int64_t step = 8) {
           step};
 }
 
-std::string message(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
-    return error.what();
-  }
-  return "accepted";
-}
-
 TEST(KeptTokens, AForkGoesItsOwnWay) {
   ScoredWindow source = make();
   for (int t = 0; t < 100; ++t) source.decode();
   ScoredWindow fork = source;
   const auto positions = source.positions();
   const auto scores = source.scores();
+  const auto* slots = fork.state().slots().data();
+  const auto* promotions = fork.state().promote(0).data();
   for (int t = 0; t < 70; ++t) fork.decode();
+  EXPECT_EQ(fork.state().slots().data(), slots);  // a copy has its memory from the start, too
+  EXPECT_EQ(fork.state().promote(0).data(), promotions);
   EXPECT_EQ(source.positions(), positions);
   EXPECT_EQ(source.scores(), scores);
   for (int t = 0; t < 70; ++t) source.decode();
@@ -118,32 +112,32 @@ TEST(KeptTokens, BadInputChangesNothing) {
     values.back() = last;
     return values;
   };
-  EXPECT_EQ(message([&] {
+  EXPECT_EQ(error_message([&] {
               state.accumulate({std::span(kept).first(11), recent});
             }),
             "mass.kept has 11 values; needed: one for each of 12 slots");
-  EXPECT_EQ(message([&] {
+  EXPECT_EQ(error_message([&] {
               state.accumulate({kept, {}});
             }),
             concat("mass.recent has 0 values; needed: one for each of ", recents, " recent tokens"));
-  EXPECT_EQ(message([&] {
+  EXPECT_EQ(error_message([&] {
               state.accumulate({kept, with(recent, -1.f)});
             }),
             concat("mass.recent[", recents - 1, "] is -1; allowed: finite values from 0"));
-  EXPECT_NE(message([&] { state.accumulate({with(kept, std::nanf("")), recent}); }), "accepted");
-  EXPECT_NE(message([&] {
+  EXPECT_NE(error_message([&] { state.accumulate({with(kept, std::nanf("")), recent}); }), "accepted");
+  EXPECT_NE(error_message([&] {
               state.accumulate({kept, with(recent, std::numeric_limits<float>::infinity())});
             }),
             "accepted");
-  EXPECT_EQ(message([&] { state.promote(static_cast<std::int64_t>(recents) + 1); }),
+  EXPECT_EQ(error_message([&] { state.promote(static_cast<std::int64_t>(recents) + 1); }),
             concat("count is ", recents + 1, "; allowed: 0 to ", recents, ", the tokens that are recent"));
-  EXPECT_NE(message([&] { state.promote(-1); }), "accepted");
-  EXPECT_EQ(message([&] { state.append(33 - static_cast<std::int64_t>(recents)); }),
+  EXPECT_NE(error_message([&] { state.promote(-1); }), "accepted");
+  EXPECT_EQ(error_message([&] { state.append(33 - static_cast<std::int64_t>(recents)); }),
             concat("count is ", 33 - recents, ", and ", recents, " tokens are recent; allowed together: 32"));
-  EXPECT_NE(message([&] { state.append(-1); }), "accepted");
-  EXPECT_EQ(message([&] { state.append(std::vector{1.f}); }),
+  EXPECT_NE(error_message([&] { state.append(-1); }), "accepted");
+  EXPECT_EQ(error_message([&] { state.append(std::vector{1.f}); }),
             "scores of 1 tokens were given; this policy's source of scores is attention");
-  EXPECT_NE(message([&] { state.truncate(state.length(), kSinks); }).find("tokens recent; allowed: 32"),
+  EXPECT_NE(error_message([&] { state.truncate(state.length(), kSinks); }).find("tokens recent; allowed: 32"),
             std::string::npos);
   EXPECT_EQ(window.positions(), positions);
   EXPECT_EQ(window.scores(), scores);
@@ -151,15 +145,15 @@ TEST(KeptTokens, BadInputChangesNothing) {
 
 TEST(KeptTokens, ExternalScoresMustBeGiven) {
   KeptTokens state = kept_tokens(Threshold{}, 0, 8);
-  EXPECT_EQ(message([&] { state.append(2); }),
+  EXPECT_EQ(error_message([&] { state.append(2); }),
             "scores are missing for 2 tokens; a policy with external scores needs one for each token");
-  EXPECT_NE(message([&] { state.append(std::vector{1.f, std::nanf("")}); }), "accepted");
-  EXPECT_EQ(message([&] { state.accumulate({}); }), "mass was given; this policy's source of scores is external");
+  EXPECT_NE(error_message([&] { state.append(std::vector{1.f, std::nanf("")}); }), "accepted");
+  EXPECT_EQ(error_message([&] { state.accumulate({}); }), "mass was given; this policy's source of scores is external");
   EXPECT_EQ(state.length(), 0);
 }
 
 TEST(KeptTokens, NeedRoomForARecentToken) {
-  EXPECT_EQ(message([] { kept_tokens(HeavyHitters{}, 0, 0); }), "max_recent is 0; allowed: from 1");
+  EXPECT_EQ(error_message([] { kept_tokens(HeavyHitters{}, 0, 0); }), "max_recent is 0; allowed: from 1");
 }
 
 }  // namespace

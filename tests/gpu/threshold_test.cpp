@@ -1,18 +1,18 @@
 #include "gpu/window_policy/threshold.h"
 
 #include <limits>
-#include <string>
 #include <tuple>
 
 #include <gtest/gtest.h>
 
 #include "gpu/window_policy/window_policy.h"
-#include "runtime/base/error.h"
+#include "tests/support/error_message.h"
 #include "tests/support/greedy_window.h"
 
 namespace tandem::gpu {
 namespace {
 
+using testing::error_message;
 using testing::GreedyWindow;
 using testing::RandomLogits;
 using testing::ScoredWindow;
@@ -79,14 +79,7 @@ TEST(Threshold, AsManyAsThereAreSlotsAllStay) {
 }
 
 TEST(Threshold, AreValidated) {
-  const auto message = [](Threshold policy) -> std::string {
-    try {
-      validate(WindowPolicy(policy));
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "accepted";
-  };
+  const auto message = [](Threshold policy) { return error_message([&] { validate(WindowPolicy(policy)); }); };
   EXPECT_EQ(message({}), "accepted");
   EXPECT_EQ(message({-3.f, 1}), "accepted");
   EXPECT_EQ(message({-3.f, 1, ScoreSource::attention}), "threshold is -3; allowed for scores from attention: from 0");

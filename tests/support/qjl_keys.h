@@ -57,7 +57,8 @@ struct CodedKeys {
   /// 1 or -1: sign `column` of the inlier or the outlier part of a row.
   [[nodiscard]] int sign(int row, int column, bool outlier) const {
     const int bit = column + (outlier ? format.sketch_bits : 0);
-    const std::byte byte = block[static_cast<std::size_t>(format.k_codes + row * format.k_stride + bit / 8)];
+    const std::byte byte = block[static_cast<std::size_t>(format.k_codes + row / 16 * 16 * format.k_stride +
+                                                          bit / 32 * 64 + row % 16 * 4 + bit % 32 / 8)];
     return (std::to_integer<int>(byte) >> bit % 8 & 1) != 0 ? 1 : -1;
   }
   [[nodiscard]] double norm(int row, bool outlier) const {

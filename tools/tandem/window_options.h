@@ -20,7 +20,7 @@ struct WindowOptions {
   std::int32_t residual = 0;  ///< 0: the library's default
   std::string policy = "latest";
   std::string host_tier = {};  ///< empty: what the policy needs, else on
-  double rope_theta = 0;  ///< 0: the model's, or unknown
+  double rope_theta = 0;       ///< 0: the model's, or unknown
 };
 
 /// Which of them a subcommand has, beside --window-codec, --residual and --nuq-calibration.
