@@ -169,6 +169,8 @@ class BadUsage(CommandLine):
         ):
             with self.subTest(arguments=arguments):
                 self.expect(BAD_USAGE, *window, *arguments, naming=naming)
+        self.expect(FAILED, *window, "--codecs", "nuq3", "--nuq-calibration", self.path("missing.json"), naming=["missing.json"])
+        self.expect(FAILED, *window, "--codecs", "nuq3", "--nuq-calibration", self.write("bad.json", "{}"), naming=["bad.json"])
         self.expect(FAILED, *window, "--text", self.path("missing.txt"), naming=["--text", "missing.txt"])
         self.expect(FAILED, *window, "--text", self.write("short.txt", "short"), naming=["short.txt", "5 bytes", "4608"])
 
