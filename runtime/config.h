@@ -20,8 +20,8 @@ struct Config {
   AttentionShape shape;
   gpu::WindowParams window;
   std::string calibration_file;  ///< where the codec's calibration was read from
-  cpu::RopeParams rope;   ///< how the engine rotates q and k; needed by what works on keys before that
-  bool host_tier = true;  ///< off: what leaves the window is lost
+  cpu::RopeParams rope;          ///< how the engine rotates q and k; needed by what works on keys before that
+  bool host_tier = true;         ///< off: what leaves the window is lost
   DType host_dtype = DType::f32;
   lsh::SelectorParams selector = lsh::SelectAllParams{};  ///< of new sequences
   lsh::CostProfile profile;                               ///< decides, with never_slower, when a step selects

@@ -13,6 +13,8 @@ if(Python3_FOUND)
   tandem_add_check(check_layers COMMAND ${layers} ${PROJECT_SOURCE_DIR})
   tandem_add_check(check_layers_self_test COMMAND ${layers} --self-test)
   tandem_add_check(check_faults COMMAND ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/tests/faults/plant.py --check)
+  tandem_add_check(dmc_reference COMMAND ${Python3_EXECUTABLE} -m unittest discover
+    -s ${PROJECT_SOURCE_DIR}/tools/python -p test_dmc_reference.py)
 else()
   message(STATUS "No Python 3: the layers check is left out")
 endif()

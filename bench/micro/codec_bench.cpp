@@ -11,6 +11,7 @@
 #include "bench/read_lines.h"
 #include "cpu/attention_pass.h"
 #include "cpu/codec/block_codec.h"
+#include "cpu/codec/nuq_fit.h"
 #include "cpu/dense_attention.h"
 #include "numa/host_buffer.h"
 #include "runtime/base/error.h"
@@ -21,12 +22,34 @@ namespace {
 constexpr int kHeadDim = 128;
 constexpr std::int64_t kCachedTokens = 4096, kColdTokens = 32768;
 
+constexpr cpu::RopeParams kRope{5e5, 0, false};
+
+/// Of normal keys and values, as the blocks hold.
+std::shared_ptr<const cpu::NuqCalibration> nuq_calibration() {
+  constexpr std::int64_t kTokens = 512;
+  const cpu::NuqShape shape{1, 1, kHeadDim, kHeadDim, kRope, 0.01};
+  CounterRandom random(4, 0);
+  std::vector<float> k(kTokens * kHeadDim), v(kTokens * kHeadDim);
+  for (auto* x : {&k, &v}) {
+    for (float& element : *x) element = static_cast<float>(random.normal());
+  }
+  const std::vector<std::int32_t> bits{2, 3, 4};
+  return std::make_shared<const cpu::NuqCalibration>(
+      shape, std::vector{cpu::fit_nuq_layer(shape, {kTokens, k.data(), v.data()}, bits)});
+}
+
 struct Spec {
   Spec(cpu::CodecKind kind, int bits = 0, int group = 0) {
     params.kind = kind;
     if (bits != 0) params.bits = bits;
     if (group != 0) params.group = group;
-    name = bits == 0 ? cpu::to_string(kind) : concat(cpu::to_string(kind), bits, "_group", group);
+    name = cpu::to_string(kind);
+    if (bits != 0) name += std::to_string(bits);
+    if (group != 0) name += "_group" + std::to_string(group);
+    if (kind == cpu::CodecKind::nuq) {
+      static const auto calibration = nuq_calibration();
+      params.calibration = calibration;
+    }
   }
   static Spec qjl(int sketch_bits, int outliers) {
     Spec spec(cpu::CodecKind::qjl);
@@ -42,7 +65,8 @@ struct Spec {
 std::vector<Spec> specs() {
   using Kind = cpu::CodecKind;
   return {Kind::int8,           Kind::fp8,         {Kind::kivi, 4, 32}, {Kind::kivi, 4, 128}, {Kind::kivi, 2, 32},
-          {Kind::kivi, 2, 128}, Spec::qjl(256, 0), Spec::qjl(256, 8)};
+          {Kind::kivi, 2, 128}, Spec::qjl(256, 0), Spec::qjl(256, 8),   {Kind::nuq, 4},       {Kind::nuq, 3},
+          {Kind::nuq, 2}};
 }
 
 struct KeysAndValues {
@@ -63,7 +87,7 @@ KeysAndValues normal_rows(int count) {
 class CodedHeads {
  public:
   CodedHeads(const cpu::CodecParams& params, std::int64_t tokens, bool cold)
-      : codec_(params, resolved({1, 1, 1, kHeadDim, kHeadDim, 0.f, 0.f}), {}, 0, 0),
+      : codec_(params, resolved({1, 1, 1, kHeadDim, kHeadDim, 0.f, 0.f}), kRope, 0, 0),
         topology_(numa::Topology::detect()),
         ledger_(topology_.memory_limit_bytes() / 2) {
     const cpu::BlockFormat& format = codec_.format();

@@ -75,7 +75,35 @@ Normalised normalised_values(const NuqShape& shape, const NuqSamples& samples) {
   return result;
 }
 
+/// Squares of the elements and of what their codes are off by.
+struct Squares {
+  double all = 0, error = 0;
+
+  void add(float x, NuqRange range, const std::vector<float>& levels) {
+    const double offset = range.offset, scale = range.scale, centred = static_cast<double>(x) - offset;
+    all += static_cast<double>(x) * static_cast<double>(x);
+    if (std::abs(centred) > scale) return;
+    double least = scale + std::abs(centred);
+    for (const float level : levels) least = std::min(least, std::abs(centred - scale * static_cast<double>(level)));
+    error += least * least;
+  }
+  [[nodiscard]] double share() const { return all > 0 ? std::sqrt(error / all) : 0; }
+};
+
 }  // namespace
+
+NuqError nuq_error(const NuqShape& shape, const NuqLayer& layer, const NuqSamples& samples, std::int32_t bits) {
+  Squares k, v;
+  const auto channels = static_cast<std::int64_t>(layer.channels.size());
+  for (std::int64_t i = 0; i < samples.tokens * channels; ++i)
+    k.add(samples.k[i], layer.channels[static_cast<std::size_t>(i % channels)], layer.of_k(bits));
+  for (std::int64_t row = 0; row < samples.tokens * shape.num_kv_heads; ++row) {
+    const float* value = samples.v + row * shape.head_dim_v;
+    const NuqRange range = nuq_value_range(value, shape.head_dim_v, shape.value_outliers());
+    for (std::int32_t d = 0; d < shape.head_dim_v; ++d) v.add(value[d], range, layer.of_v(bits));
+  }
+  return {k.share(), v.share()};
+}
 
 NuqLayer fit_nuq_layer(const NuqShape& shape, const NuqSamples& samples, std::span<const std::int32_t> bits) {
   TANDEM_CHECK(samples.tokens >= 1, invalid_argument, "samples.tokens is ", samples.tokens, "; allowed: 1 and more");

@@ -25,4 +25,11 @@ struct NuqSamples {
 /// that for K, which lost its RoPE) and more, weights that are negative or not finite, and bits out of range.
 NuqLayer fit_nuq_layer(const NuqShape& shape, const NuqSamples& samples, std::span<const std::int32_t> bits);
 
+/// By how much codes of `bits` bits are off, with all outliers exact, as a share of the length of all K and of all V; 0
+/// where these are zero. Weights are not read.
+struct NuqError {
+  double k = 0, v = 0;
+};
+NuqError nuq_error(const NuqShape& shape, const NuqLayer& layer, const NuqSamples& samples, std::int32_t bits);
+
 }  // namespace tandem::cpu

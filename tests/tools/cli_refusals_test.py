@@ -119,6 +119,27 @@ class BadUsage(CommandLine):
         self.expect(BAD_USAGE, *needles, "lsh:8,75", "--seeds", 2, "--seed", 2**64 - 1,
                     naming=["--seed", str(2**64 - 1), str(2**64 - 2)])
 
+    def test_calibrate(self):
+        out = ["--out", self.path("never")]
+        model = ["--model", self.model, *out]
+        trace = ["--trace", self.trace, *out]
+        for arguments, naming in (
+                (out, ["--model", "--trace"]),
+                ([*model, "--trace", self.trace], ["--model", "--trace"]),
+                (model, ["--prompts", "--text"]),
+                ([*model, "--prompts", self.prompts, "--text", self.prompts], ["--prompts", "--text"]),
+                ([*model, "--prompts", self.prompts, "--rope-theta", 1e4], ["--rope-theta", "--model"]),
+                (trace, ["--rope-theta", "missing"]),
+                ([*trace, "--rope-theta", 0, "--text", self.prompts], ["--text", "--trace"]),
+                ([*trace, "--rope-theta", 0.5], ["rope_theta", "0.5", "1 to 1e12"]),
+                ([*trace, "--rope-theta", 1e4, "--rope-dims", 66], ["rope_dims", "66", "64"]),
+                ([*trace, "--rope-theta", 0, "--bits", "2,5"], ["--bits", "2,5"]),
+                ([*trace, "--rope-theta", 0, "--bits", "2,2"], ["--bits", "2,2"]),
+                ([*trace, "--rope-theta", 0, "--outliers", 0.2], ["--outliers", "0.2", "0.1"]),
+                ([*trace, "--rope-theta", 0, "--tokens", 0], ["--tokens", "0"])):
+            with self.subTest(arguments=arguments):
+                self.expect(BAD_USAGE, "calibrate", *arguments, naming=naming)
+
     def test_window_options(self):
         generate = ["generate", "--model", self.model, "--prompt", "a"]
         for arguments, naming in (
@@ -251,6 +272,17 @@ class BadFiles(CommandLine):
         prompt = {"context": "a" * 20000, "question": "b", "answer": "c"}
         self.expect(FAILED, "eval", "needles", "--model", self.model, "--prompts",
                     self.write("long.jsonl", json.dumps(prompt)), naming=["20003", "16384"])
+
+    def test_calibrate(self):
+        model = ["calibrate", "--model", self.model, "--out", self.path("never")]
+        empty = self.write("empty.txt", "")
+        self.expect(FAILED, *model, "--text", self.path("none.txt"), naming=["--text", "none.txt"])
+        self.expect(FAILED, *model, "--text", empty, naming=["--text", "empty.txt", "empty"])
+        self.expect(FAILED, *model, "--prompts", empty, naming=["empty.txt", "holds no prompts"])
+        self.expect(FAILED, "calibrate", "--trace", self.model, "--rope-theta", 0, "--out", self.path("never"),
+                    naming=["meta.json"])
+        self.expect(FAILED, "calibrate", "--trace", self.trace, "--rope-theta", 0, "--out", "/proc/nuq.json",
+                    naming=["--out", "/proc/nuq.json"])
 
     def test_output(self):
         run = ["run", "--trace", self.trace, "--json"]

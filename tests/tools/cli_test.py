@@ -12,7 +12,8 @@ import time
 import cli_case
 from cli_case import BAD_USAGE, BINARY, FAILED, OK, CommandLine
 
-COMMANDS = (["info"], ["generate"], ["run"], ["eval"], ["eval", "needles"], ["eval", "window"], ["eval", "codecs"], ["synth"], ["profile"])
+COMMANDS = (["info"], ["generate"], ["run"], ["eval"], ["eval", "needles"], ["eval", "window"], ["eval", "codecs"], ["synth"],
+            ["profile"], ["calibrate"])
 RUN_FIELDS = {"error", "lse_error", "rows_share", "bytes_per_step", "index_bytes_per_token", "build_ns_per_token", "us"}
 
 
@@ -285,6 +286,54 @@ class Model(CommandLine):
         self.assertEqual(methods["topk:0.05"]["exact"], 3)
         self.assertLess(methods["streaming"]["exact"], 3)
         self.assertEqual(methods["lsh:8,75"]["seeds"], 2)
+
+
+class Calibrate(CommandLine):
+    def calibration(self, name, *arguments):
+        out, file = self.path(name), self.path(name + ".report")
+        self.expect(OK, "calibrate", *arguments, "--out", out, "--json", file)
+        with open(out) as calibration, open(file) as report:
+            return json.load(calibration), json.load(report)
+
+    def test_model(self):
+        arguments = ["--model", self.model, "--prompts", self.prompts, "--tokens", 700]
+        calibration, report = self.calibration("model.json", *arguments)
+        with open(os.path.join(self.model, "config.json")) as text:
+            model = json.load(text)
+        shape = (calibration["num_layers"], calibration["num_kv_heads"], calibration["head_dim_k"],
+                 calibration["head_dim_v"], calibration["rope_theta"])
+        self.assertEqual(shape, (model["num_hidden_layers"], model["num_key_value_heads"], model["head_dim"],
+                                 model["head_dim"], model["rope_theta"]))
+        self.assertEqual((calibration["format"], calibration["version"], calibration["bits"], report["tokens"]),
+                         ("tandem-nuq", 1, [2, 3, 4], 700))
+        self.assertEqual(len(calibration["layers"]), calibration["num_layers"])
+        errors = [(row["k_error"], row["v_error"]) for row in report["bits"]]
+        self.assertEqual(errors, sorted(errors, reverse=True))
+        self.assertLess(max(errors[-1]), 0.12)
+        self.assertGreater(min(errors[-1]), 0.01)
+        self.assertEqual(self.calibration("again.json", *arguments, "--threads", 1)[0]["bits"], calibration["bits"])
+
+    def test_text(self):
+        text = self.write("plain.txt", "the quick brown fox jumps over the lazy dog. " * 10)
+        calibration, report = self.calibration("text.json", "--model", self.model, "--text", text, "--bits", "4",
+                                               "--outliers", 0)
+        self.assertEqual((calibration["bits"], calibration["outliers"], report["tokens"]), ([4], 0, 451))
+        self.assertEqual([len(levels) for levels in calibration["layers"][0]["levels_k"]], [16])
+
+    def test_trace(self):
+        arguments = ["--trace", self.trace, "--bits", "3"]
+        calibration, report = self.calibration("trace.json", *arguments, "--rope-theta", 10000, "--rope-dims", 32)
+        self.assertEqual((report["tokens"], calibration["num_layers"], calibration["rope_dims"]), (700, 1, 32))
+        post_rope = self.calibration("post.json", *arguments, "--rope-theta", 0)[0]
+        self.assertNotEqual(calibration["layers"][0]["scale"], post_rope["layers"][0]["scale"])
+        # Elements that are not rotated are the same either way.
+        self.assertEqual(calibration["layers"][0]["scale"][32:64], post_rope["layers"][0]["scale"][32:64])
+
+    def test_standard_output_holds_the_calibration_alone(self):
+        result = self.expect(OK, "calibrate", "--trace", self.trace, "--rope-theta", 0, "--out", "-")
+        self.assertEqual(json.loads(result.stdout)["num_kv_heads"], 2)
+        self.assertIn("K error", self.expect(OK, "calibrate", "--trace", self.trace, "--rope-theta", 0, "--out",
+                                             self.path("table.json")).stdout)
 
 
 class Window(CommandLine):

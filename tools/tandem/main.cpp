@@ -49,6 +49,7 @@ void add_subcommands(CLI::App& app, Action& action) {
   add_eval(app, action);
   add_synth(app, action);
   add_profile(app, action);
+  add_calibrate(app, action);
 }
 
 int run(int argc, char** argv) {
