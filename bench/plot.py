@@ -131,7 +131,8 @@ def plot_window(plt, cells, folder):
         point = (cell["bytes_per_token"], max(cell["error"]["mean"], EXACT / 100))
         axes.plot(*point, marker="osD^vPX*"[index % 8], linestyle="", color=f"C{index % 10}",
                   markerfacecolor="none" if hollow else f"C{index % 10}")
-        axes.annotate(cell["codec"], point, textcoords="offset points", xytext=(4, 3), fontsize=6)
+        axes.annotate(cell["codec"], point, textcoords="offset points", xytext=(4, 3), fontsize=6,
+                      color=f"C{index % 10}")
     for index, policy in enumerate(policies):
         for hollow in sorted({cell["host_tier"] == "off" for cell in cells if cell["policy"] == policy}):
             axes.plot([], [], marker="osD^vPX*"[index % 8], linestyle="", color=f"C{index % 10}",
@@ -139,6 +140,7 @@ def plot_window(plt, cells, folder):
                       label=policy + (", no host tier" if hollow else ""))
     axes.set(xscale="log", yscale="log", xlabel="bytes per token and KV head in the window", ylabel="error, mean",
              title="Output error against bytes, same q, k and v")
+    axes.margins(x=0.12)  # room for the labels
     plain_scale(axes.xaxis)
     finish(axes, folder, "error_window.svg")
     plt.close(figure)

@@ -67,6 +67,7 @@ std::vector<Planned> plan_of(const Bench& bench, const tools::TraceMeta& meta, c
               .layers = layers_for(bench.cold, bytes, bench.topology.last_level_cache_bytes()),
               .host_dtype = dtype,
               .tiers = bench.options.tiers,
+              .window = cli::choose_window(bench.options.window),
               .never_slower = bench.options.never_slower,
               .isa = bench.options.isa};
           plan.push_back({selector_name(selector), settings.layers * bytes, settings.layers * batch * meta.tokens,
@@ -214,6 +215,7 @@ Json settings_json(const Bench& bench) {
           {"query_tail", shape.query_tail},
           {"sink_tokens", options.tiers.sinks},
           {"local_tokens", options.tiers.local},
+          {"window_codec", options.window.codec},
           {"steps", options.steps},
           {"error_steps", options.exact_steps},
           {"cold", options.cold},

@@ -75,6 +75,7 @@ void resolve(const Raw& raw, Options& options) {
   options.baselines = known_baselines(raw.baselines);
   options.shape.kind = cli::head_kind_named(raw.kind);
   options.exact_steps = std::min(options.exact_steps, options.steps + 1);
+  cli::choose_window(options.window);  // bad usage is found here
   const auto& shape = options.shape;
   if (shape.head_dim % 2 != 0 || shape.num_q_heads % shape.num_kv_heads != 0)
     throw cli::UsageError("--head-dim must be even, and --q-heads a multiple of --kv-heads");
@@ -108,6 +109,7 @@ void add_options(CLI::App& app, Raw& raw, Options& options) {
       ->check(number_in(0, 1 << 24, "a whole number from 0 to 2^24"));
   app.add_option("--local", options.tiers.local, "latest tokens that stay in the window [64]")
       ->check(number_in(1, 1 << 24, "a whole number from 1 to 2^24"));
+  cli::add_window(app, options.window, cli::kCodecOnly);
   app.add_option("--cold", options.cold, "auto, wash, rotate or warm [auto]")
       ->check(cli::one_of({"auto", "wash", "rotate", "warm"}));
   app.add_flag_callback(

@@ -6,6 +6,7 @@
 #include "bench/decode_step/spec.h"
 #include "tools/tandem/options.h"
 #include "tools/tandem/synthetic_trace.h"
+#include "tools/tandem/window_options.h"
 
 namespace tandem::bench {
 
@@ -19,6 +20,7 @@ struct Options {
   std::vector<int> batches = {1};
   std::vector<std::string> host_dtypes = {"bf16"};
   cli::TierOptions tiers;
+  cli::WindowOptions window;
   std::int64_t steps = 32;       ///< timed ones; one more comes before them
   std::int64_t exact_steps = 4;  ///< of them compared with the exact result
   std::string cold = "auto";

@@ -28,6 +28,10 @@ Json config_of(const RuntimeSettings& s, const tools::TraceMeta& meta) {
                  {"selector", s.selector},
                  {"never_slower", s.never_slower}};
   if (!s.isa.empty()) config["isa"] = s.isa;
+  if (s.window.codec.codec.kind != TD_CODEC_NONE) {
+    config["window_codec"] = codec_to_json<Json>(s.window.codec.get());
+    config["residual_tokens"] = s.window.residual;
+  }
   return config;
 }
 

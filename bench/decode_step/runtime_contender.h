@@ -3,6 +3,7 @@
 #include "bench/decode_step/contender.h"
 #include "tools/formats/trace.h"
 #include "tools/tandem/options.h"
+#include "tools/tandem/window_options.h"
 
 namespace tandem::bench {
 
@@ -14,6 +15,7 @@ struct RuntimeSettings {
   int layers = 1;  ///< each holds the whole trace
   std::string host_dtype = "bf16";
   cli::TierOptions tiers;
+  cli::WindowChoice window;
   bool never_slower = false;  ///< let the runtime's cost model pick dense attention
   std::string isa;            ///< empty: the best
 };

@@ -64,6 +64,12 @@ class DecodeStep(unittest.TestCase):
         self.assertTrue(four < eight < whole)
         self.assertTrue(0 < rows[1]["error"]["mean"] < rows[2]["error"]["mean"] < 0.2)
 
+    def test_a_compressed_window_is_fewer_bytes(self):
+        plain, coded = (self.report("--selector", "all", "--local", 512, "--window-codec", codec) for codec in ("none", "int8"))
+        self.assertEqual((plain["settings"]["window_codec"], coded["settings"]["window_codec"]), ("none", "int8"))
+        self.assertLess(coded["rows"][0]["bytes_per_step"], 0.9 * plain["rows"][0]["bytes_per_step"])
+        self.assertTrue(1e-3 < coded["rows"][0]["error"]["mean"] < 0.1)
+
     def test_dense_is_exact_and_reads_every_row(self):
         for cold, used in (("wash", "wash"), ("warm", "warm"), ("auto", "wash")):  # rotation would take too many copies
             row = self.report("--selector", "all", "--cold", cold)["rows"][0]

@@ -180,6 +180,10 @@ class BadUsage(CommandLine):
             (["--policies", "dmc"], ["--policies", "dmc", "trained"]),
             (["--host", "both"], ["--host", "both", "on,off"]),
             (["--selector", "best"], ["--selector", "best", "topk"]),
+            (["--policies", "full,streaming", "--host", "on"], ["--host", "--policies full,streaming"]),
+            (["--policies", "full", "--selector", "all"], ["--selector", "--policies full"]),
+            (["--host", "off", "--host-dtype", "f16"], ["--host-dtype", "--host off"]),
+            (["--codecs", "bf16,f32", "--residual", 64], ["--residual", "--codecs"]),
             (["--local", 0], ["--local", "from 1"]),
             (["--sinks", -1], ["--sinks", "from 0"]),
             (["--text-tokens", 1], ["--text-tokens", "from 2"]),
@@ -190,6 +194,8 @@ class BadUsage(CommandLine):
         ):
             with self.subTest(arguments=arguments):
                 self.expect(BAD_USAGE, *window, *arguments, naming=naming)
+        self.expect(FAILED, *window, "--codecs", "nuq3", "--nuq-calibration", self.path("missing.json"), naming=["missing.json"])
+        self.expect(FAILED, *window, "--codecs", "nuq3", "--nuq-calibration", self.write("bad.json", "{}"), naming=["bad.json"])
         self.expect(FAILED, *window, "--text", self.path("missing.txt"), naming=["--text", "missing.txt"])
         self.expect(FAILED, *window, "--text", self.write("short.txt", "short"), naming=["short.txt", "5 bytes", "4608"])
 

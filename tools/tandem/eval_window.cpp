@@ -35,6 +35,7 @@ struct EvalWindowOptions {
   std::string selector = "all", text;
   std::string host_dtype = "bf16";
   std::int32_t sinks = 4, local = 512, residual = 0;
+  std::vector<std::string> given;  ///< of the options that only some codecs or policies have a use for
   std::int64_t limit = 0, text_tokens = 4096, text_steps = 512;
 };
 
@@ -62,6 +63,25 @@ std::vector<bool> host_tiers_of(const EvalWindowOptions& options) {
   if (options.host == "on") return {true};
   if (options.host == "off") return {false};
   throw UsageError(not_allowed("--host", options.host, "on, off or on,off"));
+}
+
+/// Throws UsageError for options that no cell has a use for.
+void refuse_ignored(const EvalWindowOptions& options) {
+  const auto codecs = parse_codecs(options.codecs);
+  const auto policies = policies_of(options);
+  const bool codes = std::any_of(codecs.begin(), codecs.end(),
+                                 [](const auto& each) { return each.codec.codec.kind != TD_CODEC_NONE; });
+  const bool has_host = std::any_of(policies.begin(), policies.end(),
+                                    [](const auto& each) { return !each.is_full && !each.choice.without_host; });
+  for (const auto& option : options.given) {
+    if (option == "--residual" && !codes)
+      throw UsageError("--residual: not allowed with --codecs that compress nothing");
+    if (option != "--residual" && !has_host)
+      throw UsageError(
+          fmt::format("{}: not allowed with --policies {}, none of which has a host tier", option, options.policies));
+    if (option != "--residual" && option != "--host" && options.host == "off")
+      throw UsageError(fmt::format("{}: not allowed with --host off", option));
+  }
 }
 
 std::deque<WindowCell> cells_of(const EvalWindowOptions& options, const CellSettings& settings) {
@@ -199,8 +219,7 @@ Json report_of(const EvalWindowOptions& options, const Task& task, const std::de
 }
 
 void eval_window(const EvalWindowOptions& options) {
-  parse_codecs(options.codecs);  // bad usage is found before files are read
-  policies_of(options);
+  refuse_ignored(options);  // bad usage is found before files are read
   host_tiers_of(options);
   JsonOutput json(options.common.json);
   auto model = llama::Llama::load(options.model);
@@ -272,7 +291,11 @@ void add_eval_window(CLI::App& eval, Action& action) {
       "Policies that depend on attention see that of every token of the context, 64 at a time.\n"
       "Example:\n  tandem eval window --model tools/data/tiny-llama --prompts tools/data/needle_prompts.jsonl "
       "--codecs bf16,int8,kivi4,kivi2 --policies full,latest --json window.json");
-  command->callback([options, &action] { action = [options] { eval_window(*options); }; });
+  command->callback([options, command, &action] {
+    for (const char* option : {"--host", "--selector", "--host-dtype", "--residual"})
+      if (command->count(option) > 0) options->given.emplace_back(option);
+    action = [options] { eval_window(*options); };
+  });
 }
 
 }  // namespace tandem::cli
