@@ -24,6 +24,7 @@ void add_stats(td_stats& total, const td_stats& step) noexcept {
   total.lse_error = worst_of(total.lse_error, step.lse_error);
   total.out_error = worst_of(total.out_error, step.out_error);
   total.uncertified += step.uncertified;
+  total.rows_dropped += step.rows_dropped;
 }
 
 }  // namespace tandem::llama
