@@ -174,6 +174,18 @@ def run_forward(model: Model, item: Item, mode: Mode) -> Forward:
                    logits.detach().argmax(-1) == item.targets, decisions)
 
 
+def starting_logits(ids: Tensor) -> Tensor:
+    """What decisions start from: a letter after a letter rather merges (a_t = 1), everything else appends (a_t = -6).
+
+    A start that differs between tokens matters: from equal logits, the penalty moves all tokens of a head together, and
+    heads end up merging everything or nothing.
+    """
+    lower = ids | 32
+    letter = (lower >= ord("a")) & (lower <= ord("z")) & (ids < 128)
+    inside = letter & F.pad(letter[:, :-1], (1, 0))
+    return torch.where(inside, 1.0, -6.0)
+
+
 class Trainer:
     """Model, optimisers and the state of a run."""
 
@@ -227,9 +239,15 @@ class Trainer:
 
     @torch.no_grad()
     def reset_rows(self) -> None:
-        """From here on the neurons decide, starting from zero: a_t = -5 and w_t = sigmoid(5) everywhere."""
+        """From here on the neurons decide: w_t = sigmoid(5) everywhere, a_t is fitted to the rule of `starting_logits`."""
         for row in self.rows:
             row.zero_()
+        item = make_item(self.batches, self.step, 0, self.model)
+        wanted = starting_logits(item.inputs).flatten() - ALPHA_BIAS
+        for layer, x in zip(self.model.layers, self.model.layer_inputs(item.inputs, item.positions)):
+            rows = x.flatten(0, 1)
+            ridge = 1e-2 * len(rows) * torch.eye(rows.shape[1])
+            layer.alpha.copy_(torch.linalg.solve(rows.T @ rows + ridge, rows.T @ wanted).expand_as(layer.alpha))
 
     def update(self, wanted: list[Tensor], grads: list[Tensor]) -> None:
         scale = self.plan.scale(self.step)
