@@ -363,6 +363,15 @@ class Model(nn.Module):
             decisions.append(made)
         return rms_norm(x, self.norm, self.shape.norm_eps), decisions
 
+    def layer_inputs(self, ids: Tensor, positions: Tensor) -> list[Tensor]:
+        """What each layer projects to q, k and v, (batch, tokens, hidden), when every token appends."""
+        rope = rope_tables(positions, self.shape)
+        x, inputs = self.embedding[ids], []
+        for layer in self.layers:
+            inputs.append(rms_norm(x, layer.norm_in, self.shape.norm_eps))
+            x, _ = layer(x, rope, DENSE, None)
+        return inputs
+
     def logits(self, hidden: Tensor) -> Tensor:
         return linear(hidden, self.embedding, self.product)
 

@@ -174,6 +174,18 @@ def run_forward(model: Model, item: Item, mode: Mode) -> Forward:
                    logits.detach().argmax(-1) == item.targets, decisions)
 
 
+def starting_logits(ids: Tensor) -> Tensor:
+    """What decisions start from: a letter after a letter rather merges (a_t = 1), everything else appends (a_t = -6).
+
+    A start that differs between tokens matters: from equal logits, the penalty moves all tokens of a head together, and
+    heads end up merging everything or nothing.
+    """
+    lower = ids | 32
+    letter = (lower >= ord("a")) & (lower <= ord("z")) & (ids < 128)
+    inside = letter & F.pad(letter[:, :-1], (1, 0))
+    return torch.where(inside, 1.0, -6.0)
+
+
 class Trainer:
     """Model, optimisers and the state of a run."""
 
@@ -227,9 +239,15 @@ class Trainer:
 
     @torch.no_grad()
     def reset_rows(self) -> None:
-        """From here on the neurons decide, starting from zero: a_t = -5 and w_t = sigmoid(5) everywhere."""
+        """From here on the neurons decide: w_t = sigmoid(5) everywhere, a_t is fitted to `starting_logits`."""
         for row in self.rows:
             row.zero_()
+        item = make_item(self.batches, self.step, 0, self.model)
+        wanted = starting_logits(item.inputs).flatten() - ALPHA_BIAS
+        for layer, x in zip(self.model.layers, self.model.layer_inputs(item.inputs, item.positions)):
+            rows = x.flatten(0, 1)
+            ridge = 1e-2 * len(rows) * torch.eye(rows.shape[1])
+            layer.alpha.copy_(torch.linalg.solve(rows.T @ rows + ridge, rows.T @ wanted).expand_as(layer.alpha))
 
     def update(self, wanted: list[Tensor], grads: list[Tensor]) -> None:
         scale = self.plan.scale(self.step)
@@ -358,21 +376,21 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--resume", action="store_true", help="continue from the checkpoint in --out; --finetune may differ")
     add("--seed", type=int, default=1, help="documents and noise follow from it (default 1)")
     add("--threads", type=int, default=2, help="threads; each handles whole sequences (default 2)")
-    add("--item-tokens", type=int, default=2048, metavar="N",
-        help=f"a step has {ITEMS_PER_STEP} items, each of sequences with N tokens together (default 2048)")
-    add("--lengths", type=lengths, default=lengths("1024:0.6,2048:0.34,4096:0.06"), metavar="T:SHARE,...",
-        help="tokens of a sequence and how often they are drawn (default 1024:0.6,2048:0.34,4096:0.06)")
+    add("--item-tokens", type=int, default=1024, metavar="N",
+        help=f"a step has {ITEMS_PER_STEP} items, each of sequences with N tokens together (default 1024)")
+    add("--lengths", type=lengths, default=lengths("1024:0.8,2048:0.2"), metavar="T:SHARE,...",
+        help="tokens of a sequence and how often they are drawn (default 1024:0.8,2048:0.2)")
     add("--compression", type=float, default=2.0, help="tokens for each cache entry to end with (default 2)")
     add("--head-compression", type=float, default=4.0, metavar="RATIO",
         help="highest ratio of a single KV head (default 4)")
-    add("--margin", type=float, default=0.01, help="ask for this share of merged tokens more (default 0.01)")
+    add("--margin", type=float, default=0.015, help="ask for this share of merged tokens more (default 0.015)")
     add("--penalty", type=float, default=4.0, help="weight of the compression loss (default 4)")
-    add("--anneal", type=int, default=60, help="steps of the first stage (default 60)")
-    add("--ramp", type=int, default=800, help="steps of the second stage (default 800)")
-    add("--finetune", type=int, default=800, help="steps of the last stage (default 800)")
-    add("--rate", type=float, default=0.005, help="highest learning rate of the matrices, Muon (default 0.005)")
+    add("--anneal", type=int, default=25, help="steps of the first stage (default 25)")
+    add("--ramp", type=int, default=20, help="steps of the second stage (default 20)")
+    add("--finetune", type=int, default=325, help="steps of the last stage (default 325)")
+    add("--rate", type=float, default=0.004, help="highest learning rate of the matrices, Muon (default 0.004)")
     add("--rate-end", type=float, default=0.0002, help="learning rate at the end (default 0.0002)")
-    add("--decision-rate", type=float, default=0.001, help="highest rate of the decision rows, Adam (default 0.001)")
+    add("--decision-rate", type=float, default=0.0005, help="highest rate of the decision rows, Adam (default 0.0005)")
     add("--bf16", action="store_true", help="matrix products in bfloat16: several times faster where the CPU has them")
     add("--checkpoint-steps", type=int, default=100, help="save a checkpoint every so many steps (default 100)")
     options = parser.parse_args(arguments)
