@@ -64,8 +64,8 @@ std::int64_t positions_between(std::int64_t first, std::int64_t last) noexcept {
 /// One past the last row of a window that the query at `position` may see.
 std::int64_t end_of_visible(const gpu::WindowView& window, std::int64_t position) noexcept {
   if (window.visible_from == nullptr) return std::min(window.end, position + 1);
-  std::int64_t end = window.end;
-  while (end > window.raw_begin && window.visible_from[window.slot(end - 1)] > position) --end;
+  std::int64_t end = window.end;  // entries that are not seen yet are of the last append, and rows
+  while (end > 0 && window.visible_from[window.slot(end - 1)] > position) --end;
   return end;
 }
 

@@ -33,13 +33,20 @@ void make_exact(const AttendRequest& request, Task& task) {
   task.last_range = (end - 1) / kRangeRows + 1;
 }
 
+/// Of as many rows as any head's; they differ where tokens are merged.
+const cpu::KvStore& longest_store(const LayerState& layer) {
+  return std::max_element(layer.heads.begin(), layer.heads.end(),
+                          [](const HeadState& a, const HeadState& b) { return a.store.size() < b.store.size(); })
+      ->store;
+}
+
 /// Which queries of one sequence attend to every host row that they see.
 class ExactQueries {
  public:
   ExactQueries(const AttendRequest& request, const lsh::Selector& selector, const LayerState& layer,
                const Config& config)
       : masks_(masks_of(request)),
-        store_(layer.heads.front().store),  // of as many rows as any head's
+        store_(longest_store(layer)),
         first_position_(layer.first_host_position()),
         all_(request.use_host && (request.exact || selector.selects_all())),
         none_(!request.use_host || (!all_ && !config.never_slower)),

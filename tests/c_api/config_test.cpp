@@ -246,17 +246,6 @@ TEST(JsonText, ThatIsNoObjectIsRefused) {
   EXPECT_STREQ(td_last_error(), "out is NULL");
 }
 
-std::string config_text(td_rt* rt) {
-  char text[8192];
-  std::size_t needed = 0;
-  EXPECT_EQ(td_describe(rt, text, sizeof(text), &needed), TD_OK);
-  const std::string whole = text;
-  const std::size_t begin = whole.find("\"config\":{") + 9;
-  std::size_t end = begin;
-  for (int depth = 0; depth > 0 || end == begin; ++end) depth += whole[end] == '{' ? 1 : whole[end] == '}' ? -1 : 0;
-  return whole.substr(begin, end - begin);
-}
-
 class RoundTrip : public testing::TestWithParam<const char*> {};
 
 TEST_P(RoundTrip, ADescribedConfigurationIsTheSameConfiguration) {

@@ -160,6 +160,18 @@ inline std::vector<float> attended(td_rt* rt, td_seq seq, std::int64_t queries =
   return attend.out;
 }
 
+/// The resolved configuration as JSON.
+inline std::string config_text(td_rt* rt) {
+  char text[8192];
+  std::size_t needed = 0;
+  EXPECT_EQ(td_describe(rt, text, sizeof(text), &needed), TD_OK);
+  const std::string whole = text;
+  const std::size_t begin = whole.find("\"config\":{") + 9;
+  std::size_t end = begin;
+  for (int depth = 0; depth > 0 || end == begin; ++end) depth += whole[end] == '{' ? 1 : whole[end] == '}' ? -1 : 0;
+  return whole.substr(begin, end - begin);
+}
+
 /// What a failed call must leave as it was: the figures of every layer and the bits of attention.
 struct Snapshot {
   std::vector<std::int64_t> figures;
@@ -171,7 +183,8 @@ struct Snapshot {
       for (std::int32_t layer = 0; layer < kLayers; ++layer) {
         auto info = init<td_seq_info>();
         EXPECT_EQ(td_seq_query(rt, seq, layer, &info), TD_OK) << td_last_error();
-        figures.insert(figures.end(), {info.length, info.window_rows, info.host_rows, info.kv_bytes, info.index_bytes});
+        figures.insert(figures.end(), {info.length, info.window_rows, info.host_rows, info.kv_bytes, info.index_bytes,
+                                       info.coded_rows, info.dropped_rows, info.window_entries});
         build_us.push_back(info.index_build_us);
         if (!attend || info.length < 2) continue;
         const auto values = attended(rt, seq, 2, layer);

@@ -56,6 +56,31 @@ TEST_F(StructSizes, Config) {
   });
 }
 
+/// Of what a config points to.
+template <typename Struct>
+td_status create_with(const Struct* td_config::*member, const Struct* s) {
+  td_config c = config();
+  c.*member = s;
+  td_rt* rt = nullptr;
+  const td_status status = td_create(&c, &rt);
+  EXPECT_EQ(rt != nullptr, status == TD_OK);
+  td_destroy(rt);
+  return status;
+}
+
+TEST_F(StructSizes, WindowCodec) {
+  expect_rules("window_codec", init<td_codec>(),
+               [](const td_codec* s) { return create_with(&td_config::window_codec, s); });
+}
+
+TEST_F(StructSizes, WindowPolicy) {
+  auto policy = init<td_window_policy>();
+  policy.kind = TD_POLICY_HEAVY_HITTERS;
+  policy.kept_tokens = 8;
+  expect_rules("window_policy", policy,
+               [](const td_window_policy* s) { return create_with(&td_config::window_policy, s); });
+}
+
 TEST_F(StructSizes, Selector) {
   expect_rules("selector", lsh_selector(), [this](const td_selector* s) {
     td_seq fork = 0;

@@ -310,9 +310,9 @@ TEST(WindowCache, RefusedMemoryLeavesNothingBehind) {
 }
 
 TEST(WindowParams, AreValidated) {
-  const auto message = [](WindowParams params) -> std::string {
+  const auto message = [](const WindowParams& params, const cpu::RopeParams& rope = {}) -> std::string {
     try {
-      validate(params, kShape, {});
+      validate(params, kShape, rope);
     } catch (const Error& error) {
       return error.what();
     }
@@ -323,6 +323,15 @@ TEST(WindowParams, AreValidated) {
   EXPECT_EQ(message({16777217, 1, DType::f32}), "sink_tokens is 16777217; allowed: 0 to 16777216");
   EXPECT_EQ(message({0, 0, DType::f32}), "local_tokens is 0; allowed: 1 to 16777216");
   EXPECT_EQ(message({0, -5, DType::f32}), "local_tokens is -5; allowed: 1 to 16777216");
+  WindowParams merging;
+  merging.merge.emplace();
+  merging.codec.kind = cpu::CodecKind::nuq;
+  EXPECT_EQ(message(merging),
+            "window_policy dmc needs rope_theta, which is 0: keys are averaged before RoPE and rotated "
+            "by Tandem");
+  EXPECT_EQ(message(merging, {10000.0}),
+            "window_codec is nuq, which turns keys back by their positions; entries of the window_policy dmc lie at "
+            "others");
 }
 
 }  // namespace

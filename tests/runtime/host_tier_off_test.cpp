@@ -20,7 +20,9 @@ struct Case {
   cpu::CodecParams codec;
 };
 
-constexpr AttentionShape shape_of(int q_heads, int kv_heads, int dim) { return {1, q_heads, kv_heads, dim, dim, 0.f, 0.f}; }
+constexpr AttentionShape shape_of(int q_heads, int kv_heads, int dim) {
+  return {1, q_heads, kv_heads, dim, dim, 0.f, 0.f};
+}
 
 Config config_of(const Case& c, bool host_tier) {
   Config config;
@@ -68,8 +70,8 @@ class WindowModel {
   [[nodiscard]] double error_of(const Attended& attended, const std::vector<float>& q, std::int64_t count) const {
     const std::int64_t first = std::min(length_, c_.sinks + evicted_), end = std::min(length_, c_.sinks + left_);
     ReferenceSequence reference(shape_);
-    for (const auto& [tokens, begin, last] : {std::tuple(&tokens_, std::int64_t{0}, first), std::tuple(&decoded_, first, end),
-                                              std::tuple(&tokens_, end, length_)}) {
+    for (const auto& [tokens, begin, last] : {std::tuple(&tokens_, std::int64_t{0}, first),
+                                              std::tuple(&decoded_, first, end), std::tuple(&tokens_, end, length_)}) {
       const auto part = slice(*tokens, begin, last - begin, shape_);
       reference.append(part.k, part.v);
     }
@@ -94,7 +96,8 @@ class WindowModel {
   }
   void encode(std::int64_t first) {
     const cpu::BlockFormat& f = codec_.format();
-    std::vector<float> k(static_cast<std::size_t>(f.block_rows * f.padded_k)), v(static_cast<std::size_t>(f.block_rows * f.padded_v));
+    std::vector<float> k(static_cast<std::size_t>(f.block_rows * f.padded_k)),
+        v(static_cast<std::size_t>(f.block_rows * f.padded_v));
     std::vector<std::byte> block(static_cast<std::size_t>(f.block_bytes));
     for (std::int64_t h = 0; h < shape_.num_kv_heads; ++h) {
       const auto row = [&](std::int64_t t) { return (first + t) * shape_.num_kv_heads + h; };
@@ -129,7 +132,9 @@ const Case kCases[] = {
     {shape_of(2, 1, 256), 0, 257, 128, kivi(2, 128)},
 };
 
-std::string name_of(const Case& c) { return concat("d", c.shape.head_dim_k, "_", testing::name_of(c.codec), "_local", c.local); }
+std::string name_of(const Case& c) {
+  return concat("d", c.shape.head_dim_k, "_", testing::name_of(c.codec), "_local", c.local);
+}
 
 class HeldTokens : public ::testing::TestWithParam<std::tuple<Case, bool /*host tier*/, gpu::DeviceKind>> {};
 
@@ -137,7 +142,8 @@ INSTANTIATE_TEST_SUITE_P(HostTierOff, HeldTokens,
                          ::testing::Combine(::testing::ValuesIn(kCases), ::testing::Bool(),
                                             ::testing::Values(gpu::DeviceKind::host, gpu::DeviceKind::deferred)),
                          [](const auto& test) {
-                           return concat(name_of(std::get<0>(test.param)), std::get<1>(test.param) ? "_host_" : "_alone_",
+                           return concat(name_of(std::get<0>(test.param)),
+                                         std::get<1>(test.param) ? "_host_" : "_alone_",
                                          gpu::to_string(std::get<2>(test.param)));
                          });
 
@@ -222,9 +228,9 @@ TEST_P(Cuts, ThatNeedWhatIsLostAreRefused) {
     return std::string("no error");
   };
   const std::int64_t shortest = c.sinks + model.evicted();
-  const std::string expected = concat("num_tokens is ", shortest - 1, "; without a host tier, sequence ", s,
-                                      " has lost the tokens ", c.sinks, " to ", shortest - 1,
-                                      " of layer 0: allowed are 0 to ", c.sinks, " and ", shortest, " or more");
+  const std::string expected =
+      concat("num_tokens is ", shortest - 1, "; without a host tier, sequence ", s, " has lost the tokens ", c.sinks,
+             " to ", shortest - 1, " of layer 0: allowed are 0 to ", c.sinks, " and ", shortest, " or more");
   EXPECT_EQ(message([&] { runtime.truncate_sequence(s, shortest - 1); }), expected);
   EXPECT_EQ(message([&] { runtime.fork_sequence(s, shortest - 1, std::nullopt); }), expected);
   EXPECT_THAT(message([&] { runtime.truncate_sequence(s, c.sinks + 1); }), ::testing::HasSubstr("or more"));

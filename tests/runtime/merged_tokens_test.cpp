@@ -1,4 +1,8 @@
 // DMC through the runtime, against its mask form in double: whatever the chunks, the tiers and the cuts.
+#include <functional>
+#include <limits>
+#include <tuple>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -37,7 +41,9 @@ Config config_of(const Case& c, bool host_tier, lsh::SelectorParams selector = l
   return config;
 }
 
-constexpr AttentionShape shape_of(int q_heads, int kv_heads, int dim) { return {1, q_heads, kv_heads, dim, dim, 0.f, 0.f}; }
+constexpr AttentionShape shape_of(int q_heads, int kv_heads, int dim) {
+  return {1, q_heads, kv_heads, dim, dim, 0.f, 0.f};
+}
 
 Case usual(DmcSource form = DmcSource::external, std::int32_t local = 32) {
   return {shape_of(4, 2, 64), form, 4, local, {0.3, 0.7}};
@@ -77,25 +83,34 @@ double error_of(const Attended& attended, const std::vector<float>& q, std::int6
     const auto h = static_cast<int>(row % c.shape.num_q_heads);
     const std::int64_t entries = reference.entries(static_cast<std::size_t>(h / c.shape.group_size()));
     const std::int64_t gone = host_tier ? 0 : left_of(entries - 1, c);
-    const auto expected = reference.attend(q.data() + row * c.shape.head_dim_k, h,
-                                           reference.length() - count + row / c.shape.num_q_heads, c.sinks,
-                                           c.sinks + gone);
+    const auto expected =
+        reference.attend(q.data() + row * c.shape.head_dim_k, h, reference.length() - count + row / c.shape.num_q_heads,
+                         c.sinks, c.sinks + gone);
     worst = std::max({worst, relative_error(attended.out.data() + row * c.shape.head_dim_v, expected.out),
                       std::abs(attended.lse[static_cast<std::size_t>(row)] - expected.lse)});
   }
   return worst;
 }
 
+std::string message_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
 class MaskForm : public ::testing::TestWithParam<std::tuple<Case, bool /*host tier*/, gpu::DeviceKind>> {};
 
 INSTANTIATE_TEST_SUITE_P(
     MergedTokens, MaskForm,
-    ::testing::Combine(
-        ::testing::Values(usual(), usual(DmcSource::last_neuron), Case{shape_of(1, 1, 80), DmcSource::external, 0, 24, {0.5}},
-                          Case{shape_of(8, 1, 96), DmcSource::last_neuron, 1, 40, {0.5}, 3},
-                          Case{shape_of(8, 2, 128), DmcSource::external, 7, 33, {0.0, 1.0}},
-                          Case{shape_of(2, 2, 256), DmcSource::last_neuron, 4, 16, {0.1, 0.9}, 64}),
-        ::testing::Bool(), ::testing::Values(gpu::DeviceKind::host, gpu::DeviceKind::deferred)));
+    ::testing::Combine(::testing::Values(usual(), usual(DmcSource::last_neuron),
+                                         Case{shape_of(1, 1, 80), DmcSource::external, 0, 24, {0.5}},
+                                         Case{shape_of(8, 1, 96), DmcSource::last_neuron, 1, 40, {0.5}, 3},
+                                         Case{shape_of(8, 2, 128), DmcSource::external, 7, 33, {0.0, 1.0}},
+                                         Case{shape_of(2, 2, 256), DmcSource::last_neuron, 4, 16, {0.1, 0.9}, 64}),
+                       ::testing::Bool(), ::testing::Values(gpu::DeviceKind::host, gpu::DeviceKind::deferred)));
 
 TEST_P(MaskForm, EqualsTheRuntime) {
   const auto& [c, host_tier, device] = GetParam();
@@ -109,7 +124,16 @@ TEST_P(MaskForm, EqualsTheRuntime) {
     dropped += append(runtime, s, t).rows_dropped;
     reference.append(t);
     const auto q = source.queries(chunk);
-    ASSERT_LT(error_of(attend(runtime, s, chunk, q), q, chunk, reference, c, host_tier), 5e-5) << reference.length();
+    const Attended attended = attend(runtime, s, chunk, q);
+    ASSERT_LT(error_of(attended, q, chunk, reference, c, host_tier), 5e-5) << reference.length();
+    std::int64_t keys = 0;
+    for (std::int64_t i = 0; host_tier && i < chunk * c.shape.num_q_heads; ++i) {
+      const auto h = static_cast<int>(i % c.shape.num_q_heads);
+      keys += std::ssize(reference.visible(h, reference.length() - chunk + i / c.shape.num_q_heads));
+    }
+    if (host_tier) {
+      EXPECT_EQ(attended.stats.keys_attended, keys);
+    }
   }
   std::int64_t most_left = 0, entries = 0, all_left = 0;
   for (std::size_t h = 0; h < c.merging.size(); ++h) {
@@ -222,7 +246,8 @@ TEST(MergedTokens, ACutWithinTheRollbackIsAsIfNeverLonger) {
       shorter.push_back(runtime.fork_sequence(whole, -1, std::nullopt));
       const std::int64_t back = 1 + length % kRollback;
       if (back >= length) continue;
-      const std::uint64_t never = runtime.fork_sequence(shorter[static_cast<std::size_t>(length - back)], -1, std::nullopt);
+      const std::uint64_t never =
+          runtime.fork_sequence(shorter[static_cast<std::size_t>(length - back)], -1, std::nullopt);
       const std::uint64_t cut = runtime.fork_sequence(whole, -1, std::nullopt);
       runtime.truncate_sequence(cut, length - back);
       const std::uint64_t fork = runtime.fork_sequence(whole, length - back, std::nullopt);
@@ -304,13 +329,45 @@ TEST_P(Tiers, ACutToNothingIsANewSequence) {
   EXPECT_EQ(attend(runtime, cut, 32, q).out, attend(runtime, fresh, 32, q).out);
 }
 
-std::string message_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
+TEST_P(Tiers, EntriesMayBeCoded) {
+  const auto [form, host_tier] = GetParam();
+  const Case c = usual(form, 96);
+  Config config = config_of(c, host_tier);
+  config.window.codec.kind = cpu::CodecKind::int8;
+  config.window.residual_tokens = 32;
+  Runtime runtime(config);
+  MergingSource source(c.shape, form, c.merging, 74);
+  ReferenceEntries reference(c.shape, form, c.window, kTheta);
+  const std::uint64_t s = runtime.create_sequence();
+  EXPECT_THAT(message_of([&] { append(runtime, s, source.tokens(33)); }),
+              ::testing::HasSubstr("up to 32 at a time (residual_tokens)"));
+  const std::int64_t prompt = host_tier ? 480 : 160;  // all that the window alone is sure to hold
+  while (reference.length() < prompt) {
+    const auto t = source.tokens(32);
+    append(runtime, s, t);
+    reference.append(t);
+    const auto q = source.queries(32);
+    ASSERT_LT(error_of(attend(runtime, s, 32, q), q, 32, reference, c, true), 0.03) << reference.length();
   }
-  return "no error";
+  EXPECT_GT(runtime.query_sequence(s, 0).coded_rows, 0);
+  EXPECT_EQ(runtime.query_sequence(s, 0).dropped_rows, 0);
+}
+
+/// Rotation may make an element of a key larger than both of its pair.
+TEST(MergedTokens, KeysThatOverflowWhenRotatedAreRefused) {
+  Case c = usual();
+  Config config = config_of(c, true);
+  config.window.dtype = DType::f16;
+  Runtime runtime(config);
+  MergingSource source(c.shape, c.form, c.merging, 75);
+  const std::uint64_t s = runtime.create_sequence();
+  auto t = source.tokens(2);
+  std::fill(t.kv.k.begin(), t.kv.k.end(), 60000.f);
+  EXPECT_THAT(message_of([&] { append(runtime, s, t); }), ::testing::HasSubstr("k holds a value too large to store"));
+  std::fill(t.kv.k.begin(), t.kv.k.end(), 40000.f);
+  append(runtime, s, t);
+  append(runtime, s, source.tokens(8));
+  for (const float x : attend(runtime, s, 1, source.queries(1)).out) EXPECT_TRUE(std::isfinite(x));
 }
 
 TEST(MergedTokens, ACutBeyondTheRollbackIsRefused) {
@@ -390,7 +447,8 @@ TEST(MergedTokens, BadInputIsRefusedAndChangesNothing) {
     const float nan = std::numeric_limits<float>::quiet_NaN();
     if (form == DmcSource::external) {
       EXPECT_EQ(refusal([](auto& t) { t.input.merge.clear(); }), "merge is NULL; the window_policy dmc needs it");
-      EXPECT_EQ(refusal([](auto& t) { t.input.importance.clear(); }), "importance is NULL; the window_policy dmc needs it");
+      EXPECT_EQ(refusal([](auto& t) { t.input.importance.clear(); }),
+                "importance is NULL; the window_policy dmc needs it");
       EXPECT_EQ(refusal([&](auto& t) { t.input.merge[3] = nan; }),
                 "merge is nan for token 1, KV head 1; every value must be finite");
       EXPECT_EQ(refusal([&](auto& t) { t.input.importance[4] = -1 / 0.f; }),
@@ -403,9 +461,8 @@ TEST(MergedTokens, BadInputIsRefusedAndChangesNothing) {
                 "merge is given; the window_policy dmc takes none");
       EXPECT_THAT(refusal([&](auto& t) { t.input.q[5] = nan; }), ::testing::HasSubstr("q holds NaN"));
     }
-    EXPECT_THAT(refusal([](auto&) {}, 33),
-                ::testing::AllOf(::testing::HasSubstr("num_tokens[0] is 33; "),
-                                 ::testing::HasSubstr("up to 32 at a time (local_tokens)")));
+    EXPECT_THAT(refusal([](auto&) {}, 33), ::testing::AllOf(::testing::HasSubstr("num_tokens[0] is 33; "),
+                                                            ::testing::HasSubstr("up to 32 at a time (local_tokens)")));
     EXPECT_EQ(runtime.query_sequence(s, 0).length, 160);
     EXPECT_EQ(attend(runtime, s, 2, q).out, before);
   }
@@ -423,7 +480,8 @@ TEST(MergedTokens, AttentionThatNeedsSingleTokensIsRefused) {
   sliding.rule.sliding_window = 8;
   alibi.rule.alibi.assign(4, 0.1f);
   const auto one = source.queries(1);
-  EXPECT_THAT(message_of([&] { attend(runtime, s, 1, one, sliding); }), ::testing::HasSubstr("sliding_window and alibi"));
+  EXPECT_THAT(message_of([&] { attend(runtime, s, 1, one, sliding); }),
+              ::testing::HasSubstr("sliding_window and alibi"));
   EXPECT_THAT(message_of([&] { attend(runtime, s, 1, one, alibi); }), ::testing::HasSubstr("sliding_window and alibi"));
   EXPECT_THAT(message_of([&] { attend(runtime, s, 4, q); }),
               ::testing::HasSubstr("num_queries[0] is 4; with window_policy dmc queries belong to the 3 tokens"));
@@ -431,7 +489,8 @@ TEST(MergedTokens, AttentionThatNeedsSingleTokensIsRefused) {
   EXPECT_THAT(message_of([&] { attend(runtime, fork, 1, one); }), ::testing::HasSubstr("belong to the 0 tokens"));
   Config config = config_of(c, true);
   config.rope.theta = 0;
-  EXPECT_THAT(message_of([&] { Runtime{config}; }), ::testing::HasSubstr("window_policy dmc needs rope_theta, which is 0"));
+  EXPECT_THAT(message_of([&] { Runtime{config}; }),
+              ::testing::HasSubstr("window_policy dmc needs rope_theta, which is 0"));
 }
 
 }  // namespace

@@ -15,7 +15,9 @@ struct Case {
   cpu::RopeParams rope;
 };
 
-constexpr AttentionShape shape_of(int q_heads, int kv_heads, int dim) { return {1, q_heads, kv_heads, dim, dim, 0.f, 0.f}; }
+constexpr AttentionShape shape_of(int q_heads, int kv_heads, int dim) {
+  return {1, q_heads, kv_heads, dim, dim, 0.f, 0.f};
+}
 
 Config config_of(const Case& c) {
   Config config;
@@ -69,7 +71,8 @@ TEST_P(SlotPositions, EqualTheRuntime) {
     // What is held, in its order, the keys rotated by slot.
     ReferenceSequence cache(shape);
     const auto sinks = slice(all, 0, std::min<std::int64_t>(c.sinks, length), shape);
-    auto recents = slice(all, std::min(length, c.sinks + left), std::max<std::int64_t>(0, length - c.sinks - left), shape);
+    auto recents =
+        slice(all, std::min(length, c.sinks + left), std::max<std::int64_t>(0, length - c.sinks - left), shape);
     std::vector<float> keys = sinks.k, values = sinks.v;
     keys.insert(keys.end(), recents.k.begin(), recents.k.end());
     values.insert(values.end(), recents.v.begin(), recents.v.end());

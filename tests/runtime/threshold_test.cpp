@@ -39,13 +39,13 @@ std::vector<float> given_scores(std::int64_t tokens, CounterRandom& random) {
 
 class Threshold : public ::testing::TestWithParam<Case> {};
 
-INSTANTIATE_TEST_SUITE_P(
-    Runtime, Threshold,
-    ::testing::Values(Case{4, 16, 8, 4096, 0.5f, gpu::ScoreSource::external},
-                      Case{0, 20, 1, 30, -0.25f, gpu::ScoreSource::external},  // a cap that matters
-                      Case{2, 33, 64, 50, 0.f, gpu::ScoreSource::external},
-                      Case{4, 24, 4, 4096, 0.9f, gpu::ScoreSource::attention},
-                      Case{1, 16, 1, 25, 0.5f, gpu::ScoreSource::attention}));
+INSTANTIATE_TEST_SUITE_P(Runtime, Threshold,
+                         ::testing::Values(Case{4, 16, 8, 4096, 0.5f, gpu::ScoreSource::external},
+                                           Case{0, 20, 1, 30, -0.25f,
+                                                gpu::ScoreSource::external},  // a cap that matters
+                                           Case{2, 33, 64, 50, 0.f, gpu::ScoreSource::external},
+                                           Case{4, 24, 4, 4096, 0.9f, gpu::ScoreSource::attention},
+                                           Case{1, 16, 1, 25, 0.5f, gpu::ScoreSource::attention}));
 
 TEST_P(Threshold, KeepsWhatTheRuleSays) {
   const Case& c = GetParam();
@@ -75,8 +75,8 @@ TEST_P(Threshold, KeepsWhatTheRuleSays) {
       const float* query = q.data() + row * kDim;
       const std::int64_t position = reference.length() - n + row / kQHeads;
       ReferenceWindow& head = heads[static_cast<std::size_t>(h / 2)];
-      const auto expected = given ? reference.attend_over(query, h, head.held(position))
-                                  : head.attend(reference, query, h, position);
+      const auto expected =
+          given ? reference.attend_over(query, h, head.held(position)) : head.attend(reference, query, h, position);
       ASSERT_LT(relative_error(attended.out.data() + row * kDim, expected.out), 2e-5) << step;
     }
     const SequenceInfo info = runtime.query_sequence(s, 0);
@@ -86,7 +86,8 @@ TEST_P(Threshold, KeepsWhatTheRuleSays) {
       most_kept = std::max(most_kept, head.num_kept());
       // A page more, of each kind of row, than what has been needed; kept tokens only if some were.
       const std::int64_t kept_pages = most_kept == 0 ? 0 : (most_kept + c.page + 63) / 64;
-      limit += (std::min<std::int64_t>(reference.length(), c.sinks + c.local + c.page) + 63 + 64 * kept_pages + 64) * row_bytes;
+      limit += (std::min<std::int64_t>(reference.length(), c.sinks + c.local + c.page) + 63 + 64 * kept_pages + 64) *
+               row_bytes;
     }
     EXPECT_EQ(info.window_entries, entries);
     EXPECT_EQ(info.length, reference.length());
@@ -149,7 +150,8 @@ TEST(ThresholdRuntime, MissingOrBadScoresAreRefused) {
   const Case given{4, 16, 8, 60, 0.5f, gpu::ScoreSource::external};
   const Case attention{4, 16, 8, 60, 0.5f, gpu::ScoreSource::attention};
   EXPECT_EQ(message(given, {}), "keep is NULL; the window_policy threshold with given scores needs it");
-  EXPECT_EQ(message(attention, {1, 2, 3, 4}), "keep is given; the window_policy threshold with scores of attention takes none");
+  EXPECT_EQ(message(attention, {1, 2, 3, 4}),
+            "keep is given; the window_policy threshold with scores of attention takes none");
   EXPECT_EQ(message(given, {1, 2, 3, std::nanf("")}), "keep is nan for token 1, KV head 1; every value must be finite");
 }
 

@@ -18,9 +18,13 @@ const Policy kPolicies[] = {
     {"heavy_hitters", [](gpu::WindowParams& w) { w.policy = gpu::HeavyHitters{40}, w.page_tokens = 8; }},
     {"heavy_hitters_one_by_one", [](gpu::WindowParams& w) { w.policy = gpu::HeavyHitters{70}, w.page_tokens = 1; }},
     {"threshold_of_attention",
-     [](gpu::WindowParams& w) { w.policy = gpu::Threshold{1.f, 50, gpu::ScoreSource::attention}; }},
+     [](gpu::WindowParams& w) {
+       w.policy = gpu::Threshold{1.f, 50, gpu::ScoreSource::attention};
+     }},
     {"threshold_of_given_scores",
-     [](gpu::WindowParams& w) { w.policy = gpu::Threshold{0.5f, 200, gpu::ScoreSource::external}, w.page_tokens = 5; }},
+     [](gpu::WindowParams& w) {
+       w.policy = gpu::Threshold{0.5f, 200, gpu::ScoreSource::external}, w.page_tokens = 5;
+     }},
 };
 
 Config config_with(const Policy& policy, const lsh::SelectorParams& selector) {
@@ -67,8 +71,7 @@ INSTANTIATE_TEST_SUITE_P(Dense, WindowPolicies,
 
 TEST_P(WindowPolicies, WindowAndHostTierTogetherAreDenseAttention) {
   const auto& [policy, selecting, device] = GetParam();
-  Runtime runtime(config_with(policy, selecting.params),
-                  gpu::device_maker(device));
+  Runtime runtime(config_with(policy, selecting.params), gpu::device_maker(device));
   const AttentionShape& shape = runtime.config().shape;
   TokenSource source(shape, 81);
   CounterRandom random(82, 0);
@@ -97,8 +100,7 @@ TEST_P(WindowPolicies, WindowAndHostTierTogetherAreDenseAttention) {
 
 TEST_P(WindowPolicies, MasksHideKeptTokensLikeOthers) {
   const auto& [policy, selecting, device] = GetParam();
-  Runtime runtime(config_with(policy, selecting.params),
-                  gpu::device_maker(device));
+  Runtime runtime(config_with(policy, selecting.params), gpu::device_maker(device));
   const AttentionShape& shape = runtime.config().shape;
   TokenSource source(shape, 83);
   CounterRandom random(84, 0);
@@ -121,6 +123,119 @@ TEST_P(WindowPolicies, MasksHideKeptTokensLikeOthers) {
   }
 }
 
+class EveryPolicy : public ::testing::TestWithParam<Policy> {};
+
+INSTANTIATE_TEST_SUITE_P(WindowPolicies, EveryPolicy, ::testing::ValuesIn(kPolicies),
+                         [](const auto& test) { return std::string(test.param.name); });
+
+/// A sequence that decodes; what it takes is a function of its seed and of the steps so far.
+class Decoding {
+ public:
+  Decoding(Runtime& runtime, std::uint64_t seed)
+      : runtime_(runtime),
+        source_(runtime.config().shape, seed),
+        random_(seed, 7),
+        reference_(runtime.config().shape),
+        id_(runtime.create_sequence()) {}
+
+  void append(std::int64_t tokens) {
+    const auto t = source_.tokens(tokens);
+    testing::append(runtime_, id_, t.k, t.v, 0, input_for(runtime_.config(), tokens, random_));
+    reference_.append(t.k, t.v);
+  }
+  [[nodiscard]] std::vector<float> queries() { return source_.queries(1); }
+  void step() {
+    append(1);
+    attend(runtime_, id_, 1, queries());
+  }
+  /// Goes on as another sequence that has its first `length` tokens.
+  void become(std::uint64_t id, std::int64_t length) {
+    id_ = id;
+    reference_.truncate(length);
+  }
+  double error() {
+    const auto q = queries();
+    return worst_error(attend(runtime_, id_, 1, q), q, 1, reference_, runtime_.config().shape).out;
+  }
+  [[nodiscard]] std::uint64_t id() const { return id_; }
+  [[nodiscard]] std::int64_t length() const { return reference_.length(); }
+
+ private:
+  Runtime& runtime_;
+  TokenSource source_;
+  CounterRandom random_;
+  ReferenceSequence reference_;
+  std::uint64_t id_;
+};
+
+TEST_P(EveryPolicy, WorkersAndCompanyChangeNoBit) {
+  for (const bool host_tier : {false, true}) {
+    std::vector<std::vector<float>> outs;
+    for (const auto& [workers, together] : {std::pair(1, false), {3, false}, {1, true}, {3, true}}) {
+      Config config = config_with(GetParam(), lsh::SelectAllParams{});
+      config.host_tier = host_tier;
+      config.num_workers = workers;
+      Runtime runtime(config);
+      std::vector<Decoding> sequences;
+      for (std::uint64_t i = 0; i < 3; ++i) sequences.emplace_back(runtime, 50 + i);
+      auto& out = outs.emplace_back();
+      for (int step = 0; step < 150; ++step) {
+        std::vector<float> q;
+        for (Decoding& sequence : sequences) {
+          sequence.append(step == 0 ? 32 : 1);
+          const auto queries = sequence.queries();
+          if (!together) out = attend(runtime, sequence.id(), 1, queries).out;
+          q.insert(q.end(), queries.begin(), queries.end());
+        }
+        if (!together) continue;
+        out = attend(runtime, {sequences[0].id(), sequences[1].id(), sequences[2].id()}, {1, 1, 1}, q).out;
+        out.erase(out.begin(), out.end() - 4 * 64);
+      }
+    }
+    for (const auto& out : outs) EXPECT_EQ(out, outs.front());
+  }
+}
+
+TEST_P(EveryPolicy, AForkGoesOnLikeItsSource) {
+  for (const bool host_tier : {false, true}) {
+    Config config = config_with(GetParam(), lsh::SelectAllParams{});
+    config.host_tier = host_tier;
+    Runtime runtime(config);
+    Decoding source(runtime, 87), fork(runtime, 87);
+    for (int i = 0; i < 160; ++i) {
+      source.step();
+      fork.step();
+    }
+    runtime.destroy_sequence(fork.id());
+    fork.become(runtime.fork_sequence(source.id(), -1, std::nullopt), 160);
+    for (int i = 0; i < 100; ++i) {
+      source.step();
+      fork.step();
+    }
+    const auto q = source.queries();
+    const auto expected = attend(runtime, source.id(), 1, q).out;
+    runtime.destroy_sequence(source.id());
+    EXPECT_EQ(attend(runtime, fork.id(), 1, q).out, expected);
+  }
+}
+
+TEST_P(EveryPolicy, CutsWithAHostTierStayDense) {
+  Runtime runtime(config_with(GetParam(), lsh::SelectAllParams{}));
+  for (const std::int64_t length : {299, 298, 270, 200, 133, 77, 37, 36, 5, 3}) {
+    Decoding cut(runtime, 88);
+    while (cut.length() < 300) cut.step();
+    const std::uint64_t fork = runtime.fork_sequence(cut.id(), length, std::nullopt);
+    runtime.truncate_sequence(cut.id(), length);
+    cut.become(cut.id(), length);
+    EXPECT_LT(cut.error(), 2e-5) << length;
+    const auto q = cut.queries();
+    EXPECT_LT(std::abs(attend(runtime, cut.id(), 1, q).lse[0] - attend(runtime, fork, 1, q).lse[0]), 1e-5);
+    for (int i = 0; i < 120; ++i) cut.step();
+    EXPECT_LT(cut.error(), 2e-5) << length;
+    for (const std::uint64_t s : {cut.id(), fork}) runtime.destroy_sequence(s);
+  }
+}
+
 /// Kept tokens leave the candidates of a selector, whose error then stays what it is.
 TEST(WindowPolicies, SamplesOfTheOthersAreWithinTheirError) {
   for (const Policy& policy : kPolicies) {
@@ -132,7 +247,7 @@ TEST(WindowPolicies, SamplesOfTheOthersAreWithinTheirError) {
       CounterRandom random(86, 0);
       ReferenceSequence reference(shape);
       const std::uint64_t s = runtime.create_sequence();
-      for (int i = 0; i < 60; ++i) {
+      for (int i = 0; i < 45; ++i) {
         const auto t = source.tokens(32);
         append(runtime, s, t.k, t.v, 0, input_for(runtime.config(), 32, random));
         reference.append(t.k, t.v);
@@ -146,8 +261,8 @@ TEST(WindowPolicies, SamplesOfTheOthersAreWithinTheirError) {
       ASSERT_GT(attended.stats.out_error, 0) << policy.name;
       double error = 0;
       for (std::int64_t row = 0; row < 30 * 4; ++row) {
-        const auto expected = reference.attend(q.data() + row * 64, static_cast<int>(row % 4),
-                                               reference.length() - 30 + row / 4);
+        const auto expected =
+            reference.attend(q.data() + row * 64, static_cast<int>(row % 4), reference.length() - 30 + row / 4);
         error += relative_error(attended.out.data() + row * 64, expected.out) / (30 * 4);
       }
       EXPECT_LT(error, 2 * attended.stats.out_error) << policy.name;

@@ -25,11 +25,7 @@ struct MergingTokens {
 class MergingSource {
  public:
   MergingSource(const AttentionShape& shape, gpu::DmcSource form, std::vector<double> probabilities, std::uint64_t seed)
-      : shape_(shape),
-        form_(form),
-        probabilities_(std::move(probabilities)),
-        source_(shape, seed),
-        random_(seed, 99) {}
+      : shape_(shape), form_(form), probabilities_(std::move(probabilities)), source_(shape, seed), random_(seed, 99) {}
 
   [[nodiscard]] MergingTokens tokens(std::int64_t count) {
     MergingTokens t{source_.tokens(count), {}, {}, {}};
@@ -106,16 +102,27 @@ class ReferenceEntries {
   /// The query at `t`; entries [first_gone, end_gone) are not there.
   [[nodiscard]] cpu::reference::Result attend(const float* q, int q_head, std::int64_t t, std::int64_t first_gone = 0,
                                               std::int64_t end_gone = 0) const {
-    const Head& head = heads_[static_cast<std::size_t>(q_head / shape_.group_size())];
     std::vector<double> query(q, q + shape_.head_dim_k), keys, values;
-    for (std::int64_t i = 0; i <= t; ++i) {
-      const Token& token = head.tokens[static_cast<std::size_t>(i)];
-      const bool is_final = i < t && head.tokens[static_cast<std::size_t>(i + 1)].begins;
-      if (i < t && (!is_final || (token.entry >= first_gone && token.entry < end_gone))) continue;
+    for (const std::int64_t i : visible(q_head, t, first_gone, end_gone)) {
+      const Token& token =
+          heads_[static_cast<std::size_t>(q_head / shape_.group_size())].tokens[static_cast<std::size_t>(i)];
       keys.insert(keys.end(), token.key.begin(), token.key.end());
       values.insert(values.end(), token.value.begin(), token.value.end());
     }
     return cpu::reference::attention({query, keys, values, {}, shape_.scale, shape_.softcap}, shape_.head_dim_v);
+  }
+  /// The tokens whose states of their entries that query sees.
+  [[nodiscard]] std::vector<std::int64_t> visible(int q_head, std::int64_t t, std::int64_t first_gone = 0,
+                                                  std::int64_t end_gone = 0) const {
+    const Head& head = heads_[static_cast<std::size_t>(q_head / shape_.group_size())];
+    std::vector<std::int64_t> all;
+    for (std::int64_t i = 0; i < t; ++i) {
+      const std::int64_t entry = head.tokens[static_cast<std::size_t>(i)].entry;
+      const bool is_final = head.tokens[static_cast<std::size_t>(i + 1)].begins;
+      if (is_final && (entry < first_gone || entry >= end_gone)) all.push_back(i);
+    }
+    all.push_back(t);
+    return all;
   }
 
  private:
@@ -135,7 +142,8 @@ class ReferenceEntries {
   }
   void take_state(Head& head) const {
     const auto last = static_cast<std::int64_t>(head.tokens.size()) - 1;
-    std::vector<double> key(static_cast<std::size_t>(shape_.head_dim_k)), value(static_cast<std::size_t>(shape_.head_dim_v));
+    std::vector<double> key(static_cast<std::size_t>(shape_.head_dim_k)),
+        value(static_cast<std::size_t>(shape_.head_dim_v));
     double weights = 0;
     for (std::int64_t j = last; j > last - window_; --j) {
       const Token& token = head.tokens[static_cast<std::size_t>(j)];

@@ -37,10 +37,14 @@ class ReferenceWindow {
   cpu::reference::Result attend(const ReferenceSequence& sequence, const float* q, int q_head, std::int64_t position) {
     const cpu::reference::Result result = sequence.attend_over(q, q_head, held(position));
     for (Token& token : tokens_) {
-      if (token.position <= position)
-        token.score += std::exp(sequence.logit(q, q_head, token.position) - result.lse);
+      if (token.position <= position) token.score += std::exp(sequence.logit(q, q_head, token.position) - result.lse);
     }
     return result;
+  }
+  /// Without a host tier: nothing comes back, and scores stay.
+  void truncate(std::int64_t length) {
+    while (!tokens_.empty() && tokens_.back().position >= length) tokens_.pop_back(), --num_recent_;
+    length_ = length;
   }
   /// Positions that are held and that a query at `last` sees.
   [[nodiscard]] std::vector<std::int64_t> held(std::int64_t last) const {
