@@ -14,7 +14,9 @@ struct RopeParams {
   bool interleaved = false;  ///< pairs are (2 i, 2 i + 1) (GPT-J) instead of (i, i + dims / 2) (Llama, GPT-NeoX)
 
   [[nodiscard]] bool known() const noexcept { return theta > 0; }
-  friend bool operator==(const RopeParams&, const RopeParams&) = default;
+  friend bool operator==(const RopeParams& a, const RopeParams& b) noexcept {  // CUDA sources are C++17
+    return a.theta == b.theta && a.dims == b.dims && a.interleaved == b.interleaved;
+  }
 };
 
 /// Throws Error(invalid_argument) naming the field and the value.

@@ -5,12 +5,17 @@
 #include <string>
 #include <utility>
 
-#include "cpu/codec/block_codec.h"
+#include "cpu/codec/block_format.h"
 #include "cpu/logit_rule.h"
+#include "cpu/rope.h"
 #include "cpu/row_layout.h"
 #include "gpu/slot_table.h"
 #include "runtime/base/partial.h"
 #include "runtime/base/view.h"
+
+namespace tandem::cpu {
+class BlockCodec;
+}
 
 namespace tandem::gpu {
 
@@ -35,7 +40,8 @@ struct WindowView {
   std::int64_t end = 0;
   SlotTable blocks = {};
   std::int64_t ring_blocks = 0;
-  const cpu::BlockCodec* codec = nullptr;  ///< outlives the window; nullptr without one
+  const cpu::BlockCodec* codec = nullptr;    ///< outlives the window; nullptr without one
+  const cpu::BlockFormat* format = nullptr;  ///< of the codec
   SlotTable kept_rows = {};
   const KeptTokens* kept = nullptr;            ///< older tokens, each in a slot of kept_rows; nullptr: none
   const std::int64_t* visible_from = nullptr;  ///< by slot of rows: the first query that sees it; nullptr: its own
@@ -46,11 +52,11 @@ struct WindowView {
   [[nodiscard]] std::byte* row(std::int64_t position) const noexcept { return rows[slot(position)]; }
   /// The first position of the block that holds a coded position.
   [[nodiscard]] std::int64_t block_begin(std::int64_t position) const noexcept {
-    return position - (position - sinks) % codec->format().block_rows;
+    return position - (position - sinks) % format->block_rows;
   }
   /// The block that holds the coded `position`.
   [[nodiscard]] std::byte* block(std::int64_t position) const noexcept {
-    return blocks[(position - sinks) / codec->format().block_rows % ring_blocks];
+    return blocks[(position - sinks) / format->block_rows % ring_blocks];
   }
   [[nodiscard]] bool is_coded(std::int64_t position) const noexcept {
     return position >= local_begin && position < raw_begin;

@@ -60,6 +60,7 @@ WindowView WindowCache::view() const noexcept {
     view.blocks = blocks_.table();
     view.ring_blocks = ring_blocks();
     view.codec = codec_;
+    view.format = &codec_->format();
   }
   if (kept_) {
     view.kept_rows = kept_slots_.table();

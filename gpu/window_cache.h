@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "cpu/codec/block_codec.h"
 #include "gpu/device.h"
 #include "gpu/paged_slots.h"
 #include "gpu/window_params.h"

@@ -220,7 +220,7 @@ void TaskRun::count_window_rows(StepStats& stats) const {
   }
   stats.trace[Stage::window].bytes += (most - most_coded) * window.layout.kv_bytes;
   if (window.codec == nullptr) return;
-  const cpu::BlockFormat& format = window.codec->format();
+  const cpu::BlockFormat& format = *window.format;
   stats.trace[Stage::window].bytes += most_coded * format.code_bytes / format.block_rows;
 }
 

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <span>
 
+#include "cpu/codec/block_codec.h"
 #include "gpu/window_policy/kept_tokens.h"
 
 namespace tandem::gpu {
@@ -68,7 +69,7 @@ class KeptBlocks {
 
 /// Coded positions, likewise: blocks that lie back to back are one run.
 void add_coded(const WindowView& window, std::int64_t first, std::int64_t last, cpu::AttentionPass& pass) {
-  const cpu::BlockFormat& format = window.codec->format();
+  const cpu::BlockFormat& format = *window.format;
   const std::int64_t seen = std::max(first, window.local_begin);
   std::int64_t p = seen - (seen - window.sinks) % cpu::kBlockRows;
   while (p < last) {
@@ -147,7 +148,7 @@ void HostDevice::copy(std::byte* target, const std::byte* source, std::int64_t b
 /// Encodes the block of positions from `first` on, whose token t is load(t, k, v).
 template <typename Load>
 void HostDevice::encode(const WindowView& window, std::int64_t first, Scratch& scratch, const Load& load) const {
-  const auto rows = static_cast<std::size_t>(window.codec->format().block_rows);
+  const auto rows = static_cast<std::size_t>(window.format->block_rows);
   const auto padded_k = static_cast<std::size_t>(window.layout.padded_k);
   const auto padded_v = static_cast<std::size_t>(window.layout.padded_v);
   scratch.k.assign(rows * padded_k, 0.f);
@@ -160,7 +161,7 @@ void HostDevice::encode(const WindowView& window, std::int64_t first, Scratch& s
 void HostDevice::write_rows(const WindowView& window, std::int64_t first, const KvView& host_kv, std::int64_t head,
                             Stream /*stream*/) {
   const std::int64_t tokens = host_kv.k.tokens;
-  const std::int64_t block_rows = window.codec == nullptr ? 0 : window.codec->format().block_rows;
+  const std::int64_t block_rows = window.codec == nullptr ? 0 : window.format->block_rows;
   if (tokens > 0 && window.is_coded(first)) {
     const LeasePool<Scratch>::Lease scratch(scratch_);
     for (std::int64_t b = 0; b < tokens; b += block_rows) {
@@ -222,7 +223,7 @@ void HostDevice::attend_sinks(const WindowAttention& task, Scratch& scratch) con
 
 void HostDevice::attend_coded(const WindowAttention& task, Scratch& scratch) const {
   const VisibleSpan visible = visible_span(task);
-  cpu::AttentionPass pass(kernels_, task.window.codec->format(), task.queries, task.logits, scratch.attention);
+  cpu::AttentionPass pass(kernels_, *task.window.format, task.queries, task.logits, scratch.attention);
   add_coded(task.window, visible.first, std::min(task.window.raw_begin, visible.end), pass);
   const PartialAttention coded = partial_like(task.result, scratch.out, scratch.lse);
   pass.finish(coded);
