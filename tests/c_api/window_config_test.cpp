@@ -74,9 +74,11 @@ INSTANTIATE_TEST_SUITE_P(
             [](Window& w) { codec(w, TD_CODEC_QJL), w.codec.outliers = -2; }},
         Bad{"window_codec.projection is 2; allowed: 0 (orthogonal), 1 (gaussian)",
             [](Window& w) { codec(w, TD_CODEC_QJL), w.codec.projection = 2; }},
-        Bad{"residual_tokens is 31; with the codec int8 it must be a multiple of 32, the tokens of a group, and no less",
+        Bad{"residual_tokens is 31; with the codec int8 it must be a multiple of 32, the tokens of a group, and no "
+            "less",
             [](Window& w) { codec(w, TD_CODEC_INT8), w.config.residual_tokens = 31; }},
-        Bad{"residual_tokens is 32; with the codec kivi it must be a multiple of 64, the tokens of a group, and no less",
+        Bad{"residual_tokens is 32; with the codec kivi it must be a multiple of 64, the tokens of a group, and no "
+            "less",
             [](Window& w) { codec(w, TD_CODEC_KIVI), w.codec.group = 64, w.config.residual_tokens = 32; }},
         Bad{"residual_tokens is -32; with the codec fp8 it must be a multiple of 32",
             [](Window& w) { codec(w, TD_CODEC_FP8), w.config.residual_tokens = -32; }},
@@ -151,17 +153,21 @@ INSTANTIATE_TEST_SUITE_P(
                   "window_codec.kind is 'int4'; allowed: none, int8, fp8, kivi, qjl, nuq"},
         std::pair{R"("window_codec": {"kind": 1})", "window_codec.kind is 1; it must be a string"},
         std::pair{R"("window_codec": {"kind": "int8", "bits": 4})", "window_codec.bits is not a field; allowed: kind"},
-        std::pair{R"("window_codec": {"kind": "kivi", "bits": "4"})", R"(window_codec.bits is "4"; it must be an integer)"},
+        std::pair{R"("window_codec": {"kind": "kivi", "bits": "4"})",
+                  R"(window_codec.bits is "4"; it must be an integer)"},
         std::pair{R"("window_codec": {"kind": "kivi", "bits": 3})", "codec bits of kivi is 3; allowed: 2 or 4"},
         std::pair{R"("window_codec": {"kind": "kivi", "group": 48})", "codec group of kivi is 48; allowed"},
         std::pair{R"("window_codec": {"kind": "qjl", "projection": "haar"})",
                   "window_codec.projection is 'haar'; allowed: orthogonal, gaussian"},
-        std::pair{R"("window_codec": {"kind": "qjl", "outliers": 33})", "codec outliers of qjl is 33; allowed: 0 to 32"},
-        std::pair{R"("window_codec": {"kind": "int8"}, "residual_tokens": 31)", "residual_tokens is 31; with the codec int8"},
+        std::pair{R"("window_codec": {"kind": "qjl", "outliers": 33})",
+                  "codec outliers of qjl is 33; allowed: 0 to 32"},
+        std::pair{R"("window_codec": {"kind": "int8"}, "residual_tokens": 31)",
+                  "residual_tokens is 31; with the codec int8"},
         std::pair{R"("window_policy": "latest")", "window_policy is string; it must be an object"},
         std::pair{R"("window_policy": {"kind": "h2o"})",
                   "window_policy.kind is 'h2o'; allowed: latest, heavy_hitters, threshold, dmc"},
-        std::pair{R"("window_policy": {"kind": "latest", "kept_tokens": 4})", "window_policy.kept_tokens is not a field"},
+        std::pair{R"("window_policy": {"kind": "latest", "kept_tokens": 4})",
+                  "window_policy.kept_tokens is not a field"},
         std::pair{R"("window_policy": {"kind": "heavy_hitters"})", "kept_tokens is 0; allowed: 1 to"},
         std::pair{R"("window_policy": {"kind": "heavy_hitters", "kept_tokens": 4, "threshold": 1})",
                   "window_policy.threshold is not a field; allowed: kept_tokens, kind, page_tokens"},
@@ -202,7 +208,8 @@ TEST_P(Forms, StructAndJsonAreTheSameConfigurationAndComeBack) {
 INSTANTIATE_TEST_SUITE_P(
     Good, Forms,
     testing::Values(
-        Form{R"("host_tier": true)", [](Window&) {},
+        Form{R"("host_tier": true)",
+             [](Window&) {},
              {R"("window_codec":{"kind":"none"})", R"("compact_sinks":false)", R"("host_tier":true)",
               R"("residual_tokens":128)"}},
         Form{R"("window_codec": {"kind": "int8"}, "residual_tokens": 64)",
@@ -214,31 +221,36 @@ INSTANTIATE_TEST_SUITE_P(
         Form{R"("window_codec": {"kind": "kivi"}, "host_tier": false)",
              [](Window& w) { codec(w, TD_CODEC_KIVI), w.config.host_tier = TD_OFF; },
              {R"("bits":4)", R"("group":32)", R"("host_tier":false)"}},
-        Form{R"("window_codec": {"kind": "qjl", "outliers": -1, "projection": "gaussian", "seed": 18446744073709551615})",
-             [](Window& w) {
-               codec(w, TD_CODEC_QJL), w.codec.outliers = -1, w.codec.projection = TD_PROJECTION_GAUSSIAN;
-               w.codec.seed = std::numeric_limits<std::uint64_t>::max();
-             },
-             {R"("outliers":-1)", R"("projection":"gaussian")", R"("sketch_bits":256)"}},
+        Form{
+            R"("window_codec": {"kind": "qjl", "outliers": -1, "projection": "gaussian", "seed": 18446744073709551615})",
+            [](Window& w) {
+              codec(w, TD_CODEC_QJL), w.codec.outliers = -1, w.codec.projection = TD_PROJECTION_GAUSSIAN;
+              w.codec.seed = std::numeric_limits<std::uint64_t>::max();
+            },
+            {R"("outliers":-1)", R"("projection":"gaussian")", R"("sketch_bits":256)"}},
         Form{R"("window_codec": {"kind": "qjl", "sketch_bits": 128, "outlier_bits": 64})",
              [](Window& w) { codec(w, TD_CODEC_QJL), w.codec.sketch_bits = 128, w.codec.outlier_bits = 64; },
              {R"("outliers":8)", R"("projection":"orthogonal")", R"("outlier_bits":64)"}},
         Form{R"("window_policy": {"kind": "heavy_hitters", "kept_tokens": 32})",
-             [](Window& w) { policy(w, TD_POLICY_HEAVY_HITTERS); }, {R"("kept_tokens":32)", R"("page_tokens":64)"}},
-        Form{R"("window_policy": {"kind": "threshold", "kept_tokens": 32, "page_tokens": 5, "threshold": -0.5, "scores": "given"})",
-             [](Window& w) {
-               policy(w, TD_POLICY_THRESHOLD), w.policy.page_tokens = 5, w.policy.threshold = -0.5;
-               w.policy.scores = TD_SCORES_GIVEN;
-             },
-             {R"("threshold":-0.5)", R"("scores":"given")", R"("page_tokens":5)"}},
-        Form{R"("window_policy": {"kind": "dmc"})", [](Window& w) { policy(w, TD_POLICY_DMC); },
+             [](Window& w) { policy(w, TD_POLICY_HEAVY_HITTERS); },
+             {R"("kept_tokens":32)", R"("page_tokens":64)"}},
+        Form{
+            R"("window_policy": {"kind": "threshold", "kept_tokens": 32, "page_tokens": 5, "threshold": -0.5, "scores": "given"})",
+            [](Window& w) {
+              policy(w, TD_POLICY_THRESHOLD), w.policy.page_tokens = 5, w.policy.threshold = -0.5;
+              w.policy.scores = TD_SCORES_GIVEN;
+            },
+            {R"("threshold":-0.5)", R"("scores":"given")", R"("page_tokens":5)"}},
+        Form{R"("window_policy": {"kind": "dmc"})",
+             [](Window& w) { policy(w, TD_POLICY_DMC); },
              {R"("decisions":"given")", R"("merge_window":12)", R"("common_length":false)"}},
-        Form{R"("rope_dims": 32, "rope_interleaved": true, "window_policy": {"kind": "dmc", "decisions": "last_neuron", "merge_window": 3, "common_length": true})",
-             [](Window& w) {
-               policy(w, TD_POLICY_DMC), w.policy.decisions = TD_DECISIONS_LAST_NEURON, w.policy.merge_window = 3;
-               w.policy.common_length = 1, w.config.rope_dims = 32, w.config.rope_interleaved = 1;
-             },
-             {R"("decisions":"last_neuron")", R"("merge_window":3)", R"("common_length":true)", R"("rope_dims":32)"}},
+        Form{
+            R"("rope_dims": 32, "rope_interleaved": true, "window_policy": {"kind": "dmc", "decisions": "last_neuron", "merge_window": 3, "common_length": true})",
+            [](Window& w) {
+              policy(w, TD_POLICY_DMC), w.policy.decisions = TD_DECISIONS_LAST_NEURON, w.policy.merge_window = 3;
+              w.policy.common_length = 1, w.config.rope_dims = 32, w.config.rope_interleaved = 1;
+            },
+            {R"("decisions":"last_neuron")", R"("merge_window":3)", R"("common_length":true)", R"("rope_dims":32)"}},
         Form{R"("host_tier": false, "window_policy": {"kind": "latest", "compact_sinks": true})",
              [](Window& w) { w.policy.compact_sinks = 1, w.config.host_tier = TD_OFF; },
              {R"("compact_sinks":true)", R"("kind":"latest")"}}));
@@ -261,23 +273,23 @@ TEST(PolicyInput, RefusedAppendsChangeNothing) {
   };
   for (const Call& call :
        {Call{TD_POLICY_THRESHOLD, "keep is NULL; the window_policy threshold with given scores needs it",
-             [](td_append_args& a, auto&) { a.keep = nullptr; }},
+             [](td_append_args&a, auto&) { a.keep = nullptr; }},
         Call{TD_POLICY_THRESHOLD, "keep is nan for token 1, KV head 0; every value must be finite",
-             [](td_append_args& a, auto& bad) { a.keep = bad.data(); }},
+             [](td_append_args&a, auto&bad) { a.keep = bad.data(); }},
         Call{TD_POLICY_DMC, "merge is NULL; the window_policy dmc needs it",
-             [](td_append_args& a, auto&) { a.merge = nullptr; }},
+             [](td_append_args&a, auto&) { a.merge = nullptr; }},
         Call{TD_POLICY_DMC, "importance is NULL; the window_policy dmc needs it",
-             [](td_append_args& a, auto&) { a.importance = nullptr; }},
+             [](td_append_args&a, auto&) { a.importance = nullptr; }},
         Call{TD_POLICY_DMC, "merge is nan for token 1, KV head 0; every value must be finite",
-             [](td_append_args& a, auto& bad) { a.merge = bad.data(); }},
+             [](td_append_args&a, auto&bad) { a.merge = bad.data(); }},
         Call{TD_POLICY_DMC, "importance is nan for token 1, KV head 0; every value must be finite",
-             [](td_append_args& a, auto& bad) { a.importance = bad.data(); }},
+             [](td_append_args&a, auto&bad) { a.importance = bad.data(); }},
         Call{TD_POLICY_DMC, "keep is given; the window_policy dmc takes none",
-             [](td_append_args& a, auto&) { a.keep = a.merge; }},
+             [](td_append_args&a, auto&) { a.keep = a.merge; }},
         Call{TD_POLICY_HEAVY_HITTERS, "merge is given; the window_policy heavy_hitters takes none",
-             [](td_append_args& a, auto& bad) { a.merge = bad.data(); }},
+             [](td_append_args&a, auto&bad) { a.merge = bad.data(); }},
         Call{TD_POLICY_LATEST, "keep is given; the window_policy latest takes none",
-             [](td_append_args& a, auto& bad) { a.keep = bad.data(); }}}) {
+             [](td_append_args&a, auto&bad) { a.keep = bad.data(); }}}) {
     td_window_policy p = policy_of(call.kind);
     p.scores = TD_SCORES_GIVEN;
     td_config c = config();
@@ -347,7 +359,8 @@ TEST(HostTier, OffSaysWhatIsLost) {
   EXPECT_EQ(td_seq_truncate(rt, seq, 100), TD_EINVAL);  // layer 1 is empty
   ASSERT_EQ(Append({seq}, {300}, 4, 1).run(rt), TD_OK);
   EXPECT_EQ(td_seq_truncate(rt, seq, 100), TD_ESTATE);
-  EXPECT_THAT(td_last_error(), testing::HasSubstr("has lost the tokens 4 to 259 of layer 0: allowed are 0 to 4 and 260"));
+  EXPECT_THAT(td_last_error(),
+              testing::HasSubstr("has lost the tokens 4 to 259 of layer 0: allowed are 0 to 4 and 260"));
   EXPECT_EQ(td_seq_truncate(rt, seq, 260), TD_OK) << td_last_error();
 }
 
