@@ -34,11 +34,11 @@ void check_policy(const WindowParams& params, const cpu::RopeParams& rope) {
   if (!params.merge) return;
   validate(*params.merge);
   TANDEM_CHECK(!keeps, invalid_argument, "window_policy is dmc; it keeps no single tokens");
+  TANDEM_CHECK(rope.known(), invalid_argument,
+               "window_policy dmc needs rope_theta, which is 0: keys are averaged before RoPE and rotated by Tandem");
   TANDEM_CHECK(cpu::key_space_of(params.codec.kind) == cpu::KeySpace::post_rope, unsupported, "window_codec is ",
                cpu::to_string(params.codec.kind),
                ", which turns keys back by their positions; entries of the window_policy dmc lie at others");
-  TANDEM_CHECK(rope.known(), invalid_argument,
-               "window_policy dmc needs rope_theta, which is 0: keys are averaged before RoPE and rotated by Tandem");
 }
 
 }  // namespace
