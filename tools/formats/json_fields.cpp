@@ -94,6 +94,13 @@ float JsonFields::positive(std::string_view name, std::optional<float> fallback)
   return static_cast<float>(wide);
 }
 
+double JsonFields::number(std::string_view name, double low, double high) const {
+  const Json* value = document_->find(name);
+  const double number = value != nullptr && value->is_number() ? value->get<double>() : high + 1;
+  if (!(number >= low && number <= high)) reject(name, concat("a number from ", low, " to ", high));
+  return number;
+}
+
 bool JsonFields::boolean(std::string_view name, bool fallback) const {
   const Json* value = document_->find(name);
   if (value == nullptr) return fallback;

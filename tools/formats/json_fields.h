@@ -24,6 +24,8 @@ class JsonFields {
                                      std::optional<std::int64_t> fallback = {}) const;
   /// Positive finite fp32; otherwise as integer().
   [[nodiscard]] float positive(std::string_view name, std::optional<float> fallback = {}) const;
+  /// Number in [low, high]; an error when absent.
+  [[nodiscard]] double number(std::string_view name, double low, double high) const;
   [[nodiscard]] bool boolean(std::string_view name, bool fallback) const;
   [[nodiscard]] std::string text(std::string_view name, const std::string& fallback) const;
   /// Array of strings; empty when absent.

@@ -53,8 +53,8 @@ float rope_theta(const JsonFields& fields) {
 std::int32_t merge_window(const JsonFields& fields) {
   if (!fields.has("dmc")) return 0;
   require_text(fields, "dmc.alpha_source", "last_neuron");
-  for (const auto& [name, only] : {std::pair{"dmc.alpha_bias", -5}, std::pair{"dmc.omega_bias", 5}}) {
-    const std::int64_t value = fields.integer(name, -1000, 1000);
+  for (const auto& [name, only] : {std::pair{"dmc.alpha_bias", -5.0}, std::pair{"dmc.omega_bias", 5.0}}) {
+    const double value = fields.number(name, -1000, 1000);
     TANDEM_CHECK(value == only, unsupported, fields.path().string(), ": ", name, " is ", value, "; supported: ", only);
   }
   return static_cast<std::int32_t>(fields.integer("dmc.window", 1, 64));

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <deque>
 #include <memory>
+#include <optional>
 
 #include <fmt/format.h>
 
@@ -28,7 +29,7 @@ constexpr std::int64_t kMaxTokens = 1 << 20;
 
 struct EvalWindowOptions {
   CommonOptions common;
-  std::string model, prompts;
+  std::string model, prompts, dmc_model;
   CodecListOptions codecs;
   std::string policies = kPolicies;
   std::string host = "on,off";
@@ -50,7 +51,9 @@ std::vector<NamedPolicy> policies_of(const EvalWindowOptions& options) {
     NamedPolicy policy{.name = name, .choice = {}, .is_full = name == "full"};
     policy.choice = parse_policy("--policies", policy.is_full ? "latest" : name);
     if (policy.choice.policy.kind == TD_POLICY_DMC)
-      throw UsageError("--policies: 'dmc' is not allowed: this model was not trained to decide what to merge");
+      throw UsageError(
+          "--policies: 'dmc' is not allowed: this model was not trained to decide what to merge; give one "
+          "that was with --dmc-model");
     if (policy.choice.policy.kept_tokens >= options.local)
       throw UsageError(not_allowed("--policies", name, fmt::format("fewer tokens than --local {}", options.local)));
     policies.push_back(std::move(policy));
@@ -199,6 +202,48 @@ std::int64_t answer_prompts(llama::Llama& model, const td_config& shape, const s
   return exact;
 }
 
+/// A model that merges tokens: another one, so its cells read everything by themselves. With a window that holds all
+/// entries, and with one of --local entries.
+class MergingModel {
+ public:
+  MergingModel(const EvalWindowOptions& options, std::int64_t longest) : model_(llama::Llama::load(options.dmc_model)) {
+    if (model_.config().merge_window == 0)
+      throw UsageError(
+          fmt::format("--dmc-model: '{}' is not allowed; allowed: models trained to merge tokens, whose "
+                      "config.json has \"dmc\"",
+                      options.dmc_model));
+    const auto settings = settings_of(options, model_, longest);
+    NamedPolicy policy{.name = "dmc", .choice = {.policy = *settings.base.window_policy}};
+    for (const auto& codec : parse_codecs(options.codecs)) {
+      policy.is_full = true;
+      policy.name = "dmc, full";
+      cells_.emplace_back(settings, policy, codec, true);
+      policy.is_full = false;
+      policy.name = "dmc";
+      for (const bool host_tier : host_tiers_of(options)) cells_.emplace_back(settings, policy, codec, host_tier);
+    }
+  }
+
+  void read(const Task& task, Progress& progress) {
+    for (auto& cell : cells_) {
+      if (cell.refusal().empty()) cell.read_text(model_, task.text.context, task.text.steps, task.text.targets);
+      progress.advance(std::ssize(task.text.context));
+    }
+    for (const auto& prompt : task.prompts) {
+      const auto context = tokens_of(prompt, model_.config().bos_token);
+      for (auto& cell : cells_) {
+        if (cell.refusal().empty()) cell.answer_prompt(model_, context, prompt);
+        progress.advance(std::ssize(context));
+      }
+    }
+  }
+  [[nodiscard]] const std::deque<WindowCell>& cells() const noexcept { return cells_; }
+
+ private:
+  llama::Llama model_;
+  std::deque<WindowCell> cells_;
+};
+
 Json report_of(const EvalWindowOptions& options, const Task& task, const std::deque<WindowCell>& cells,
                double dense_perplexity, std::int64_t dense_exact) {
   Json report = {{"eval", "window"},
@@ -234,14 +279,21 @@ void eval_window(const EvalWindowOptions& options) {
   auto cells = cells_of(options, settings_of(options, model, longest));
   auto shape = model.attention_config();
   apply(options.common, shape);
+  std::optional<MergingModel> merging;
+  if (!options.dmc_model.empty()) merging.emplace(options, longest);
   double dense_perplexity = 0;
   std::int64_t dense_exact = 0;
   {
-    Progress progress("cells", context_tokens * (1 + std::ssize(cells)));
+    const auto merging_cells = merging ? std::ssize(merging->cells()) : 0;
+    Progress progress("cells", context_tokens * (1 + std::ssize(cells) + merging_cells));
     dense_perplexity = read_text(model, shape, task.text, cells, progress);
     dense_exact = answer_prompts(model, shape, task.prompts, cells, progress);
+    if (merging) merging->read(task, progress);
   }
-  const Json report = report_of(options, task, cells, dense_perplexity, dense_exact);
+  Json report = report_of(options, task, cells, dense_perplexity, dense_exact);
+  if (merging) {
+    for (const auto& cell : merging->cells()) report["cells"].push_back(cell.figures(dense_perplexity));
+  }
   print(json, eval_window_text(report));
   json.write(report);
 }
@@ -255,6 +307,8 @@ void add_options(CLI::App& command, EvalWindowOptions& options) {
   };
   command.add_option("--model", options.model, "model folder: config.json and model.safetensors")->required();
   command.add_option("--prompts", options.prompts, "jsonl file of context, question and answer")->required();
+  command.add_option("--dmc-model", options.dmc_model,
+                     "model folder of one that was trained to merge tokens: its cells are added");
   add_codec_list(command, options.codecs);
   command.add_option("--policies", options.policies,
                      fmt::format("list of full (the window holds everything), {} [{}]", policy_forms(), kPolicies));
@@ -288,6 +342,7 @@ void add_eval_window(CLI::App& eval, Action& action) {
       "(mean,\n"
       "p95) and over question and answer. B/token: device memory of the largest window over its tokens and KV heads;\n"
       "coded: what one more token takes; bits: of these per element of K and V. window %: share of the tokens there.\n"
+      "A model given with --dmc-model is another one: its cells are not compared step by step with the first.\n"
       "Policies that depend on attention see that of every token of the context, 64 at a time.\n"
       "Example:\n  tandem eval window --model tools/data/tiny-llama --prompts tools/data/needle_prompts.jsonl "
       "--codecs bf16,int8,kivi4,kivi2 --policies full,latest --json window.json");

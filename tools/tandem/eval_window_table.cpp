@@ -9,7 +9,9 @@
 namespace tandem::cli {
 namespace {
 
-std::string number(const Json& cell, const char* field) { return short_number(cell.at(field).get<double>()); }
+std::string number(const Json& cell, const char* field) {
+  return cell.at(field).is_null() ? "-" : short_number(cell.at(field).get<double>());
+}
 
 std::vector<std::string> row_of(const Json& cell) {
   const auto text = [&cell](const char* field) { return cell.at(field).get<std::string>(); };

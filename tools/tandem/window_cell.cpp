@@ -20,7 +20,10 @@ std::int32_t latest_tokens(const NamedPolicy& policy, const CellSettings& settin
   return settings.base.local_tokens - policy.choice.policy.kept_tokens;
 }
 
-Json spread_of(const std::vector<double>& errors) { return {{"mean", mean(errors)}, {"p95", quantile(errors, 0.95)}}; }
+Json spread_of(const std::vector<double>& errors) {
+  if (errors.empty()) return {{"mean", nullptr}, {"p95", nullptr}};
+  return {{"mean", mean(errors)}, {"p95", quantile(errors, 0.95)}};
+}
 
 }  // namespace
 
@@ -73,6 +76,25 @@ void WindowCell::read_text(llama::Llama& model, const Recording& recording, cons
     const auto errors = step_errors(*runtime_, forced, recording);
     errors_.insert(errors_.end(), errors.begin(), errors.end());
   }
+  read_on(model, sequence, steps, targets);
+}
+
+void WindowCell::read_text(llama::Llama& model, const std::vector<std::int32_t>& context,
+                           const std::vector<std::int32_t>& steps, const std::vector<std::int32_t>& targets) {
+  read_on(model, context_of(model, context), steps, targets);
+}
+
+td::Sequence WindowCell::context_of(llama::Llama& model, const std::vector<std::int32_t>& context) const {
+  td::Sequence sequence(*runtime_);
+  llama::AttentionUse use{.runtime = *runtime_, .sequence = sequence, .recorder = {}, .progress = {}};
+  use.parts = TD_PART_ALL | TD_EXACT;
+  use.progress = [](std::int64_t) { check_interrupt(); };
+  model.forward(use, context, choice_.chunk_tokens(config_.local_tokens));
+  return sequence;
+}
+
+void WindowCell::read_on(llama::Llama& model, const td::Sequence& sequence, const std::vector<std::int32_t>& steps,
+                         const std::vector<std::int32_t>& targets) {
   const llama::AttentionUse use{.runtime = *runtime_, .sequence = sequence, .recorder = {}, .progress = {}};
   for (std::size_t i = 0; i < steps.size(); ++i) {
     check_interrupt();
@@ -88,6 +110,15 @@ void WindowCell::answer_prompt(llama::Llama& model, const Recording& recording, 
     const auto errors = step_errors(*runtime_, forced, recording);
     question_errors_.insert(question_errors_.end(), errors.begin(), errors.end());
   }
+  answer_on(model, sequence, prompt);
+}
+
+void WindowCell::answer_prompt(llama::Llama& model, const std::vector<std::int32_t>& context,
+                               const NeedlePrompt& prompt) {
+  answer_on(model, context_of(model, context), prompt);
+}
+
+void WindowCell::answer_on(llama::Llama& model, const td::Sequence& sequence, const NeedlePrompt& prompt) {
   const llama::AttentionUse use{.runtime = *runtime_, .sequence = sequence, .recorder = {}, .progress = {}};
   std::vector<float> logits;
   for (const auto token : llama::encode_bytes(prompt.question)) logits = model.forward(use, {token});
@@ -103,7 +134,8 @@ void WindowCell::answer_prompt(llama::Llama& model, const Recording& recording, 
 void WindowCell::add_window(const td::Sequence& sequence) {
   for (std::int32_t layer = 0; layer < config_.num_layers; ++layer) {
     const auto info = sequence.info(layer);
-    window_shares_.push_back(ratio(static_cast<double>(info.window_rows), static_cast<double>(info.length)));
+    const double heads = config_.num_kv_heads;
+    window_shares_.push_back(ratio(static_cast<double>(info.window_entries), heads * static_cast<double>(info.length)));
     dropped_rows_.push_back(static_cast<double>(info.dropped_rows));
     if (info.window_rows <= most_rows_) continue;
     most_rows_ = info.window_rows;

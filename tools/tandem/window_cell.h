@@ -41,6 +41,13 @@ class WindowCell {
   [[nodiscard]] const std::string& codec() const noexcept { return codec_; }
   [[nodiscard]] const std::string& refusal() const noexcept { return refusal_; }
 
+  /// A model that merges tokens, which each of its cells reads by itself and nothing is compared with: its likelihood
+  /// of `targets`, each the token after a step that follows `context`.
+  void read_text(llama::Llama& model, const std::vector<std::int32_t>& context, const std::vector<std::int32_t>& steps,
+                 const std::vector<std::int32_t>& targets);
+  /// Likewise, its answer.
+  void answer_prompt(llama::Llama& model, const std::vector<std::int32_t>& context, const NeedlePrompt& prompt);
+
   /// Teacher-forced: output errors at the steps, and the likelihood of `targets`, each the token after a step.
   void read_text(llama::Llama& model, const Recording& recording, const std::vector<std::int32_t>& steps,
                  const std::vector<std::int32_t>& targets);
@@ -52,6 +59,10 @@ class WindowCell {
 
  private:
   [[nodiscard]] td::Sequence context_of(const Recording& recording) const;
+  [[nodiscard]] td::Sequence context_of(llama::Llama& model, const std::vector<std::int32_t>& context) const;
+  void read_on(llama::Llama& model, const td::Sequence& sequence, const std::vector<std::int32_t>& steps,
+               const std::vector<std::int32_t>& targets);
+  void answer_on(llama::Llama& model, const td::Sequence& sequence, const NeedlePrompt& prompt);
   void add_window(const td::Sequence& sequence);
 
   std::string policy_, codec_, host_;
@@ -61,7 +72,7 @@ class WindowCell {
   std::unique_ptr<td::Runtime> runtime_;
   std::string refusal_;
 
-  std::vector<double> errors_, question_errors_, nll_;
+  std::vector<double> errors_, question_errors_, nll_;  // no errors where nothing was compared
   std::int64_t prompts_ = 0, exact_ = 0;
   std::vector<double> window_shares_, dropped_rows_;  // of each sequence and layer
   std::int64_t most_rows_ = 0;                        // in a window, of any sequence and layer

@@ -42,6 +42,9 @@ void add_window(CLI::App& app, WindowOptions& options, unsigned which) {
 }
 
 std::int64_t WindowChoice::chunk_tokens(std::int32_t local_tokens) const noexcept {
+  // What is merged must be seen before it can leave the tokens that no codec compresses.
+  if (policy.policy.kind == TD_POLICY_DMC && codec.codec.kind != TD_CODEC_NONE)
+    local_tokens = residual != 0 ? residual : 128;
   const bool small = !host_tier || policy.scores_attention();
   return std::min<std::int64_t>(small ? kScoredChunk : kChunk, local_tokens);
 }
