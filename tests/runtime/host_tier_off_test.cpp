@@ -1,12 +1,10 @@
 // Windows without a host tier, and windows with a codec: attention is over what they hold, as they hold it.
-#include <functional>
 #include <tuple>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "cpu/codec/block_codec.h"
-#include "runtime/base/error.h"
 #include "tests/support/codecs.h"
 #include "tests/support/deferred_device.h"
 #include "tests/support/runtime_driver.h"
@@ -219,21 +217,13 @@ TEST_P(Cuts, ThatNeedWhatIsLostAreRefused) {
   model.append(t);
   const auto q = source.queries(2);
   const auto before = attend(runtime, s, 2, q).out;
-  const auto message = [](const std::function<void()>& call) {
-    try {
-      call();
-    } catch (const Error& error) {
-      return std::string(error.what());
-    }
-    return std::string("no error");
-  };
   const std::int64_t shortest = c.sinks + model.evicted();
   const std::string expected =
       concat("num_tokens is ", shortest - 1, "; without a host tier, sequence ", s, " has lost the tokens ", c.sinks,
              " to ", shortest - 1, " of layer 0: allowed are 0 to ", c.sinks, " and ", shortest, " or more");
-  EXPECT_EQ(message([&] { runtime.truncate_sequence(s, shortest - 1); }), expected);
-  EXPECT_EQ(message([&] { runtime.fork_sequence(s, shortest - 1, std::nullopt); }), expected);
-  EXPECT_THAT(message([&] { runtime.truncate_sequence(s, c.sinks + 1); }), ::testing::HasSubstr("or more"));
+  EXPECT_EQ(message_of([&] { runtime.truncate_sequence(s, shortest - 1); }), expected);
+  EXPECT_EQ(message_of([&] { runtime.fork_sequence(s, shortest - 1, std::nullopt); }), expected);
+  EXPECT_THAT(message_of([&] { runtime.truncate_sequence(s, c.sinks + 1); }), ::testing::HasSubstr("or more"));
   EXPECT_EQ(attend(runtime, s, 2, q).out, before);
   // The sinks are never lost.
   runtime.truncate_sequence(s, c.sinks);

@@ -1,4 +1,4 @@
-// DMC through the runtime, against its mask form in double: whatever the chunks, the tiers and the cuts.
+// DMC through the runtime, against its mask form in double: whatever the chunks and the tiers.
 #include <functional>
 #include <limits>
 #include <tuple>
@@ -6,110 +6,24 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "runtime/base/error.h"
 #include "tests/support/deferred_device.h"
-#include "tests/support/reference_entries.h"
+#include "tests/support/merging_driver.h"
 
 namespace tandem::testing {
 namespace {
 
 using gpu::DmcSource;
 
-constexpr double kTheta = 10000.0;
-
-struct Case {
-  AttentionShape shape;
-  DmcSource form;
-  std::int32_t sinks, local;
-  std::vector<double> merging;  ///< probability, by KV head
-  int window = 12;
-};
-
-Config config_of(const Case& c, bool host_tier, lsh::SelectorParams selector = lsh::SelectAllParams{}) {
-  Config config;
-  config.shape = resolved(c.shape);
-  config.window.sink_tokens = c.sinks;
-  config.window.local_tokens = c.local;
-  config.window.merge.emplace();
-  config.window.merge->source = c.form;
-  config.window.merge->window = c.window;
-  config.rope.theta = kTheta;
-  config.host_tier = host_tier;
-  config.selector = std::move(selector);
-  config.never_slower = false;
-  config.num_workers = 2;
-  return config;
-}
-
-constexpr AttentionShape shape_of(int q_heads, int kv_heads, int dim) {
-  return {1, q_heads, kv_heads, dim, dim, 0.f, 0.f};
-}
-
-Case usual(DmcSource form = DmcSource::external, std::int32_t local = 32) {
-  return {shape_of(4, 2, 64), form, 4, local, {0.3, 0.7}};
-}
-
-StepStats append(Runtime& runtime, std::uint64_t sequence, const MergingTokens& t) {
-  return append(runtime, sequence, t.kv.k, t.kv.v, 0, t.input);
-}
-
-/// Tokens [first, first + count) of `t`.
-MergingTokens part_of(const MergingTokens& t, std::int64_t first, std::int64_t count, const AttentionShape& shape) {
-  const auto rows = [&](const std::vector<float>& x, std::int64_t width) {
-    return x.empty() ? x : rows_of(x, first, count, width);
-  };
-  const std::int64_t heads = shape.num_kv_heads;
-  MergingTokens part{slice(t.kv, first, count, shape), {}, {}, {}};
-  part.input = {{},
-                rows(t.input.merge, heads),
-                rows(t.input.importance, heads),
-                rows(t.input.q, std::int64_t{shape.num_q_heads} * shape.head_dim_k)};
-  part.merges = {t.merges.begin() + first * heads, t.merges.begin() + (first + count) * heads};
-  part.weights = {t.weights.begin() + first * heads, t.weights.begin() + (first + count) * heads};
-  return part;
-}
-
-/// Entries of a window that have left it: whole pages of 64, as few as let the others fit.
-std::int64_t left_of(std::int64_t finished, const Case& c) {
-  const std::int64_t excess = finished - c.sinks - c.local - 64;
-  return excess <= 0 ? 0 : (excess + 63) / 64 * 64;
-}
-
-/// The larger error of the last `count` queries; without a host tier, what has left a window is not there.
-double error_of(const Attended& attended, const std::vector<float>& q, std::int64_t count,
-                const ReferenceEntries& reference, const Case& c, bool host_tier) {
-  double worst = 0;
-  for (std::int64_t row = 0; row < count * c.shape.num_q_heads; ++row) {
-    const auto h = static_cast<int>(row % c.shape.num_q_heads);
-    const std::int64_t entries = reference.entries(static_cast<std::size_t>(h / c.shape.group_size()));
-    const std::int64_t gone = host_tier ? 0 : left_of(entries - 1, c);
-    const auto expected =
-        reference.attend(q.data() + row * c.shape.head_dim_k, h, reference.length() - count + row / c.shape.num_q_heads,
-                         c.sinks, c.sinks + gone);
-    worst = std::max({worst, relative_error(attended.out.data() + row * c.shape.head_dim_v, expected.out),
-                      std::abs(attended.lse[static_cast<std::size_t>(row)] - expected.lse)});
-  }
-  return worst;
-}
-
-std::string message_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
-class MaskForm : public ::testing::TestWithParam<std::tuple<Case, bool /*host tier*/, gpu::DeviceKind>> {};
+class MaskForm : public ::testing::TestWithParam<std::tuple<MergingCase, bool /*host tier*/, gpu::DeviceKind>> {};
 
 INSTANTIATE_TEST_SUITE_P(
     MergedTokens, MaskForm,
     ::testing::Combine(::testing::Values(usual(), usual(DmcSource::last_neuron),
-                                         Case{shape_of(1, 1, 80), DmcSource::external, 0, 24, {0.5}},
-                                         Case{shape_of(8, 1, 96), DmcSource::last_neuron, 1, 40, {0.5}, 3},
-                                         Case{shape_of(8, 2, 128), DmcSource::external, 7, 33, {0.0, 1.0}},
-                                         Case{shape_of(2, 2, 256), DmcSource::last_neuron, 4, 16, {0.1, 0.9}, 64}),
+                                         MergingCase{shape_of(1, 1, 80), DmcSource::external, 0, 24, {0.5}},
+                                         MergingCase{shape_of(8, 1, 96), DmcSource::last_neuron, 1, 40, {0.5}, 3},
+                                         MergingCase{shape_of(8, 2, 128), DmcSource::external, 7, 33, {0.0, 1.0}},
+                                         MergingCase{
+                                             shape_of(2, 2, 256), DmcSource::last_neuron, 4, 16, {0.1, 0.9}, 64}),
                        ::testing::Bool(), ::testing::Values(gpu::DeviceKind::host, gpu::DeviceKind::deferred)));
 
 TEST_P(MaskForm, EqualsTheRuntime) {
@@ -159,7 +73,7 @@ INSTANTIATE_TEST_SUITE_P(MergedTokens, Tiers,
 
 TEST_P(Tiers, ChunksChangeNoBit) {
   const auto [form, host_tier] = GetParam();
-  const Case c = usual(form);
+  const MergingCase c = usual(form);
   Runtime runtime(config_of(c, host_tier));
   MergingSource source(c.shape, form, c.merging, 62);
   constexpr std::int64_t kTokens = 320;
@@ -185,7 +99,7 @@ TEST_P(Tiers, ChunksChangeNoBit) {
 
 TEST_P(Tiers, NoTokenThatMergesIsDenseAttention) {
   const auto [form, host_tier] = GetParam();
-  Case c = usual(form, 64);
+  MergingCase c = usual(form, 64);
   c.merging = {0.0, 0.0};
   Runtime runtime(config_of(c, host_tier));
   const AttentionShape& shape = runtime.config().shape;
@@ -212,7 +126,7 @@ TEST_P(Tiers, NoTokenThatMergesIsDenseAttention) {
 
 /// Selectors that take every row one way or another see each entry once.
 TEST(MergedTokens, SelectorsOfAllRowsAreExact) {
-  const Case c = usual();
+  const MergingCase c = usual();
   for (const lsh::SelectorParams& selector :
        {lsh::SelectorParams(lsh::TopKParams{1.0}), lsh::SelectorParams(lsh::LshParams{1, 100, 1, 5})}) {
     Runtime runtime(config_of(c, true, selector));
@@ -230,108 +144,9 @@ TEST(MergedTokens, SelectorsOfAllRowsAreExact) {
   }
 }
 
-TEST(MergedTokens, ACutWithinTheRollbackIsAsIfNeverLonger) {
-  for (const DmcSource form : {DmcSource::external, DmcSource::last_neuron}) {
-    const Case c = usual(form);
-    Runtime runtime(config_of(c, true));
-    MergingSource source(c.shape, form, c.merging, 65);
-    constexpr std::int64_t kTokens = 300, kRollback = 16;
-    const auto t = source.tokens(kTokens);
-    const auto q = source.queries(1);
-    const std::uint64_t whole = runtime.create_sequence();
-    std::vector<std::uint64_t> shorter{whole};  // by length
-    int came_back = 0;                          // cuts after which the host tier had fewer entries
-    for (std::int64_t length = 1; length < kTokens; ++length) {
-      append(runtime, whole, part_of(t, length - 1, 1, c.shape));
-      shorter.push_back(runtime.fork_sequence(whole, -1, std::nullopt));
-      const std::int64_t back = 1 + length % kRollback;
-      if (back >= length) continue;
-      const std::uint64_t never =
-          runtime.fork_sequence(shorter[static_cast<std::size_t>(length - back)], -1, std::nullopt);
-      const std::uint64_t cut = runtime.fork_sequence(whole, -1, std::nullopt);
-      runtime.truncate_sequence(cut, length - back);
-      const std::uint64_t fork = runtime.fork_sequence(whole, length - back, std::nullopt);
-      for (const std::uint64_t s : {never, cut, fork}) append(runtime, s, part_of(t, length - back, 1, c.shape));
-      const auto expected = attend(runtime, never, 1, q);
-      ASSERT_EQ(attend(runtime, cut, 1, q).out, expected.out) << length << " - " << back;
-      ASSERT_EQ(attend(runtime, fork, 1, q).out, expected.out) << length << " - " << back;
-      ASSERT_EQ(runtime.query_sequence(cut, 0).window_entries, runtime.query_sequence(never, 0).window_entries);
-      came_back += runtime.query_sequence(whole, 0).host_rows > runtime.query_sequence(cut, 0).host_rows ? 1 : 0;
-      for (const std::uint64_t s : {never, cut, fork}) runtime.destroy_sequence(s);
-      if (length > kRollback) runtime.destroy_sequence(shorter[static_cast<std::size_t>(length - kRollback)]);
-    }
-    EXPECT_GT(came_back, 5);
-  }
-}
-
-/// Entries that return from the host tier take the slots of later ones, not what was said of these.
-TEST(MergedTokens, EntriesThatComeBackAreSeenByEveryQuery) {
-  Case c = usual(DmcSource::external, 8);
-  c.sinks = 0;
-  c.merging = {0.0, 0.0};
-  Runtime runtime(config_of(c, true));
-  MergingSource source(c.shape, c.form, c.merging, 73);
-  const auto t = source.tokens(80);
-  const std::uint64_t cut = runtime.create_sequence(), never = runtime.create_sequence();
-  for (std::int64_t i = 0; i < 76; ++i) append(runtime, cut, part_of(t, i, 1, c.shape));
-  ASSERT_EQ(runtime.query_sequence(cut, 0).host_rows, 64);
-  runtime.truncate_sequence(cut, 60);
-  ASSERT_EQ(runtime.query_sequence(cut, 0).host_rows, 0);
-  for (std::int64_t i = 0; i < 60; ++i) append(runtime, never, part_of(t, i, 1, c.shape));
-  for (const std::uint64_t s : {cut, never}) append(runtime, s, part_of(t, 60, 5, c.shape));
-  const auto q = source.queries(5);
-  EXPECT_EQ(attend(runtime, cut, 5, q).out, attend(runtime, never, 5, q).out);
-}
-
-TEST(MergedTokens, ACutWithoutAHostTierKeepsWhatIsHeld) {
-  const Case c = usual();
-  Runtime runtime(config_of(c, false));
-  MergingSource source(c.shape, c.form, c.merging, 72);
-  constexpr std::int64_t kTokens = 300;
-  const auto t = source.tokens(kTokens);
-  const std::uint64_t s = runtime.create_sequence();
-  ReferenceEntries whole(c.shape, c.form, c.window, kTheta);
-  for (std::int64_t length = 1; length < kTokens; ++length) {
-    const auto token = part_of(t, length - 1, 1, c.shape);
-    append(runtime, s, token);
-    whole.append(token);
-    const std::int64_t cut_length = length - 1 - length % 16;
-    if (length < 150 || cut_length % 3 != 0) continue;
-    const std::uint64_t cut = runtime.fork_sequence(s, cut_length, std::nullopt);
-    ReferenceEntries reference(c.shape, c.form, c.window, kTheta);
-    for (const auto& part : {part_of(t, 0, cut_length, c.shape), token}) reference.append(part);
-    append(runtime, cut, token);
-    const auto q = source.queries(1);
-    const Attended attended = attend(runtime, cut, 1, q);
-    for (int h = 0; h < c.shape.num_q_heads; ++h) {
-      const std::int64_t left = left_of(whole.entries(static_cast<std::size_t>(h / 2)) - 1, c);
-      const auto expected = reference.attend(q.data() + h * c.shape.head_dim_k, h, cut_length, c.sinks, c.sinks + left);
-      ASSERT_LT(relative_error(attended.out.data() + h * c.shape.head_dim_v, expected.out), 5e-5) << length;
-    }
-    runtime.destroy_sequence(cut);
-  }
-  EXPECT_GT(runtime.query_sequence(s, 0).dropped_rows, 64);
-}
-
-TEST_P(Tiers, ACutToNothingIsANewSequence) {
-  const auto [form, host_tier] = GetParam();
-  const Case c = usual(form);
-  Runtime runtime(config_of(c, host_tier));
-  MergingSource source(c.shape, form, c.merging, 66);
-  const std::uint64_t cut = runtime.create_sequence();
-  for (int i = 0; i < 12; ++i) append(runtime, cut, source.tokens(32));
-  runtime.truncate_sequence(cut, 0);
-  const std::uint64_t fresh = runtime.create_sequence();
-  const auto t = source.tokens(32);
-  const auto q = source.queries(32);
-  append(runtime, cut, t);
-  append(runtime, fresh, t);
-  EXPECT_EQ(attend(runtime, cut, 32, q).out, attend(runtime, fresh, 32, q).out);
-}
-
 TEST_P(Tiers, EntriesMayBeCoded) {
   const auto [form, host_tier] = GetParam();
-  const Case c = usual(form, 96);
+  const MergingCase c = usual(form, 96);
   Config config = config_of(c, host_tier);
   config.window.codec.kind = cpu::CodecKind::int8;
   config.window.residual_tokens = 32;
@@ -355,7 +170,7 @@ TEST_P(Tiers, EntriesMayBeCoded) {
 
 /// Rotation may make an element of a key larger than both of its pair.
 TEST(MergedTokens, KeysThatOverflowWhenRotatedAreRefused) {
-  Case c = usual();
+  MergingCase c = usual();
   Config config = config_of(c, true);
   config.window.dtype = DType::f16;
   Runtime runtime(config);
@@ -370,42 +185,9 @@ TEST(MergedTokens, KeysThatOverflowWhenRotatedAreRefused) {
   for (const float x : attend(runtime, s, 1, source.queries(1)).out) EXPECT_TRUE(std::isfinite(x));
 }
 
-TEST(MergedTokens, ACutBeyondTheRollbackIsRefused) {
-  const Case c = usual();
-  Runtime runtime(config_of(c, true));
-  MergingSource source(c.shape, c.form, c.merging, 67);
-  const std::uint64_t s = runtime.create_sequence();
-  for (int i = 0; i < 10; ++i) append(runtime, s, source.tokens(32));
-  const auto q = source.queries(1);
-  const auto before = attend(runtime, s, 1, q).out;
-  const auto refused = ::testing::AllOf(::testing::HasSubstr("num_tokens is 200; "), ::testing::HasSubstr("are merged"),
-                                        ::testing::HasSubstr("but 0"));
-  EXPECT_THAT(message_of([&] { runtime.truncate_sequence(s, 200); }), refused);
-  EXPECT_THAT(message_of([&] { runtime.fork_sequence(s, 200, std::nullopt); }), refused);
-  EXPECT_EQ(attend(runtime, s, 1, q).out, before);
-}
-
-/// A small window may have dropped entries that a cut within the rollback needs.
-TEST(MergedTokens, ACutThatNeedsLostEntriesIsRefused) {
-  Case c = usual(DmcSource::external, 2);
-  c.sinks = 0;
-  c.merging = {0.0, 0.0};
-  Runtime runtime(config_of(c, false));
-  MergingSource source(c.shape, c.form, c.merging, 68);
-  const std::uint64_t s = runtime.create_sequence();
-  while (runtime.query_sequence(s, 0).dropped_rows == 0) append(runtime, s, source.tokens(1));
-  const std::int64_t length = runtime.query_sequence(s, 0).length;
-  ASSERT_EQ(length, 2 + 64 + 2);  // one more entered than fit, and one is open
-  EXPECT_THAT(message_of([&] { runtime.truncate_sequence(s, length - 10); }),
-              ::testing::HasSubstr("num_tokens is 58; without a host tier"));
-  runtime.truncate_sequence(s, length - 2);
-  append(runtime, s, source.tokens(1));
-  attend(runtime, s, 1, source.queries(1));
-}
-
 TEST(MergedTokens, HeadsTakeTheMemoryOfTheirEntries) {
   for (const bool common : {false, true}) {
-    Case c = usual(DmcSource::external, 500);
+    MergingCase c = usual(DmcSource::external, 500);
     c.merging = {0.0, 0.9};
     Config config = config_of(c, true);
     config.window.common_length = common;
@@ -432,7 +214,7 @@ TEST(MergedTokens, HeadsTakeTheMemoryOfTheirEntries) {
 
 TEST(MergedTokens, BadInputIsRefusedAndChangesNothing) {
   for (const DmcSource form : {DmcSource::external, DmcSource::last_neuron}) {
-    const Case c = usual(form);
+    const MergingCase c = usual(form);
     Runtime runtime(config_of(c, true));
     MergingSource source(c.shape, form, c.merging, 70);
     const std::uint64_t s = runtime.create_sequence();
@@ -469,7 +251,7 @@ TEST(MergedTokens, BadInputIsRefusedAndChangesNothing) {
 }
 
 TEST(MergedTokens, AttentionThatNeedsSingleTokensIsRefused) {
-  const Case c = usual();
+  const MergingCase c = usual();
   Runtime runtime(config_of(c, true));
   MergingSource source(c.shape, c.form, c.merging, 71);
   const std::uint64_t s = runtime.create_sequence();

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include "cpu/rope.h"
-#include "runtime/base/error.h"
 #include "tests/support/runtime_driver.h"
 
 namespace tandem::testing {
@@ -110,14 +109,7 @@ TEST(StreamingSinks, OnlyTheSinksAreTurned) {
 
 TEST(StreamingSinks, NeedRopeAndNoHostTier) {
   const Case c{shape_of(2, 1, 64), 4, 30, {10000.0, 0, false}};
-  const auto message = [](const Config& config) {
-    try {
-      Runtime{config};
-    } catch (const Error& error) {
-      return std::string(error.what());
-    }
-    return std::string("no error");
-  };
+  const auto message = [](const Config& config) { return message_of([&] { Runtime{config}; }); };
   Config config = config_of(c);
   config.rope.theta = 0;
   EXPECT_THAT(message(config), ::testing::HasSubstr("compact_sinks needs rope_theta, which is 0"));

@@ -1,9 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
+#include "runtime/base/error.h"
 #include "runtime/runtime.h"
 #include "tests/support/reference_sequence.h"
 
@@ -106,6 +109,16 @@ class TokenSource {
   DType dtype_;
   double key_scale_;
 };
+
+/// What a call that throws says.
+inline std::string message_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
 
 /// Elements of tokens [first, first + count) of a tensor of `width` floats per token.
 inline std::vector<float> rows_of(const std::vector<float>& tensor, std::int64_t first, std::int64_t count,
