@@ -387,6 +387,20 @@ class Window(CommandLine):
         arguments = ["--codecs", "bf16,kivi2", "--policies", "latest", "--local", 192, "--seed", 3]
         self.assertEqual(self.eval_window(*arguments)[1], self.eval_window(*arguments, "--threads", 1)[1])
 
+    def test_a_model_that_merges_tokens(self):
+        dmc = os.path.join(os.path.dirname(self.model), "tiny-llama-dmc")
+        _, _, cells = self.eval_window("--codecs", "f32", "--policies", "full", "--dmc-model", dmc, "--host-dtype", "f32")
+        self.assertEqual(list(cells), [("full", "f32", "-"), ("dmc, full", "f32", "-"), ("dmc", "f32", "on"), ("dmc", "f32", "off")])
+        full, small, lost = (cells[name] for name in list(cells)[1:])
+        self.assertTrue(0.3 < full["window_share"] < 0.6, full["window_share"])
+        self.assertEqual((full["exact"], full["dropped_rows"], full["error"]["mean"]), (1, 0, None))
+        self.assertAlmostEqual(full["perplexity"], small["perplexity"], places=3)  # what leaves the window is not lost
+        self.assertEqual(small["exact"], 1)
+        self.assertGreaterEqual(lost["dropped_rows"], 0)
+        result = self.expect(BAD_USAGE, "eval", "window", "--model", self.model, "--prompts", self.prompts, "--dmc-model",
+                             self.model)
+        self.assertIn("trained to merge tokens", result.stderr)
+
     def test_text_of_a_file(self):
         text = self.write("text.txt", "The grass is green. The sky is blue. The sun is yellow. " * 20)
         generated = self.eval_window("--codecs", "f32", "--policies", "full")[1]

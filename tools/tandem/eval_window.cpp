@@ -74,8 +74,10 @@ void refuse_ignored(const EvalWindowOptions& options) {
   const auto policies = policies_of(options);
   const bool codes = std::any_of(codecs.begin(), codecs.end(),
                                  [](const auto& each) { return each.codec.codec.kind != TD_CODEC_NONE; });
-  const bool has_host = std::any_of(policies.begin(), policies.end(),
-                                    [](const auto& each) { return !each.is_full && !each.choice.without_host; });
+  const bool has_host =
+      !options.dmc_model.empty() || std::any_of(policies.begin(), policies.end(), [](const auto& each) {
+        return !each.is_full && !each.choice.without_host;
+      });
   for (const auto& option : options.given) {
     if (option == "--residual" && !codes)
       throw UsageError("--residual: not allowed with --codecs that compress nothing");

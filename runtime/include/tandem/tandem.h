@@ -238,7 +238,10 @@ TD_API td_status td_seq_fork(td_rt* rt, td_seq src, int64_t num_tokens, const td
 /* Forgets the tokens from num_tokens on, in every layer. The window takes back what it would hold had they never been
  * appended (rows that return from the host tier have been rounded to host_dtype); the index keeps the mean, or the map,
  * of its last calibration and the queries that it has seen. A re-calibration under way (SKETCH) is dropped if it needs
- * rows that are gone. A fork at fewer tokens does the same. */
+ * rows that are gone. A fork at fewer tokens does the same. Without a host tier, lengths that need tokens that were lost
+ * fail with TD_ESTATE, and coded tokens that become rows again are decoded. HEAVY_HITTERS, THRESHOLD: scores that
+ * forgotten queries gave stay, and tokens that had left are not kept again. DMC: 16 tokens back at least, and 0;
+ * lengths whose open entry is no longer known fail with TD_ESTATE. */
 TD_API td_status td_seq_truncate(td_rt* rt, td_seq seq, int64_t num_tokens);
 TD_API td_status td_seq_length(td_rt* rt, td_seq seq, int32_t layer, int64_t* out);
 
