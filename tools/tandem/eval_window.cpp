@@ -268,6 +268,7 @@ void eval_window(const EvalWindowOptions& options) {
   host_tiers_of(options);
   JsonOutput json(options.common.json);
   auto model = llama::Llama::load(options.model);
+  refuse_merging(options.model, model.attention_config());
   llama::set_blas_threads(num_threads(options.common));
   const Task task{text_of(options, model.config()), prompts_of(options, model.config())};
   std::int64_t longest = std::ssize(task.text.context) + std::ssize(task.text.steps);
