@@ -88,20 +88,19 @@ std::span<const gpu::DmcDecision> decisions_of(const AppendedTokens& tokens, std
 }
 
 /// Room for what append_tokens adds to one head: all that can fail.
-void reserve(const LayerState& layer, HeadState& head, std::int64_t entering, bool has_host_tier,
-             StepBuffers& buffers) {
+void reserve(HeadState& head, std::int64_t entering, bool has_host_tier, StepBuffers& buffers) {
   head.window.reserve(entering);
   if (has_host_tier) head.store.reserve(head.window.leaving_for(entering));
   buffers.leaving.reserve(static_cast<std::size_t>(page_bytes(head)));
-  buffers.scores.reserve(static_cast<std::size_t>(entering) * layer.heads.size());
 }
 
 void reserve(LayerState& layer, const AppendedTokens& tokens, const Config& config, StepBuffers& buffers) {
+  if (tokens.request.keep != nullptr) buffers.scores.reserve(static_cast<std::size_t>(tokens.count));
   std::int64_t most = 0;
   for (std::size_t h = 0; h < layer.heads.size(); ++h) {
     HeadState& head = layer.heads[h];
     const std::int64_t entering = head.merged ? head.merged->closing(decisions_of(tokens, h, buffers)) : tokens.count;
-    reserve(layer, head, entering, config.host_tier, buffers);
+    reserve(head, entering, config.host_tier, buffers);
     most = std::max(most, head.window.length() + entering);
     if (!head.merged) continue;
     head.merged->reserve(tokens.count);
