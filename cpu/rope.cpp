@@ -15,17 +15,20 @@ void validate(const RopeParams& rope, const AttentionShape& shape) {
                "rope_dims is 0, all of head_dim_k, which is ", shape.head_dim_k, "; rotated elements come in pairs");
 }
 
-void rotate(const RopeParams& rope, std::int32_t dim, std::int64_t positions, float* x) noexcept {
+void rotate(const RopeParams& rope, std::int32_t dim, std::int64_t positions, float* x, std::int64_t count,
+            std::int64_t stride) noexcept {
   if (!rope.known() || positions == 0) return;
   const std::int32_t dims = rope.dims == 0 ? dim : rope.dims;
   for (std::int32_t i = 0; i < dims / 2; ++i) {
     const double angle = static_cast<double>(positions) * std::pow(rope.theta, -2.0 * i / dims);
     const double c = std::cos(angle), s = std::sin(angle);
-    float& a = x[rope.interleaved ? 2 * i : i];
-    float& b = x[rope.interleaved ? 2 * i + 1 : i + dims / 2];
-    const double turned = a * c - b * s;
-    b = static_cast<float>(b * c + a * s);
-    a = static_cast<float>(turned);
+    float* first = x + (rope.interleaved ? 2 * i : i);
+    float* second = x + (rope.interleaved ? 2 * i + 1 : i + dims / 2);
+    for (std::int64_t row = 0; row < count; ++row, first += stride, second += stride) {
+      const double a = *first, b = *second;
+      *first = static_cast<float>(a * c - b * s);
+      *second = static_cast<float>(b * c + a * s);
+    }
   }
 }
 

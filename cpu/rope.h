@@ -22,8 +22,9 @@ struct RopeParams {
 /// Throws Error(invalid_argument) naming the field and the value.
 void validate(const RopeParams& rope, const AttentionShape& shape);
 
-/// Turns one key or query of `dim` elements by `positions` (negative: back). In double: turning there and back is exact
-/// to fp32 rounding.
-void rotate(const RopeParams& rope, std::int32_t dim, std::int64_t positions, float* x) noexcept;
+/// Turns `count` keys or queries of `dim` elements, `stride` apart, by `positions` each (negative: back). In double:
+/// turning there and back is exact to fp32 rounding.
+void rotate(const RopeParams& rope, std::int32_t dim, std::int64_t positions, float* x, std::int64_t count = 1,
+            std::int64_t stride = 0) noexcept;
 
 }  // namespace tandem::cpu

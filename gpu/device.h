@@ -24,12 +24,11 @@ class KeptTokens;
 /// The window of one (sequence, layer, kv_head) in a device's memory.
 ///
 /// Positions [0, min(sinks, end)) and [local_begin, end) are held, and the tokens that `kept` lists; the others are in
-/// the host tier. Sinks and the positions from raw_begin on are rows: sinks in slots of the same number, p in slot
-/// sinks
-/// + (p - sinks) % ring. The positions [local_begin, raw_begin) are coded, in whole blocks: block b holds the
-/// block_rows positions from sinks + b * block_rows on and lies in slot b % ring_blocks. Without a codec there are
-/// none. Where tokens are merged into entries, positions are the numbers of entries, and `visible_from` says who sees
-/// one.
+/// the host tier. Sinks and the positions from raw_begin on are rows: those before `sinks` in slots of the same number,
+/// any other position p in slot sinks + (p - sinks) % ring. The positions [local_begin, raw_begin) are coded, in whole
+/// blocks: block b holds the block_rows positions from sinks + b * block_rows on and lies in slot b % ring_blocks.
+/// Without a codec there are none. Where tokens are merged into entries, positions are the numbers of entries, and
+/// `visible_from` says who sees one.
 struct WindowView {
   SlotTable rows;
   cpu::RowLayout layout;

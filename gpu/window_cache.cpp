@@ -9,9 +9,8 @@ namespace tandem::gpu {
 namespace {
 
 std::optional<KeptTokens> kept_tokens_of(const WindowParams& params) {
-  const KeepRule rule = keep_rule(params.policy);
-  if (rule.scores == ScoreSource::none) return {};
-  return KeptTokens(rule, params.sink_tokens, params.local_tokens + params.page_tokens);
+  if (keep_rule(params.policy).scores == ScoreSource::none) return {};
+  return kept_tokens(params.policy, params.sink_tokens, params.local_tokens + params.page_tokens);
 }
 
 }  // namespace

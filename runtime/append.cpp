@@ -3,6 +3,7 @@
 #include <span>
 
 #include "runtime/base/error.h"
+#include "runtime/committed.h"
 #include "runtime/observe_queries.h"
 #include "runtime/policy_input.h"
 #include "runtime/request_check.h"
@@ -88,20 +89,19 @@ std::span<const gpu::DmcDecision> decisions_of(const AppendedTokens& tokens, std
 }
 
 /// Room for what append_tokens adds to one head: all that can fail.
-void reserve(const LayerState& layer, HeadState& head, std::int64_t entering, bool has_host_tier,
-             StepBuffers& buffers) {
+void reserve(HeadState& head, std::int64_t entering, bool has_host_tier, StepBuffers& buffers) {
   head.window.reserve(entering);
   if (has_host_tier) head.store.reserve(head.window.leaving_for(entering));
   buffers.leaving.reserve(static_cast<std::size_t>(page_bytes(head)));
-  buffers.scores.reserve(static_cast<std::size_t>(entering) * layer.heads.size());
 }
 
 void reserve(LayerState& layer, const AppendedTokens& tokens, const Config& config, StepBuffers& buffers) {
+  if (tokens.request.keep != nullptr) buffers.scores.reserve(static_cast<std::size_t>(tokens.count));
   std::int64_t most = 0;
   for (std::size_t h = 0; h < layer.heads.size(); ++h) {
     HeadState& head = layer.heads[h];
     const std::int64_t entering = head.merged ? head.merged->closing(decisions_of(tokens, h, buffers)) : tokens.count;
-    reserve(layer, head, entering, config.host_tier, buffers);
+    reserve(head, entering, config.host_tier, buffers);
     most = std::max(most, head.window.length() + entering);
     if (!head.merged) continue;
     head.merged->reserve(tokens.count);
@@ -159,16 +159,18 @@ StepStats Runtime::append_open(const AppendRequest& request) {
     first += request.num_tokens[i];
   }
   StepStats stats;
-  first = 0;
-  for (std::size_t i = 0; i < sequences.size(); ++i) {
-    const std::int64_t n = request.num_tokens[i];
-    LayerState& layer = sequences[i].layer(request.layer);
-    append_tokens(layer, {request, first, n}, config_, *device_, *buffers, stats);
-    if (request.q && !takes_neurons(config_)) {
-      observe_queries(*request.q, first, n, config_.shape, layer, *buffers);
+  committed([&] {
+    first = 0;
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+      const std::int64_t n = request.num_tokens[i];
+      LayerState& layer = sequences[i].layer(request.layer);
+      append_tokens(layer, {request, first, n}, config_, *device_, *buffers, stats);
+      if (request.q && !takes_neurons(config_)) {
+        observe_queries(*request.q, first, n, config_.shape, layer, *buffers);
+      }
+      first += n;
     }
-    first += n;
-  }
+  });
   stats.total_us = watch.lap_us();
   return stats;
 }

@@ -88,7 +88,6 @@ Json policy_to_json(const td_window_policy& policy) {
     std::visit(
         [&](auto value) {
           const auto number = policy.*value;
-          const auto index = static_cast<std::size_t>(number);
           switch (field.form) {
             case PolicyField::Form::number:
               object[field.name] = number;
@@ -97,10 +96,10 @@ Json policy_to_json(const td_window_policy& policy) {
               object[field.name] = number != 0;
               break;
             case PolicyField::Form::scores:
-              object[field.name] = kScoreNames.at(index);
+              object[field.name] = kScoreNames.at(static_cast<std::size_t>(number));
               break;
             case PolicyField::Form::decisions:
-              object[field.name] = kDecisionNames.at(index);
+              object[field.name] = kDecisionNames.at(static_cast<std::size_t>(number));
               break;
           }
         },

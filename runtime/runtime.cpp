@@ -252,7 +252,7 @@ SequenceInfo Runtime::query_sequence(std::uint64_t id, std::int32_t layer) {
     info.host_rows = std::max(info.host_rows, head.store.size() - static_cast<std::int64_t>(window.kept_rows().size()));
     info.dropped_rows = std::max(info.dropped_rows, lost);
     info.window_bytes += window.bytes();
-    info.kv_bytes += head.store.size() * head.store.layout().kv_bytes;
+    info.kv_bytes += head.store.stored() * head.store.layout().kv_bytes;
     info.index_bytes += head.index.bytes();
     info.calibrated_rows = std::min(info.calibrated_rows, head.index.calibrated_rows());
     info.index_us += head.index_us;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "runtime/base/error.h"
+#include "runtime/committed.h"
 
 namespace tandem {
 namespace {
@@ -74,14 +75,16 @@ void Sequence::truncate(std::int64_t length) {
       cuts.push_back(std::move(cut));
     }
   }
-  for (HeadCut& cut : cuts) {
-    cut.head->window.truncate(cut.window, gpu::kWindowStream);
-    cut.head->queries.truncate(length);
-    cut.head->merged = std::move(cut.merged);
-    if (!cut.host) continue;
-    cut.head->store = std::move(cut.host->first);
-    cut.head->index = std::move(cut.host->second);
-  }
+  committed([&] {
+    for (HeadCut& cut : cuts) {
+      cut.head->window.truncate(cut.window, gpu::kWindowStream);
+      cut.head->queries.truncate(length);
+      cut.head->merged = std::move(cut.merged);
+      if (!cut.host) continue;
+      cut.head->store = std::move(cut.host->first);
+      cut.head->index = std::move(cut.host->second);
+    }
+  });
 }
 
 SequenceLock::SequenceLock(std::vector<std::shared_ptr<Sequence>>& sequences) : sequences_(sequences) {

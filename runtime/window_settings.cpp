@@ -18,7 +18,8 @@ void check_source(const char* field, std::int32_t value, const char* allowed) {
 cpu::CodecParams codec_of(const td_codec& codec) {
   TANDEM_CHECK(codec.kind >= 0 && codec.kind < cpu::kNumCodecKinds, invalid_argument, "window_codec.kind is ",
                codec.kind, "; allowed: 0 (none), 1 (int8), 2 (fp8), 3 (kivi), 4 (qjl), 5 (nuq)");
-  TANDEM_CHECK(codec.projection == TD_PROJECTION_ORTHOGONAL || codec.projection == TD_PROJECTION_GAUSSIAN,
+  TANDEM_CHECK(codec.kind != TD_CODEC_QJL || codec.projection == TD_PROJECTION_ORTHOGONAL ||
+                   codec.projection == TD_PROJECTION_GAUSSIAN,
                invalid_argument, "window_codec.projection is ", codec.projection,
                "; allowed: 0 (orthogonal), 1 (gaussian)");
   cpu::CodecParams params;
@@ -50,8 +51,6 @@ td_codec to_td_codec(const cpu::CodecParams& params) {
 }
 
 void set_policy(const td_window_policy& policy, gpu::WindowParams& window) {
-  check_source("scores", policy.scores, "0 (attention), 1 (given)");
-  check_source("decisions", policy.decisions, "0 (given), 1 (last neuron)");
   if (policy.page_tokens != 0) window.page_tokens = policy.page_tokens;
   switch (policy.kind) {
     case TD_POLICY_LATEST:
@@ -61,11 +60,13 @@ void set_policy(const td_window_policy& policy, gpu::WindowParams& window) {
       window.policy = gpu::HeavyHitters{policy.kept_tokens};
       return;
     case TD_POLICY_THRESHOLD:
+      check_source("scores", policy.scores, "0 (attention), 1 (given)");
       window.policy =
           gpu::Threshold{static_cast<float>(policy.threshold), policy.kept_tokens,
                          policy.scores == TD_SCORES_GIVEN ? gpu::ScoreSource::external : gpu::ScoreSource::attention};
       return;
     case TD_POLICY_DMC:
+      check_source("decisions", policy.decisions, "0 (given), 1 (last neuron)");
       window.merge.emplace();
       window.merge->source =
           policy.decisions == TD_DECISIONS_GIVEN ? gpu::DmcSource::external : gpu::DmcSource::last_neuron;

@@ -206,11 +206,9 @@ void HostDevice::read_rows(const WindowView& window, std::int64_t first, std::in
 /// With queries turned back, as if the sinks stood right before the local tokens.
 void HostDevice::attend_sinks(const WindowAttention& task, Scratch& scratch) const {
   const cpu::RowLayout& layout = task.window.layout;
-  const auto vectors = static_cast<std::size_t>(task.queries.num_vectors());
-  const auto padded_k = static_cast<std::size_t>(layout.padded_k);
-  scratch.sink_queries.assign(task.queries.q, task.queries.q + vectors * padded_k);
-  for (std::size_t v = 0; v < vectors; ++v)
-    cpu::rotate(task.rope, layout.dim_k, -task.sink_turn, scratch.sink_queries.data() + v * padded_k);
+  const std::int64_t vectors = task.queries.num_vectors();
+  scratch.sink_queries.assign(task.queries.q, task.queries.q + vectors * layout.padded_k);
+  cpu::rotate(task.rope, layout.dim_k, -task.sink_turn, scratch.sink_queries.data(), vectors, layout.padded_k);
   cpu::QueryBlock queries = task.queries;
   queries.q = scratch.sink_queries.data();
   const VisibleSpan visible = visible_span(task);

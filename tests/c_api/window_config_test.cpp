@@ -255,6 +255,15 @@ INSTANTIATE_TEST_SUITE_P(
              [](Window& w) { w.policy.compact_sinks = 1, w.config.host_tier = TD_OFF; },
              {R"("compact_sinks":true)", R"("kind":"latest")"}}));
 
+TEST(WindowFields, ThoseOfOtherKindsAreNotRead) {
+  Window window;
+  codec(window, TD_CODEC_INT8), window.codec.projection = 7, window.codec.bits = -1;
+  policy(window, TD_POLICY_LATEST), window.policy.scores = 7, window.policy.decisions = -1;
+  td_rt* rt = nullptr;
+  EXPECT_EQ(window.create(&rt), TD_OK) << td_last_error();
+  td_destroy(rt);
+}
+
 td_window_policy policy_of(td_policy_kind kind) {
   auto p = init<td_window_policy>();
   p.kind = kind;

@@ -8,7 +8,6 @@
 #include <gtest/gtest.h>
 
 #include "cpu/reference_attention.h"
-#include "gpu/window_policy/dmc_lengths.h"
 #include "tests/support/dmc_fixture.h"
 #include "tests/support/error_message.h"
 
@@ -188,34 +187,16 @@ TEST(Dmc, AppendingAlwaysLeavesTokensAsTheyAre) {
 }
 
 TEST(Dmc, EntriesOfAllHeadsAddUpToTheTokensThatDidNotMerge) {
-  std::vector<std::int64_t> entries;
-  std::int64_t expected = 0;
+  std::int64_t sum = 0, expected = 0;
   for (int h = 0; h < 8; ++h) {
     const DmcText text(500, 4, 4, 0.1 * h, 1, static_cast<std::uint64_t>(h));
     DmcHead head = head_of(text);
     run(head, text, 50);
-    entries.push_back(head.entries());
+    sum += head.entries();
     // The first token appends whatever was decided.
     for (std::int64_t t = 0; t < 500; ++t) expected += t == 0 || !text.decisions[static_cast<std::size_t>(t)].merge;
   }
-  std::int64_t sum = 0;
-  for (const std::int64_t count : entries) sum += count;
   EXPECT_EQ(sum, expected);
-  const PaddedLength padded = padded_length(entries);
-  EXPECT_EQ(padded.rows, *std::max_element(entries.begin(), entries.end()));
-  EXPECT_EQ(padded.padding, 8 * padded.rows - sum);
-}
-
-TEST(Dmc, PaddedLengthsAreTheLongestRoundedUp) {
-  const auto of = [](std::vector<std::int64_t> entries, std::int64_t multiple) {
-    return padded_length(entries, multiple);
-  };
-  EXPECT_EQ(of({}, 1), (PaddedLength{0, 0}));
-  EXPECT_EQ(of({0, 0}, 64), (PaddedLength{0, 0}));
-  EXPECT_EQ(of({3, 7, 5}, 1), (PaddedLength{7, 6}));
-  EXPECT_EQ(of({3, 7, 5}, 4), (PaddedLength{8, 9}));
-  EXPECT_EQ(of({64}, 64), (PaddedLength{64, 0}));
-  EXPECT_EQ(of({65}, 64), (PaddedLength{128, 63}));
 }
 
 /// (head_dim, query heads of the group, probability of merging)

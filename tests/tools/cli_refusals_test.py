@@ -86,6 +86,14 @@ class BadUsage(CommandLine):
                 self.expect(BAD_USAGE, *model, "--prompt", "a", "--attention", attention, *option,
                             naming=[option[0], attention, "tandem"])
 
+    def test_models_that_merge_tokens(self):
+        model = ["--model", os.path.join(cli_case.DATA, "tiny-llama-dmc")]
+        prompts = ["--prompts", self.prompts]
+        for command in (["generate", *model, "--prompt", "a"], ["eval", "needles", *model, *prompts],
+                        ["eval", "window", *model, *prompts],
+                        ["calibrate", *model, *prompts, "--out", self.path("merging.json")]):
+            self.expect(BAD_USAGE, *command, naming=["--model", "tiny-llama-dmc", "merges tokens", "--dmc-model"])
+
     def test_empty_prompts(self):
         model = ["generate", "--model", self.model]
         self.expect(BAD_USAGE, *model, "--prompt", "", naming=["--prompt: the prompt is empty"])

@@ -15,6 +15,7 @@
 #include "tools/tandem/options.h"
 #include "tools/tandem/progress.h"
 #include "tools/tandem/table.h"
+#include "tools/tandem/window_options.h"
 
 namespace tandem::cli {
 namespace {
@@ -84,6 +85,7 @@ CalibrationSamples samples_of(const CalibrateOptions& options) {
   }
   const auto texts = texts_of(options);
   auto model = llama::Llama::load(options.model);
+  refuse_merging(options.model, model.attention_config());
   llama::set_blas_threads(num_threads(options.common));
   auto config = model.attention_config();
   config.max_tokens = model.config().max_positions;

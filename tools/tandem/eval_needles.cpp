@@ -158,6 +158,7 @@ void eval_needles(const EvalOptions& options) {
   auto window = choose_window(options.window);
   JsonOutput json(options.common.json);
   auto model = llama::Llama::load(options.model);
+  refuse_merging(options.model, model.attention_config());
   llama::set_blas_threads(num_threads(options.common));
   const auto prompts = wanted_prompts(options, model.config());
   const auto config = config_of(options, model, window);

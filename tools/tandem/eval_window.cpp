@@ -74,10 +74,9 @@ void refuse_ignored(const EvalWindowOptions& options) {
   const auto policies = policies_of(options);
   const bool codes = std::any_of(codecs.begin(), codecs.end(),
                                  [](const auto& each) { return each.codec.codec.kind != TD_CODEC_NONE; });
-  const bool has_host =
-      !options.dmc_model.empty() || std::any_of(policies.begin(), policies.end(), [](const auto& each) {
-        return !each.is_full && !each.choice.without_host;
-      });
+  const bool has_host = !options.dmc_model.empty() ||
+                        std::any_of(policies.begin(), policies.end(),
+                                    [](const auto& each) { return !each.is_full && !each.choice.without_host; });
   for (const auto& option : options.given) {
     if (option == "--residual" && !codes)
       throw UsageError("--residual: not allowed with --codecs that compress nothing");
@@ -270,6 +269,7 @@ void eval_window(const EvalWindowOptions& options) {
   host_tiers_of(options);
   JsonOutput json(options.common.json);
   auto model = llama::Llama::load(options.model);
+  refuse_merging(options.model, model.attention_config());
   llama::set_blas_threads(num_threads(options.common));
   const Task task{text_of(options, model.config()), prompts_of(options, model.config())};
   std::int64_t longest = std::ssize(task.text.context) + std::ssize(task.text.steps);

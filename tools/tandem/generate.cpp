@@ -240,6 +240,7 @@ void generate(const GenerateOptions& options) {
   const auto prompt = prompt_of(options);
   JsonOutput json(options.common.json);
   auto model = llama::Llama::load(options.model);
+  refuse_merging(options.model, model.attention_config());
   llama::set_blas_threads(num_threads(options.common));
 
   auto context = llama::encode_bytes(prompt.context);

@@ -81,6 +81,14 @@ void apply(WindowChoice& choice, td_config& config) {
   if (choice.rope_theta > 0) config.rope_theta = choice.rope_theta;
 }
 
+void refuse_merging(const std::string& model, const td_config& attention) {
+  if (attention.window_policy == nullptr) return;
+  throw UsageError(
+      fmt::format("--model: '{}' is not allowed: it merges tokens (\"dmc\" in its config.json); allowed: models that "
+                  "keep each of them; for this one, tandem eval window has --dmc-model",
+                  model));
+}
+
 void refuse_host_options(const WindowChoice& choice, const TierOptions& tiers, const std::vector<std::string>& given) {
   if (choice.host_tier) return;
   const char* option = !given.empty() ? given.front().c_str() : !tiers.host_dtype.empty() ? "--host-dtype" : nullptr;

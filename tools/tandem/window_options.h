@@ -47,6 +47,10 @@ WindowChoice choose_window(const WindowOptions& options);
 /// Puts the choice into `config`, which must not outlive it, nor see it move.
 void apply(WindowChoice& choice, td_config& config);
 
+/// Throws UsageError for a model whose `attention` needs a policy of its own, since its keys are those before RoPE:
+/// what takes these for finished keys would compute something else without a word.
+void refuse_merging(const std::string& model, const td_config& attention);
+
 /// Throws UsageError for options of the host tier, `given` ones or of `tiers`, where there is none.
 void refuse_host_options(const WindowChoice& choice, const TierOptions& tiers, const std::vector<std::string>& given);
 

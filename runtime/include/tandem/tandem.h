@@ -138,6 +138,13 @@ typedef enum {
                        (Dynamic Memory Compression, arXiv:2403.09636). Entries move to the host tier as tokens do */
 } td_policy_kind;
 
+/* HEAVY_HITTERS, THRESHOLD by attention, and DMC need queries to see tokens before these leave the latest ones. A
+ * td_append then takes at most local_tokens tokens of a sequence (residual_tokens with a window_codec), and td_attend
+ * with TD_PART_STATIC follows before the next. Attention is counted whenever it is computed, so that results depend on
+ * how tokens are grouped in calls.
+ * DMC: queries belong to the tokens of the sequence's last td_append; td_attend takes no sliding_window and no alibi.
+ */
+
 /* Where THRESHOLD's scores come from. */
 typedef enum {
   TD_SCORES_ATTENTION =
@@ -149,7 +156,8 @@ typedef enum {
 typedef enum {
   TD_DECISIONS_GIVEN = 0,      /* td_append_args.merge and .importance */
   TD_DECISIONS_LAST_NEURON = 1 /* the last elements of k and q before RoPE, which are then zeroed: the form in which
-                                  models are retrofitted. td_append_args.q is needed, also before RoPE */
+                                  models are retrofitted. td_append_args.q is needed, also before RoPE; k's are zeroed
+                                  here, those of td_attend_args.q by the engine, before RoPE and after it */
 } td_decision_source;
 
 /* Fields that a kind does not name are not read. */
@@ -178,7 +186,8 @@ typedef struct {
   float scale;                                   /* logit = scale * <q, k>; 0: 1 / sqrt(head_dim_k) */
   float softcap;                                 /* 0: none */
   int32_t sink_tokens;                           /* window: the first tokens of a sequence, kept for good; 0: none */
-  int32_t local_tokens; /* window: at least this many of the latest tokens, up to one page (64) more; not 0 */
+  int32_t local_tokens; /* window: at least this many of the latest tokens, up to one page (64, or page_tokens) more,
+                           with window_codec less than two (of 64, or KIVI's group if that is larger); not 0 */
   int32_t window_dtype; /* td_dtype of the window's rows that no codec compresses: not TD_INT8, TD_K8V4 */
   int32_t host_dtype;   /* td_dtype of the host tier's rows */
   int32_t num_threads;  /* workers; 0: one per usable core */
@@ -238,10 +247,14 @@ TD_API td_status td_seq_fork(td_rt* rt, td_seq src, int64_t num_tokens, const td
 /* Forgets the tokens from num_tokens on, in every layer. The window takes back what it would hold had they never been
  * appended (rows that return from the host tier have been rounded to host_dtype); the index keeps the mean, or the map,
  * of its last calibration and the queries that it has seen. A re-calibration under way (SKETCH) is dropped if it needs
- * rows that are gone. A fork at fewer tokens does the same. Without a host tier, lengths that need tokens that were lost
- * fail with TD_ESTATE, and coded tokens that become rows again are decoded. HEAVY_HITTERS, THRESHOLD: scores that
- * forgotten queries gave stay, and tokens that had left are not kept again. DMC: 16 tokens back at least, and 0;
- * lengths whose open entry is no longer known fail with TD_ESTATE. */
+ * rows that are gone. A fork at fewer tokens does the same.
+ * Without a host tier, what was lost stays lost: TD_ESTATE for lengths beyond the sinks but before the oldest of the
+ * latest tokens that the window holds, and coded tokens that become rows again are what their codes stand for.
+ * HEAVY_HITTERS, THRESHOLD: kept tokens that others have replaced are not kept again, and what forgotten queries added
+ * to scores stays.
+ * DMC: at least the latest 16 tokens can be forgotten, or all; those that were forgotten count among the 16 until as
+ * many have been appended again. TD_ESTATE for lengths at which the state of the last entry is no longer known. After a
+ * cut, td_append comes before td_attend. */
 TD_API td_status td_seq_truncate(td_rt* rt, td_seq seq, int64_t num_tokens);
 TD_API td_status td_seq_length(td_rt* rt, td_seq seq, int32_t layer, int64_t* out);
 
@@ -251,7 +264,7 @@ typedef struct {
   int64_t length;         /* tokens in this layer */
   int64_t window_rows;    /* of them in the window, per KV head */
   int64_t host_rows;      /* of them in the host tier, per KV head */
-  int64_t kv_bytes;       /* host rows, all KV heads */
+  int64_t kv_bytes;       /* rows in host memory, all KV heads: with window_codec also those of the coded tokens */
   int64_t index_bytes;    /* host index, all KV heads */
   double index_build_us;  /* worker time spent in building and extending the index, all KV heads */
   int64_t coded_rows;     /* of window_rows, those that window_codec compresses, per KV head */
