@@ -29,7 +29,8 @@ def results_of(paths):
         with open(path, encoding="utf-8") as file:
             result = json.load(file)
         if "cells" in result:
-            cells += [cell for cell in result["cells"] if "refused" not in cell]
+            # Cells of another model (--dmc-model) are compared with nothing.
+            cells += [cell for cell in result["cells"] if "refused" not in cell and cell["error"]["mean"] is not None]
         else:
             rows += result["rows"]
     return rows, cells
