@@ -88,7 +88,7 @@ void AttentionPass::add_mass(const RowBlock& block, const float* lse, float* mas
   if (block.count == 0) return;
   score(block, nullptr, 0);
   apply_rule(block, {});
-  float* sums = scratch_.log_weights.data();  // of the rows, in the order of the vectors; a block's weights use it else
+  float* sums = scratch_.log_weights.data();  // of the rows; free, since rows have no weights here
   std::fill_n(sums, kBlockRows, 0.f);
   for (int v = 0; v < queries_.num_vectors(); ++v) {
     if (lse[v] == kHidden) continue;
