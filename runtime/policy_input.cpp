@@ -19,9 +19,11 @@ const char* name_of(const gpu::WindowParams& window) {
   return scores == gpu::ScoreSource::external ? "threshold with given scores" : "threshold with scores of attention";
 }
 
-void check_given(const char* field, const float* values, bool needed, const char* policy) {
-  TANDEM_CHECK((values != nullptr) == needed, invalid_argument, field, " is ", values == nullptr ? "NULL" : "given",
-               "; the window_policy ", policy, needed ? " needs it" : " takes none");
+/// Without a token there is nothing to give.
+void check_given(const char* field, const float* values, bool needed, std::int64_t tokens, const char* policy) {
+  TANDEM_CHECK((values != nullptr) == needed || (needed && tokens == 0), invalid_argument, field, " is ",
+               values == nullptr ? "NULL" : "given", "; the window_policy ", policy,
+               needed ? " needs it" : " takes none");
 }
 
 void check_finite(const char* field, const float* values, std::int64_t tokens, std::int64_t heads) {
@@ -61,12 +63,13 @@ void check_policy_input(const AppendRequest& request, const Config& config) {
   const gpu::ScoreSource scores = keep_rule(window.policy).scores;
   const bool given = window.merge && window.merge->source == gpu::DmcSource::external;
   const char* name = name_of(window);
-  check_given("keep", request.keep, scores == gpu::ScoreSource::external, name);
-  check_given("merge", request.merge, given, name);
-  check_given("importance", request.importance, given, name);
-  TANDEM_CHECK(!takes_neurons(config) || request.q, invalid_argument,
+  const std::int64_t tokens = request.kv.k.tokens;
+  check_given("keep", request.keep, scores == gpu::ScoreSource::external, tokens, name);
+  check_given("merge", request.merge, given, tokens, name);
+  check_given("importance", request.importance, given, tokens, name);
+  TANDEM_CHECK(!takes_neurons(config) || request.q || tokens == 0, invalid_argument,
                "q is missing; the window_policy dmc takes the weight of a token from the last neuron of its queries");
-  check_finite("keep", request.keep, request.kv.k.tokens, config.shape.num_kv_heads);
+  check_finite("keep", request.keep, tokens, config.shape.num_kv_heads);
   if (window.merge || scores == gpu::ScoreSource::attention) check_chunk(request, config);
 }
 

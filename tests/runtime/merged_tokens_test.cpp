@@ -185,6 +185,36 @@ TEST(MergedTokens, KeysThatOverflowWhenRotatedAreRefused) {
   for (const float x : attend(runtime, s, 1, source.queries(1)).out) EXPECT_TRUE(std::isfinite(x));
 }
 
+TEST(MergedTokens, NoTokenAndOneToken) {
+  for (const auto source_of_decisions : {gpu::DmcSource::external, gpu::DmcSource::last_neuron}) {
+    Config config;
+    config.shape = resolved({1, 4, 2, 64, 64, 0.f, 0.f});
+    config.window = {0, 32, DType::f32};
+    config.window.merge.emplace();
+    config.window.merge->source = source_of_decisions;
+    config.rope.theta = 1e4;
+    Runtime runtime(config);
+    TokenSource source(config.shape, 93);
+    const std::uint64_t s = runtime.create_sequence();
+    append(runtime, s, {}, {});
+    EXPECT_TRUE(attend(runtime, s, 0, {}).out.empty());
+    const auto t = source.tokens(1);
+    const auto q = source.queries(1);
+    PolicyInput input;
+    if (source_of_decisions == gpu::DmcSource::external) {
+      input.merge = input.importance = {1.f, 1.f};
+    } else {
+      input.q = q;
+    }
+    append(runtime, s, t.k, t.v, 0, input);
+    append(runtime, s, {}, {});  // takes no token's own entry away
+    const auto out = attend(runtime, s, 1, q).out;
+    for (std::size_t i = 0; i < out.size(); ++i)
+      ASSERT_NEAR(out[i], t.v[i / 128 * 64 + i % 64], 1e-6) << "one key gets all attention";
+    EXPECT_EQ(runtime.query_sequence(s, 0).window_entries, 2) << "an open entry of each head";
+  }
+}
+
 TEST(MergedTokens, HeadsTakeTheMemoryOfTheirEntries) {
   for (const bool common : {false, true}) {
     MergingCase c = usual(DmcSource::external, 500);

@@ -196,6 +196,46 @@ TEST_P(EveryPolicy, WorkersAndCompanyChangeNoBit) {
   }
 }
 
+TEST_P(EveryPolicy, IsDenseForEveryShape) {
+  for (const int head_dim : {64, 80, 128, 256}) {
+    for (const int group : {1, 8}) {
+      Config config = config_with(GetParam(), lsh::SelectAllParams{});
+      config.shape = resolved({1, 2 * group, 2, head_dim, head_dim, 0.f, 0.f});
+      Runtime runtime(config);
+      TokenSource source(config.shape, 89);
+      CounterRandom random(90, 0);
+      ReferenceSequence reference(config.shape);
+      const std::uint64_t s = runtime.create_sequence();
+      for (int i = 0; i < 6; ++i) {
+        const auto t = source.tokens(32);
+        append(runtime, s, t.k, t.v, 0, input_for(config, 32, random));
+        reference.append(t.k, t.v);
+        const auto q = source.queries(32);
+        EXPECT_LT(worst_error(attend(runtime, s, 32, q), q, 32, reference, config.shape).out, 2e-5)
+            << head_dim << ", " << group;
+      }
+    }
+  }
+}
+
+TEST_P(EveryPolicy, NoTokenAndOneToken) {
+  const Config config = config_with(GetParam(), lsh::SelectAllParams{});
+  Runtime runtime(config);
+  TokenSource source(config.shape, 91);
+  CounterRandom random(92, 0);
+  const std::uint64_t s = runtime.create_sequence();
+  EXPECT_EQ(append(runtime, s, {}, {}).rows_dropped, 0);
+  EXPECT_TRUE(attend(runtime, s, 0, {}).out.empty());
+  runtime.truncate_sequence(s, 0);
+  const auto t = source.tokens(1);
+  append(runtime, s, t.k, t.v, 0, input_for(config, 1, random));
+  append(runtime, s, {}, {});
+  ReferenceSequence reference(config.shape);
+  reference.append(t.k, t.v);
+  const auto q = source.queries(1);
+  EXPECT_LT(worst_error(attend(runtime, s, 1, q), q, 1, reference, config.shape).out, 1e-6);
+}
+
 TEST_P(EveryPolicy, AForkGoesOnLikeItsSource) {
   for (const bool host_tier : {false, true}) {
     Config config = config_with(GetParam(), lsh::SelectAllParams{});
