@@ -11,8 +11,8 @@ namespace tandem::gpu::cuda {
 
 /// A codec on the device.
 struct DeviceCodec {
-  cpu::BlockFormat format;                     ///< whose pointers are to device memory
-  const cpu::BlockFormat* on_device = nullptr; ///< the same, in device memory
+  cpu::BlockFormat format;                      ///< whose pointers are to device memory
+  const cpu::BlockFormat* on_device = nullptr;  ///< the same, in device memory
 };
 
 /// Formats and tables of codecs in a device's memory, copied when a codec is first seen. Not thread-safe.

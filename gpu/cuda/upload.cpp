@@ -11,7 +11,9 @@ namespace {
 constexpr std::int64_t kAlignment = 64;
 constexpr std::int64_t kLeastBytes = std::int64_t{1} << 16;
 
-constexpr std::int64_t aligned(std::int64_t bytes) noexcept { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+constexpr std::int64_t aligned(std::int64_t bytes) noexcept {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
 
 /// Makes both hold `needed` bytes, the first `used` of `host` kept.
 void grow(StagingMemory& host, DeviceMemory& device, std::int64_t used, std::int64_t needed) {
@@ -35,8 +37,8 @@ std::int64_t Upload::add(std::int64_t bytes) {
 
 void Upload::send(cudaStream_t stream) const {
   if (used_ == 0) return;
-  TANDEM_CUDA_CHECK(cudaMemcpyAsync(device_.data(), host_.data(), static_cast<std::size_t>(used_),
-                                    cudaMemcpyHostToDevice, stream));
+  TANDEM_CUDA_CHECK(
+      cudaMemcpyAsync(device_.data(), host_.data(), static_cast<std::size_t>(used_), cudaMemcpyHostToDevice, stream));
 }
 
 std::int64_t Download::add(std::int64_t bytes) {
@@ -48,8 +50,8 @@ std::int64_t Download::add(std::int64_t bytes) {
 
 void Download::fetch(cudaStream_t stream) const {
   if (used_ == 0) return;
-  TANDEM_CUDA_CHECK(cudaMemcpyAsync(host_.data(), device_.data(), static_cast<std::size_t>(used_),
-                                    cudaMemcpyDeviceToHost, stream));
+  TANDEM_CUDA_CHECK(
+      cudaMemcpyAsync(host_.data(), device_.data(), static_cast<std::size_t>(used_), cudaMemcpyDeviceToHost, stream));
 }
 
 }  // namespace tandem::gpu::cuda

@@ -7,8 +7,9 @@
 
 namespace tandem::gpu::cuda {
 
-/// What kernels of one submission read besides windows: gathered on the host, sent with one copy. Places are offsets; the
-/// memory may move until everything has been added. Grows to the largest submission and then stays. Not thread-safe.
+/// What kernels of one submission read besides windows: gathered on the host, sent with one copy. Places are offsets;
+/// the memory may move until everything has been added. Grows to the largest submission and then stays. Not
+/// thread-safe.
 class Upload {
  public:
   void clear() noexcept { used_ = 0; }
