@@ -86,7 +86,8 @@ std::uint64_t HandOff::signal() {
   switch (kind_) {
     case HandOffKind::flag: {
       const auto write = reinterpret_cast<decltype(&cuStreamWriteValue32)>(write_value_);
-      const CUresult status = write(stream_, flag_on_device_, static_cast<std::uint32_t>(epoch), CU_STREAM_WRITE_VALUE_DEFAULT);
+      const CUresult status =
+          write(stream_, flag_on_device_, static_cast<std::uint32_t>(epoch), CU_STREAM_WRITE_VALUE_DEFAULT);
       TANDEM_CHECK(status == CUDA_SUCCESS, device_lost, "cuStreamWriteValue32 failed with CUDA driver error ",
                    static_cast<int>(status));
       break;
