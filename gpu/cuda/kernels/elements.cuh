@@ -1,0 +1,108 @@
+#pragma once
+
+#include "gpu/cuda/kernels/platform.cuh"
+
+// Elements of rows and tensors as fp32 and back. Integer arithmetic where that is enough, so that a V100, which has no
+// bf16, runs the same code.
+
+namespace tandem::gpu::cuda {
+
+/// Element types, as template arguments: their values in memory are kBytes each.
+struct F32 {
+  static constexpr int kBytes = 4;
+};
+struct F16 {
+  static constexpr int kBytes = 2;
+};
+struct Bf16 {
+  static constexpr int kBytes = 2;
+};
+
+__device__ inline float bf16_to_float(unsigned bits) { return __uint_as_float(bits << 16); }
+
+/// Rounds a finite value to nearest even.
+__device__ inline unsigned float_to_bf16(float value) {
+  const unsigned bits = __float_as_uint(value);
+  return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+}
+
+/// Of a finite half.
+__device__ inline float f16_to_float(unsigned bits) {
+#if defined(__CUDA_ARCH__)
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(static_cast<unsigned short>(bits)));
+  return value;
+#else
+  // The exponents differ by 112, and the product is exact for subnormal halves too.
+  const float magnitude = __uint_as_float((bits & 0x7fffu) << 13) * __uint_as_float((127u + 112u) << 23);
+  return __uint_as_float(__float_as_uint(magnitude) | (bits & 0x8000u) << 16);
+#endif
+}
+
+/// Rounds a value that a half can hold to nearest even.
+__device__ inline unsigned float_to_f16(float value) {
+#if defined(__CUDA_ARCH__)
+  unsigned short bits;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  return bits;
+#else
+  const unsigned sign = __float_as_uint(value) >> 16 & 0x8000u;
+  const unsigned magnitude = __float_as_uint(value) & 0x7fffffffu;
+  if (magnitude < 0x38800000u) {  // below the least normal half: adding 1/2 leaves multiples of 2^-24 in the fraction
+    return sign | (__float_as_uint(__uint_as_float(magnitude) + 0.5f) - 0x3f000000u);
+  }
+  return sign | ((magnitude - (112u << 23) + 0xfffu + (magnitude >> 13 & 1u)) >> 13);
+#endif
+}
+
+/// e4m3, see cpu/codec/fp8.h. Exact: the exponents differ by 120, subnormals included.
+__device__ inline float fp8_to_float(unsigned bits) {
+  const float magnitude = __uint_as_float((bits & 0x7fu) << 20) * __uint_as_float((127u + 120u) << 23);
+  return __uint_as_float(__float_as_uint(magnitude) | (bits & 0x80u) << 24);
+}
+
+/// Eight consecutive elements as they lie in memory: loading them early, and converting them when they are needed,
+/// keeps many loads under way.
+template <typename T>
+struct Raw8 {
+  uint4 words[T::kBytes / 2];
+};
+
+/// `source` is aligned to 16 bytes.
+template <typename T>
+__device__ inline Raw8<T> load_raw8(const std::byte* source) {
+  Raw8<T> raw;
+#pragma unroll
+  for (int i = 0; i < T::kBytes / 2; ++i) raw.words[i] = reinterpret_cast<const uint4*>(source)[i];
+  return raw;
+}
+
+__device__ inline void unpack8(const Raw8<F32>& raw, float (&x)[8]) {
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    x[4 * i] = __uint_as_float(raw.words[i].x);
+    x[4 * i + 1] = __uint_as_float(raw.words[i].y);
+    x[4 * i + 2] = __uint_as_float(raw.words[i].z);
+    x[4 * i + 3] = __uint_as_float(raw.words[i].w);
+  }
+}
+
+__device__ inline void unpack8(const Raw8<Bf16>& raw, float (&x)[8]) {
+  const unsigned words[4] = {raw.words[0].x, raw.words[0].y, raw.words[0].z, raw.words[0].w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    x[2 * i] = __uint_as_float(words[i] << 16);
+    x[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
+  }
+}
+
+__device__ inline void unpack8(const Raw8<F16>& raw, float (&x)[8]) {
+  const unsigned words[4] = {raw.words[0].x, raw.words[0].y, raw.words[0].z, raw.words[0].w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    x[2 * i] = f16_to_float(words[i] & 0xffffu);
+    x[2 * i + 1] = f16_to_float(words[i] >> 16);
+  }
+}
+
+}  // namespace tandem::gpu::cuda

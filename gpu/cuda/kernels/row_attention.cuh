@@ -1,0 +1,161 @@
+#pragma once
+
+#include "gpu/cuda/kernels/elements.cuh"
+#include "gpu/cuda/kernels/logit.cuh"
+#include "gpu/cuda/kernels/online_softmax.cuh"
+
+namespace tandem::gpu::cuda {
+
+inline constexpr int kRowThreads = 128;
+inline constexpr int kRowsAtOnce = 2;  ///< of one group of lanes: their loads are under way together
+
+struct RowPlace {
+  const std::byte* row;
+  std::int64_t position;
+};
+
+/// Where row `index` of a job lies.
+__device__ inline RowPlace place_of(const RowJob& job, std::int32_t index) {
+  if (index < job.num_sinks) {
+    const std::int32_t slot = job.first_sink + index;
+    return {job.rows[slot], slot};
+  }
+  index -= job.num_sinks;
+  if (index < job.num_recent) {
+    std::int32_t slot = job.first_recent_slot + index;
+    if (slot >= job.ring) slot -= job.ring;
+    return {job.rows[job.ring_begin + slot], job.first_recent + index};
+  }
+  index -= job.num_recent;
+  return {job.kept_rows[job.kept_slots[index]], job.kept_positions[index]};
+}
+
+/// Query vectors [first, first + count) of a job, padded with zeros.
+template <int Lanes, int Vectors>
+__device__ void load_queries(const RowJob& job, std::int32_t first, int count, float4 (&target)[Vectors][2 * Lanes]) {
+  for (int i = static_cast<int>(threadIdx.x); i < Vectors * 2 * Lanes; i += kRowThreads) {
+    const int x = i / (2 * Lanes), quad = i % (2 * Lanes);
+    const bool is_there = x < count && quad * 4 < job.padded_k;
+    const float* vector = job.queries.q + static_cast<std::int64_t>(first + x) * job.padded_k;
+    target[x][quad] = is_there ? reinterpret_cast<const float4*>(vector)[quad] : float4{0.f, 0.f, 0.f, 0.f};
+  }
+}
+
+__device__ inline float dot8(const float4& low, const float4& high, const float (&k)[8]) {
+  float dot = low.x * k[0];
+  dot = fmaf(low.y, k[1], dot);
+  dot = fmaf(low.z, k[2], dot);
+  dot = fmaf(low.w, k[3], dot);
+  dot = fmaf(high.x, k[4], dot);
+  dot = fmaf(high.y, k[5], dot);
+  dot = fmaf(high.z, k[6], dot);
+  return fmaf(high.w, k[7], dot);
+}
+
+/// What the groups of lanes of a block have found, to be joined: for one vector at a time.
+template <int Lanes>
+struct RowGroups {
+  float largest[kRowThreads / Lanes];
+  float sum[kRowThreads / Lanes];
+  float out[kRowThreads / Lanes][Lanes * 8];
+};
+
+/// Writes the partial of one vector from what the groups of lanes have. All threads of the block call it.
+template <int Lanes>
+__device__ void write_partial(const OnlineSoftmax<8>& state, RowGroups<Lanes>& groups, std::int32_t dim_v,
+                              bool is_vector, const Partials& partials, std::int64_t row) {
+  constexpr int kGroups = kRowThreads / Lanes;
+  const int lane = static_cast<int>(threadIdx.x) % Lanes, group = static_cast<int>(threadIdx.x) / Lanes;
+  if (lane == 0) {
+    groups.largest[group] = state.largest;
+    groups.sum[group] = state.sum;
+  }
+  __syncthreads();
+  float most = -infinity();
+#pragma unroll
+  for (int g = 0; g < kGroups; ++g) most = fmaxf(most, groups.largest[g]);
+  const bool empty = most == -infinity();
+  const float scale = empty ? 0.f : exp2f(state.largest - most);
+#pragma unroll
+  for (int i = 0; i < 8; ++i) groups.out[group][lane * 8 + i] = state.out[i] * scale;
+  float sum = 0.f;
+#pragma unroll
+  for (int g = 0; g < kGroups; ++g) sum += empty ? 0.f : groups.sum[g] * exp2f(groups.largest[g] - most);
+  __syncthreads();
+  if (is_vector) {
+    for (int d = static_cast<int>(threadIdx.x); d < dim_v; d += kRowThreads) {
+      float out = 0.f;
+#pragma unroll
+      for (int g = 0; g < kGroups; ++g) out += groups.out[g][d];
+      partials.out[row * dim_v + d] = empty ? 0.f : out / sum;
+    }
+    if (threadIdx.x == 0) partials.lse[row] = empty ? -infinity() : (most + log2f(sum)) * kLn2;
+  }
+  __syncthreads();
+}
+
+/// Split-KV attention over rows: one item a block, `Vectors` query vectors of it. `Lanes` neighbouring threads share a
+/// row, 8 elements of K and of V each: padded_k, padded_v <= 8 Lanes.
+/// Source: Dao et al., Flash-Decoding (2023); Kwon et al., PagedAttention, arXiv:2309.06180.
+template <typename T, int Lanes, int Vectors>
+__global__ void __launch_bounds__(kRowThreads)
+    row_attention(const RowJob* __restrict__ jobs, const WorkItem* __restrict__ items, Partials partials) {
+  constexpr int kGroups = kRowThreads / Lanes;
+  struct Shared {
+    RowGroups<Lanes> groups;
+    LogitRule rules[Vectors];
+    float4 queries[Vectors][2 * Lanes];  // in registers they would halve the blocks that fit a processor
+  };
+  TANDEM_SHARED(Shared, shared);
+  const WorkItem item = items[blockIdx.x];
+  const RowJob& job = jobs[item.job];
+  const int lane = static_cast<int>(threadIdx.x) % Lanes, group = static_cast<int>(threadIdx.x) / Lanes;
+  const int count = min(Vectors, job.queries.num_vectors - item.first_vector);
+  if (static_cast<int>(threadIdx.x) < count)
+    shared.rules[threadIdx.x] = logit_rule(job.queries, item.first_vector + static_cast<int>(threadIdx.x));
+  const bool has_k = lane * 8 < job.padded_k, has_v = lane * 8 < job.padded_v;
+  OnlineSoftmax<8> states[Vectors];
+#pragma unroll
+  for (int x = 0; x < Vectors; ++x) states[x].clear();
+  load_queries<Lanes>(job, item.first_vector, count, shared.queries);
+  __syncthreads();
+  const auto end = static_cast<std::int32_t>(item.end);
+  for (auto first = static_cast<std::int32_t>(item.begin); first < end; first += kGroups * kRowsAtOnce) {
+    Raw8<T> raw_k[kRowsAtOnce] = {}, raw_v[kRowsAtOnce] = {};
+    std::int64_t positions[kRowsAtOnce];
+#pragma unroll
+    for (int u = 0; u < kRowsAtOnce; ++u) {
+      const std::int32_t index = first + u * kGroups + group;
+      positions[u] = -1;  // which no query sees
+      if (index >= end) continue;
+      const RowPlace place = place_of(job, index);
+      positions[u] = place.position;
+      if (has_k) raw_k[u] = load_raw8<T>(place.row + lane * 8 * T::kBytes);
+      if (has_v) raw_v[u] = load_raw8<T>(place.row + job.v_offset + lane * 8 * T::kBytes);
+    }
+    float k[kRowsAtOnce][8], v[kRowsAtOnce][8];
+#pragma unroll
+    for (int u = 0; u < kRowsAtOnce; ++u) {
+      unpack8(raw_k[u], k[u]);
+      unpack8(raw_v[u], v[u]);
+    }
+#pragma unroll
+    for (int x = 0; x < Vectors; ++x) {
+      if (x >= count) break;
+      float logits[kRowsAtOnce];
+#pragma unroll
+      for (int u = 0; u < kRowsAtOnce; ++u) {
+        float dot = dot8(shared.queries[x][2 * lane], shared.queries[x][2 * lane + 1], k[u]);
+#pragma unroll
+        for (int offset = Lanes / 2; offset > 0; offset /= 2) dot += __shfl_xor_sync(kWholeWarp, dot, offset, 32);
+        logits[u] = logit2(shared.rules[x], positions[u], dot);
+      }
+      states[x].add(logits, v);
+    }
+  }
+#pragma unroll
+  for (int x = 0; x < Vectors; ++x)
+    write_partial<Lanes>(states[x], shared.groups, job.dim_v, x < count, partials, item.partial_row + x);
+}
+
+}  // namespace tandem::gpu::cuda
