@@ -7,9 +7,12 @@
 namespace tandem::gpu::cuda {
 
 struct CodedJob;
+struct MassItem;
 struct MergeItem;
+struct MoveItem;
 struct Partials;
 struct RowJob;
+struct UnpackItem;
 struct WorkItem;
 
 /// Element types of rows that kernels know.
@@ -31,5 +34,15 @@ void launch_row_attention(RowType type, std::int32_t padded_dim, std::int32_t ve
 /// Merges the partials of `num_items` query vectors.
 void launch_merge_partials(const MergeItem* items, std::int64_t num_items, Partials partials, std::int32_t dim_v,
                            cudaStream_t stream);
+
+/// Attention that rows got; `padded_k` is that of the jobs.
+void launch_attention_mass(RowType type, std::int32_t padded_k, const RowJob* jobs, const MassItem* items,
+                           std::int64_t num_items, cudaStream_t stream);
+
+void launch_move_runs(const MoveItem* items, std::int64_t num_items, cudaStream_t stream);
+
+/// Rows as fp32.
+void launch_unpack_rows(RowType type, const UnpackItem* items, std::int64_t num_items, std::int32_t padded_k,
+                        std::int32_t padded_v, std::int32_t v_offset, cudaStream_t stream);
 
 }  // namespace tandem::gpu::cuda

@@ -103,6 +103,16 @@ struct WorkItem {
   std::int64_t partial_row;
 };
 
+/// Attention that rows [begin, end) of a job, none of them a sink, got from all its query vectors, whose lse within the
+/// window is known: written to mass[index - num_sinks].
+struct MassItem {
+  std::int32_t job;
+  std::int64_t begin;
+  std::int64_t end;
+  const float* lse;  ///< (num_vectors)
+  float* mass;
+};
+
 struct Partials {
   float* out;  ///< (rows, dim_v), normalised
   float* lse;  ///< (rows)

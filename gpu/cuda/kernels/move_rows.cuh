@@ -1,0 +1,55 @@
+#pragma once
+
+#include "gpu/cuda/kernels/elements.cuh"
+#include "gpu/cuda/kernels/work.cuh"
+
+namespace tandem::gpu::cuda {
+
+inline constexpr int kMoveThreads = 128;
+
+/// One run of bytes that moves: both ends and the length are multiples of 16, and runs of a launch do not overlap.
+struct MoveItem {
+  std::byte* target;
+  const std::byte* source;
+  std::int64_t bytes;
+};
+
+/// A warp for each run.
+__global__ void __launch_bounds__(kMoveThreads) move_runs(const MoveItem* __restrict__ items, std::int64_t num_items) {
+  constexpr int kWarps = kMoveThreads / 32;
+  const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
+  if (index >= num_items) return;
+  const MoveItem item = items[index];
+  const auto* source = reinterpret_cast<const uint4*>(item.source);
+  auto* target = reinterpret_cast<uint4*>(item.target);
+  for (std::int64_t i = threadIdx.x % 32; i < item.bytes / 16; i += 32) target[i] = source[i];
+}
+
+/// One row as fp32: k (padded_k), v (padded_v).
+struct UnpackItem {
+  const std::byte* row;
+  float* k;
+  float* v;
+};
+
+/// A warp for each row of elements T.
+template <typename T>
+__global__ void __launch_bounds__(kMoveThreads)
+    unpack_rows(const UnpackItem* __restrict__ items, std::int64_t num_items, std::int32_t padded_k,
+                std::int32_t padded_v, std::int32_t v_offset) {
+  constexpr int kWarps = kMoveThreads / 32;
+  const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
+  if (index >= num_items) return;
+  const UnpackItem item = items[index];
+  for (int i = static_cast<int>(threadIdx.x) % 32; i < (padded_k + padded_v) / 8; i += 32) {
+    const bool is_v = i * 8 >= padded_k;
+    const int element = is_v ? i * 8 - padded_k : i * 8;
+    float x[8];
+    unpack8(load_raw8<T>(item.row + (is_v ? v_offset : 0) + element * T::kBytes), x);
+    float* target = (is_v ? item.v : item.k) + element;
+#pragma unroll
+    for (int e = 0; e < 8; ++e) target[e] = x[e];
+  }
+}
+
+}  // namespace tandem::gpu::cuda

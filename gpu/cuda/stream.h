@@ -1,0 +1,63 @@
+#pragma once
+
+#include <utility>
+
+#include <cuda_runtime_api.h>
+
+#include "gpu/cuda/cuda_error.h"
+
+namespace tandem::gpu::cuda {
+
+/// Makes `ordinal` the current device of this thread, and the engine's again when it goes. Throws Error(device_lost).
+class CurrentDevice {
+ public:
+  explicit CurrentDevice(int ordinal) {
+    TANDEM_CUDA_CHECK(cudaGetDevice(&before_));
+    if (before_ != ordinal) TANDEM_CUDA_CHECK(cudaSetDevice(ordinal));
+    ordinal_ = ordinal;
+  }
+  ~CurrentDevice() {
+    if (before_ != ordinal_) (void)cudaSetDevice(before_);
+  }
+  CurrentDevice(const CurrentDevice&) = delete;
+  CurrentDevice& operator=(const CurrentDevice&) = delete;
+
+ private:
+  int before_ = 0;
+  int ordinal_ = 0;
+};
+
+/// A stream of the current device that does not wait for the default stream. Throws Error(device_lost).
+class CudaStream {
+ public:
+  CudaStream() { TANDEM_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
+  ~CudaStream() { (void)cudaStreamDestroy(stream_); }
+  CudaStream(const CudaStream&) = delete;
+  CudaStream& operator=(const CudaStream&) = delete;
+  [[nodiscard]] cudaStream_t get() const noexcept { return stream_; }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
+/// An event of the current device that takes no times. Throws Error(device_lost).
+class CudaEvent {
+ public:
+  CudaEvent() { TANDEM_CUDA_CHECK(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming)); }
+  CudaEvent(CudaEvent&& other) noexcept : event_(std::exchange(other.event_, nullptr)) {}
+  CudaEvent& operator=(CudaEvent&& other) noexcept {
+    std::swap(event_, other.event_);
+    return *this;
+  }
+  CudaEvent(const CudaEvent&) = delete;
+  CudaEvent& operator=(const CudaEvent&) = delete;
+  ~CudaEvent() {
+    if (event_ != nullptr) (void)cudaEventDestroy(event_);
+  }
+  [[nodiscard]] cudaEvent_t get() const noexcept { return event_; }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+}  // namespace tandem::gpu::cuda

@@ -1,0 +1,92 @@
+#include "fibers.h"
+
+#include <memory>
+#include <utility>
+
+#include "sanitizers.h"
+
+namespace emulator {
+namespace {
+
+#if defined(EMULATOR_ASAN) || defined(EMULATOR_TSAN)
+constexpr std::size_t kStackBytes = std::size_t{256} << 10;
+#else
+constexpr std::size_t kStackBytes = std::size_t{64} << 10;
+#endif
+
+/// Fibers own their stacks, so Boost has none to free.
+struct BorrowedStack {
+  void deallocate(boost::context::stack_context&) noexcept {}
+};
+
+}  // namespace
+
+Fibers::Fibers(std::function<int(int)> run) : run_(std::move(run)) {
+#if defined(EMULATOR_TSAN)
+  thread_.thread_sanitizer = __tsan_get_current_fiber();
+#endif
+}
+
+Fibers::~Fibers() {
+  ending_ = true;
+  for (int i = 0; i < count(); ++i) {
+    switch_to(i);
+#if defined(EMULATOR_TSAN)
+    __tsan_destroy_fiber(at(i).thread_sanitizer);
+#endif
+  }
+}
+
+void Fibers::grow(int wanted) {
+  for (int i = count(); i < wanted; ++i) {
+    Fiber& fiber = fibers_.emplace_back();
+    fiber.memory.reset(new std::byte[kStackBytes]);
+    fiber.stack = fiber.memory.get();
+    fiber.stack_bytes = kStackBytes;
+    boost::context::stack_context stack;
+    stack.size = kStackBytes;
+    stack.sp = fiber.memory.get() + kStackBytes;
+    fiber.context = boost::context::fiber(std::allocator_arg, boost::context::preallocated(stack.sp, stack.size, stack),
+                                          BorrowedStack{},
+                                          [this, i](boost::context::fiber&& from) { return main(i, std::move(from)); });
+#if defined(EMULATOR_TSAN)
+    fiber.thread_sanitizer = __tsan_create_fiber(0);
+#endif
+  }
+}
+
+boost::context::fiber Fibers::main(int fiber, boost::context::fiber&& from) {
+  after_switch(std::move(from));
+  while (!ending_) {
+    const int next = run_(fiber);
+    if (next != fiber) switch_to(next);
+  }
+  before_switch(thread_, true);
+  return std::move(thread_.context);
+}
+
+void Fibers::switch_to(int fiber) {
+  Fiber& next = at(fiber);
+  before_switch(next, false);
+  after_switch(std::move(next.context).resume());
+}
+
+void Fibers::before_switch(Fiber& next, [[maybe_unused]] bool ends) {
+#if defined(EMULATOR_ASAN)
+  __sanitizer_start_switch_fiber(ends ? nullptr : &active_->fake_stack, next.stack, next.stack_bytes);
+#endif
+#if defined(EMULATOR_TSAN)
+  __tsan_switch_to_fiber(next.thread_sanitizer, 0);
+#endif
+  previous_ = std::exchange(active_, &next);
+}
+
+void Fibers::after_switch(boost::context::fiber&& from) {
+#if defined(EMULATOR_ASAN)
+  // The first switch away from the thread is how its stack becomes known.
+  __sanitizer_finish_switch_fiber(active_->fake_stack, &previous_->stack, &previous_->stack_bytes);
+#endif
+  previous_->context = std::move(from);
+}
+
+}  // namespace emulator

@@ -1,0 +1,19 @@
+#pragma once
+#include <cstdint>
+#include <functional>
+
+#include "cuda_emulator/emulator.h"
+
+namespace emulator {
+
+/// A launch that has passed CUDA's checks.
+struct Grid {
+  dim3 size;
+  dim3 block;
+  std::size_t dynamic_bytes = 0;
+};
+
+/// Runs all blocks on the calling thread of the host, one after the other; throws Fault.
+void run_grid(const Grid& grid, Order order, std::uint64_t seed, const std::function<void()>& thread);
+
+}  // namespace emulator
