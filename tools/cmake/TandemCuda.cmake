@@ -6,6 +6,7 @@
 set(TANDEM_CUDA AUTO CACHE STRING "Build the CUDA device: AUTO, ON or OFF")
 set_property(CACHE TANDEM_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(TANDEM_CUDA_ARCHS "" CACHE STRING "GPU architectures to compile for, e.g. 70;80;90; empty: chosen by the toolkit's version")
+option(TANDEM_CUDA_LINEINFO "Source lines in kernels, for profilers: three times the size" OFF)
 set(TANDEM_HAS_CUDA FALSE)
 
 # ---- the toolkit -------------------------------------------------------------------------------------------------------
@@ -131,12 +132,15 @@ function(tandem_add_cuda_layer name)
   if(cores GREATER 4)
     set(cores 4)  # the build runs several compilers already
   endif()
-  set(options -lineinfo -Xptxas=-v --threads=${cores} -Wno-deprecated-gpu-targets -Wreorder -Wdefault-stream-launch
+  set(options -Xptxas=-v --threads=${cores} -Wno-deprecated-gpu-targets -Wreorder -Wdefault-stream-launch
     --expt-relaxed-constexpr)
   # As on the host, a fused multiply-add is one that the source asks for.
   list(APPEND options -fmad=false -Xcompiler=-Wall,-Wextra,-Wshadow,-ffp-contract=off)
   if(TANDEM_WARNINGS_AS_ERRORS)
     list(APPEND options -Werror=all-warnings -Xcompiler=-Werror)
   endif()
-  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:${options}>)
+  if(TANDEM_CUDA_LINEINFO)
+    list(APPEND options -lineinfo)
+  endif()
+  target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${options}>")
 endfunction()
