@@ -41,7 +41,8 @@ StagingMemory::StagingMemory(std::int64_t bytes) : bytes_(bytes) {
   if (!pinned_) {
     if (status != cudaErrorMemoryAllocation) TANDEM_CUDA_CHECK(status);
     (void)cudaGetLastError();
-    log(LogLevel::warning, concat("the system refused ", bytes, " bytes of pinned memory; copies to and from the device "
+    log(LogLevel::warning, concat("the system refused ", bytes,
+                                  " bytes of pinned memory; copies to and from the device "
                                   "go through pageable memory and wait for it"));
     data = std::aligned_alloc(kAlignment, static_cast<std::size_t>((bytes + kAlignment - 1) / kAlignment * kAlignment));
     TANDEM_CHECK(data != nullptr, out_of_memory, "the system refused ", bytes, " bytes, pinned or not");

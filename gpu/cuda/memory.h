@@ -31,8 +31,8 @@ class DeviceMemory {
   std::int64_t bytes_ = 0;
 };
 
-/// Host memory that devices copy from and to: pinned, so that copies are asynchronous, or, where the system refuses that,
-/// pageable, which costs time and is logged. Move-only. Throws Error(out_of_memory) where there is neither.
+/// Host memory that devices copy from and to: pinned, so that copies are asynchronous, or, where the system refuses
+/// that, pageable, which costs time and is logged. Move-only. Throws Error(out_of_memory) where there is neither.
 class StagingMemory {
  public:
   StagingMemory() = default;

@@ -4,8 +4,8 @@
 
 namespace tandem::gpu::cuda {
 
-/// Softmax probabilities of rows, summed over a job's query vectors in their order: one item a block, `Lanes` neighbouring
-/// threads a row. Source of their use: Zhang et al., H2O, arXiv:2306.14048, section 4.
+/// Softmax probabilities of rows, summed over a job's query vectors in their order: one item a block, `Lanes`
+/// neighbouring threads a row. Source of their use: Zhang et al., H2O, arXiv:2306.14048, section 4.
 template <typename T, int Lanes>
 __global__ void __launch_bounds__(kRowThreads)
     attention_mass(const RowJob* __restrict__ jobs, const MassItem* __restrict__ items) {
@@ -29,8 +29,8 @@ __global__ void __launch_bounds__(kRowThreads)
     for (std::int32_t vector = 0; vector < job.queries.num_vectors; ++vector) {
       float dot = 0.f;
       if (has_k) {
-        const auto* q = reinterpret_cast<const float4*>(
-            job.queries.q + static_cast<std::int64_t>(vector) * job.padded_k + lane * 8);
+        const auto* q = reinterpret_cast<const float4*>(job.queries.q +
+                                                        static_cast<std::int64_t>(vector) * job.padded_k + lane * 8);
         dot = dot8(q[0], q[1], k);
       }
 #pragma unroll

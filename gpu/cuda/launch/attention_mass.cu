@@ -1,5 +1,4 @@
 #include "gpu/cuda/kernels/attention_mass.cuh"
-
 #include "gpu/cuda/launch.h"
 #include "gpu/cuda/launchers.h"
 

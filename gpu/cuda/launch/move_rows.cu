@@ -1,5 +1,4 @@
 #include "gpu/cuda/kernels/move_rows.cuh"
-
 #include "gpu/cuda/launch.h"
 #include "gpu/cuda/launchers.h"
 
