@@ -9,7 +9,12 @@
 #include <utility>
 #include <vector>
 
+#include <gtest/gtest.h>
+
 #include "gpu/host/host_device.h"
+#if defined(TANDEM_TEST_CUDA)
+#include "gpu/cuda/cuda_device.h"
+#endif
 
 namespace tandem::gpu {
 
@@ -73,13 +78,27 @@ class DeferredDevice final : public Device {
   std::atomic<int> batches_ = 0, waits_ = 0;
 };
 
-/// Devices that every test of windows and of the runtime can run on.
-enum class DeviceKind { host, deferred };
+/// Devices that every test of windows and of the runtime can run on. `cuda` is there where tests are linked with the
+/// CUDA tier, and then alone: the same tests run on the others elsewhere.
+enum class DeviceKind { host, deferred, cuda };
 
-inline const char* to_string(DeviceKind kind) { return kind == DeviceKind::host ? "host" : "deferred"; }
+inline const char* to_string(DeviceKind kind) {
+  return kind == DeviceKind::host ? "host" : kind == DeviceKind::deferred ? "deferred" : "cuda";
+}
+
+inline auto device_kinds() {
+#if defined(TANDEM_TEST_CUDA)
+  return ::testing::Values(DeviceKind::cuda);
+#else
+  return ::testing::Values(DeviceKind::host, DeviceKind::deferred);
+#endif
+}
 
 inline std::unique_ptr<Device> make_device(DeviceKind kind, const cpu::Kernels& kernels, const numa::Topology& topology,
                                            numa::MemoryLedger& ledger) {
+#if defined(TANDEM_TEST_CUDA)
+  if (kind == DeviceKind::cuda) return std::make_unique<cuda::CudaDevice>(cuda::CudaOptions{});
+#endif
   if (kind == DeviceKind::deferred) return std::make_unique<DeferredDevice>(kernels, topology, ledger);
   return std::make_unique<HostDevice>(kernels, topology, ledger);
 }
