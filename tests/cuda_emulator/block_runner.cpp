@@ -3,11 +3,15 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <thread>
 #include <utility>
+
+#include "machine.h"
 
 namespace emulator {
 namespace {
 
+constexpr std::size_t kMaxStaticBytes = 48 << 10;
 constexpr std::size_t kMaxSharedBytes = 227 << 10;
 
 std::string at(std::source_location where) {
@@ -43,14 +47,14 @@ unsigned neighbour(unsigned mask, unsigned lane, Order order) {
 
 BlockRunner::BlockRunner() : fibers_([this](int thread) { return run_thread(thread); }) {}
 
-void BlockRunner::run(std::size_t dynamic_bytes, Order order, Random& random, const std::function<void()>& body) {
+void BlockRunner::run(std::size_t dynamic_bytes, const std::function<void()>& body) {
   body_ = &body;
-  order_ = order;
-  random_ = &random;
   start(dynamic_bytes);
   fibers_.switch_to(running_ = next_thread());
   running_ = Fibers::kThread;
   current_lane = -1;
+  threadIdx = {};
+  fibers_.count_switches();
   finish();
 }
 
@@ -73,7 +77,9 @@ void BlockRunner::start(std::size_t dynamic_bytes) {
   dynamic_.emplace(dynamic_bytes);
   alive_ = count;
   at_barrier_ = 0;
+  unwinding_ = false;
   fault_.reset();
+  started_ = std::chrono::steady_clock::now();
   running_ = Fibers::kThread;
 }
 
@@ -81,13 +87,14 @@ void BlockRunner::finish() {
   const bool intact =
       dynamic_->intact() && std::all_of(shared_.begin(), shared_.end(),
                                         [](const SharedVariable& variable) { return variable.memory.intact(); });
-  if (!intact && !fault_) fault_.emplace("a write beside shared memory in block " + triple(blockIdx));
+  if (!intact && !unwinding_) fault_.emplace("a write beside shared memory in block " + triple(blockIdx));
   if (fault_) throw Fault(*fault_);
+  if (unwinding_) throw DeviceFailure{sticky_error(rules_.device)};
 }
 
 /// One CUDA thread from its start to its exit; returns the fiber that goes on.
 int BlockRunner::run_thread(int thread) {
-  if (!fault_) {
+  if (!unwinding_) {
     try {
       enter(thread);
       (*body_)();
@@ -104,7 +111,7 @@ void BlockRunner::exit_thread(int thread) {
   const unsigned bit = 1u << thread % kWarpLanes;
   warp.alive &= ~bit;
   warp.ready &= ~bit;
-  if (fault_) return;
+  if (unwinding_) return;
   if (at_barrier_ > 0) {
     give_up("a thread exited while others wait at __syncthreads" + at(barrier_) + coordinates());
     return;
@@ -134,24 +141,24 @@ void BlockRunner::hand_over() {
     running_ = self;
   }
   enter(self);
-  if (fault_) throw Unwind{};
+  if (unwinding_) throw Unwind{};
 }
 
 /// A thread that can run; where none can, the block is stuck: then all of them unwind.
 int BlockRunner::next_thread() {
   const auto count = static_cast<int>(warps_.size());
-  int warp = running_ == Fibers::kThread ? (order_ == Order::reverse ? count - 1 : 0) : running_ / kWarpLanes;
-  unsigned lane = running_ == Fibers::kThread ? (order_ == Order::reverse ? 0u : kWarpLanes - 1u)
+  int warp = running_ == Fibers::kThread ? (rules_.order == Order::reverse ? count - 1 : 0) : running_ / kWarpLanes;
+  unsigned lane = running_ == Fibers::kThread ? (rules_.order == Order::reverse ? 0u : kWarpLanes - 1u)
                                               : static_cast<unsigned>(running_ % kWarpLanes);
-  if (order_ == Order::random) {
-    warp = static_cast<int>(random_->below(static_cast<std::uint64_t>(count)));
-    lane = static_cast<unsigned>(random_->below(kWarpLanes));
+  if (rules_.order == Order::random) {
+    warp = static_cast<int>(rules_.random->below(static_cast<std::uint64_t>(count)));
+    lane = static_cast<unsigned>(rules_.random->below(kWarpLanes));
   }
   for (int tried = 0; tried < count; ++tried) {
     const unsigned ready = warps_[static_cast<std::size_t>(warp)].ready;
-    if (ready != 0) return warp * kWarpLanes + static_cast<int>(neighbour(ready, lane, order_));
-    warp = (warp + (order_ == Order::reverse ? count - 1 : 1)) % count;
-    if (order_ != Order::random) lane = order_ == Order::reverse ? 0u : kWarpLanes - 1u;
+    if (ready != 0) return warp * kWarpLanes + static_cast<int>(neighbour(ready, lane, rules_.order));
+    warp = (warp + (rules_.order == Order::reverse ? count - 1 : 1)) % count;
+    if (rules_.order != Order::random) lane = rules_.order == Order::reverse ? 0u : kWarpLanes - 1u;
   }
   report_deadlock();
   return next_thread();
@@ -172,7 +179,12 @@ void BlockRunner::report_deadlock() {
 }
 
 void BlockRunner::give_up(const std::string& what) {
-  if (!fault_) fault_.emplace(what);
+  if (!unwinding_) fault_.emplace(what);
+  unwind();
+}
+
+void BlockRunner::unwind() {
+  unwinding_ = true;
   for (Warp& warp : warps_) warp.ready = warp.alive;
 }
 
@@ -258,13 +270,25 @@ void* BlockRunner::shared(const void* key, std::size_t bytes) {
   for (const SharedVariable& variable : shared_) {
     if (variable.key == key) return variable.memory.data();
   }
-  std::size_t total = dynamic_->bytes() + bytes;
+  std::size_t total = bytes;
   for (const SharedVariable& variable : shared_) total += variable.memory.bytes();
-  if (total > kMaxSharedBytes) fail("more shared memory than a block may have", std::source_location::current());
+  if (total > kMaxStaticBytes || total + dynamic_->bytes() > kMaxSharedBytes) {
+    fail("more shared memory than a block may have", std::source_location::current());
+  }
   return shared_.emplace_back(SharedVariable{key, GuardedMemory(bytes)}).memory.data();
 }
 
-void BlockRunner::pause() { hand_over(); }
+void BlockRunner::pause() {
+  if (sticky_error(rules_.device) != cudaSuccess) {
+    unwind();
+    throw Unwind{};
+  }
+  if (std::chrono::steady_clock::now() - started_ > rules_.spin_limit) {
+    fail("threads spin beyond the limit of time", std::source_location::current());
+  }
+  std::this_thread::yield();
+  hand_over();
+}
 
 BlockRunner& block_runner() {
   thread_local BlockRunner runner;

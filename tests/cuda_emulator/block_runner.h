@@ -1,5 +1,6 @@
 #pragma once
 #include <array>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -37,11 +38,18 @@ struct Warp {
 /// Runs the blocks of kernels, one after the other, on the fibers of one thread of the host.
 class BlockRunner {
  public:
-  BlockRunner();
+  struct Rules {
+    Order order;
+    std::chrono::milliseconds spin_limit;
+    int device;
+    Random* random;
+  };
 
-  /// Runs `body` once per thread of the block blockIdx of blockDim threads; throws Fault. The first thread that can run
-  /// in `order` does, until it waits.
-  void run(std::size_t dynamic_bytes, Order order, Random& random, const std::function<void()>& body);
+  BlockRunner();
+  void set_rules(const Rules& rules) { rules_ = rules; }
+  /// Runs `body` once per thread of the block blockIdx of blockDim threads. Throws Fault, or DeviceFailure where the
+  /// device is lost while threads spin.
+  void run(std::size_t dynamic_bytes, const std::function<void()>& body);
 
   // What the running thread of the block asks for; see thread.h.
   std::uint64_t warp_collective(Collective kind, unsigned mask, std::uint64_t bits, unsigned source,
@@ -68,6 +76,7 @@ class BlockRunner {
   int next_thread();
   void report_deadlock();
   void give_up(const std::string& what);
+  void unwind();
   void complete(Warp& warp, const Rendezvous& rendezvous);
   void join(Warp& warp, unsigned lane, const Rendezvous& wanted);
   [[nodiscard]] std::string coordinates() const;
@@ -79,12 +88,13 @@ class BlockRunner {
   std::vector<SharedVariable> shared_;
   std::optional<GuardedMemory> dynamic_;
   const std::function<void()>* body_ = nullptr;
-  Order order_ = Order::forward;
-  Random* random_ = nullptr;
+  Rules rules_{};
+  std::chrono::steady_clock::time_point started_;
   int running_ = Fibers::kThread;
   int alive_ = 0;
   int at_barrier_ = 0;
   std::source_location barrier_;
+  bool unwinding_ = false;
   std::optional<Fault> fault_;
 };
 

@@ -1,5 +1,6 @@
 #include "fibers.h"
 
+#include <atomic>
 #include <memory>
 #include <utility>
 
@@ -13,6 +14,8 @@ constexpr std::size_t kStackBytes = std::size_t{256} << 10;
 #else
 constexpr std::size_t kStackBytes = std::size_t{64} << 10;
 #endif
+
+std::atomic<std::uint64_t> all_switches{0};
 
 /// Fibers own their stacks, so Boost has none to free.
 struct BorrowedStack {
@@ -71,6 +74,9 @@ void Fibers::switch_to(int fiber) {
   after_switch(std::move(next.context).resume());
 }
 
+std::uint64_t Fibers::switches() { return all_switches; }
+void Fibers::count_switches() { all_switches += std::exchange(switches_, 0); }
+
 void Fibers::before_switch(Fiber& next, [[maybe_unused]] bool ends) {
 #if defined(EMULATOR_ASAN)
   __sanitizer_start_switch_fiber(ends ? nullptr : &active_->fake_stack, next.stack, next.stack_bytes);
@@ -79,6 +85,7 @@ void Fibers::before_switch(Fiber& next, [[maybe_unused]] bool ends) {
   __tsan_switch_to_fiber(next.thread_sanitizer, 0);
 #endif
   previous_ = std::exchange(active_, &next);
+  ++switches_;
 }
 
 void Fibers::after_switch(boost::context::fiber&& from) {

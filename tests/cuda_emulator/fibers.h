@@ -1,5 +1,6 @@
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -20,8 +21,10 @@ class Fibers {
   Fibers(const Fibers&) = delete;
   Fibers& operator=(const Fibers&) = delete;
 
-  void grow(int count);       ///< at least this many fibers
-  void switch_to(int fiber);  ///< returns when somebody switches back
+  void grow(int count);             ///< at least this many fibers
+  void switch_to(int fiber);        ///< returns when somebody switches back
+  static std::uint64_t switches();  ///< of all sets so far, but for blocks under way
+  void count_switches();            ///< adds those since the last call
   [[nodiscard]] int count() const { return static_cast<int>(fibers_.size()); }
 
  private:
@@ -45,6 +48,7 @@ class Fibers {
   Fiber* active_ = &thread_;
   Fiber* previous_ = nullptr;  // who handed over to the active one
   bool ending_ = false;
+  std::uint64_t switches_ = 0;
 };
 
 }  // namespace emulator

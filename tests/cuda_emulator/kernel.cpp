@@ -24,24 +24,32 @@ uint3 block_index(std::uint64_t number, const dim3& grid) {
           static_cast<unsigned>(number / grid.x / grid.y)};
 }
 
+std::atomic<std::uint64_t> kernels{0};
+
 }  // namespace
 
 constinit thread_local int current_lane = -1;
 
-void run_grid(const Grid& grid, Order order, std::uint64_t seed, const std::function<void()>& thread) {
-  Random random(seed);
+void run_grid(const Grid& grid, const Config& config, const std::function<void()>& thread) {
+  Random random(config.seed + kernels.fetch_add(1));
   gridDim = grid.size;
   blockDim = grid.block;
+  BlockRunner& runner = block_runner();
+  runner.set_rules({config.order, std::chrono::milliseconds(config.spin_limit_ms), grid.device, &random});
   const std::uint64_t total = std::uint64_t{grid.size.x} * grid.size.y * grid.size.z;
-  std::vector<std::uint64_t> shuffled(order == Order::random ? total : 0);
+  std::vector<std::uint64_t> shuffled(config.order == Order::random ? total : 0);
   std::iota(shuffled.begin(), shuffled.end(), std::uint64_t{0});
   for (std::uint64_t i = 0; i < shuffled.size(); ++i) std::swap(shuffled[i], shuffled[i + random.below(total - i)]);
   for (std::uint64_t i = 0; i < total; ++i) {
-    const std::uint64_t number = order == Order::random ? shuffled[i] : order == Order::reverse ? total - 1 - i : i;
-    blockIdx = block_index(number, grid.size);
-    block_runner().run(grid.dynamic_bytes, order, random, thread);
+    blockIdx = block_index(config.order == Order::random    ? shuffled[i]
+                           : config.order == Order::reverse ? total - 1 - i
+                                                            : i,
+                           grid.size);
+    runner.run(grid.dynamic_bytes, thread);
   }
 }
+
+Counters counters() { return {.fiber_switches = Fibers::switches(), .kernels = kernels}; }
 
 void fail_outside_kernel() { throw Fault("device code runs outside of a kernel"); }
 void fail_in_kernel(const std::string& what, std::source_location where) { block_runner().fail(what, where); }

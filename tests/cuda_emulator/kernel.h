@@ -11,9 +11,11 @@ struct Grid {
   dim3 size;
   dim3 block;
   std::size_t dynamic_bytes = 0;
+  int device = 0;
 };
 
-/// Runs all blocks on the calling thread of the host, one after the other; throws Fault.
-void run_grid(const Grid& grid, Order order, std::uint64_t seed, const std::function<void()>& thread);
+/// Runs all blocks on the calling thread of the host, one after the other; throws Fault, or DeviceFailure where the
+/// device is lost meanwhile.
+void run_grid(const Grid& grid, const Config& config, const std::function<void()>& thread);
 
 }  // namespace emulator

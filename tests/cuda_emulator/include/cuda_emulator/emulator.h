@@ -26,7 +26,7 @@ struct Config {
   int spin_limit_ms = 20000;   ///< a block whose threads only spin faults after this time
   int num_devices = 2;         ///< 0: calls return cudaErrorNoDevice
   int driver_version = 12090;  ///< below CUDART_VERSION: cudaErrorInsufficientDriver
-  std::size_t device_bytes = std::size_t{8} << 30;  ///< cudaMalloc fails where a device's allocations exceed it
+  std::size_t device_bytes = std::size_t{1} << 30;  ///< cudaMalloc fails where a device's allocations exceed it
 };
 
 /// Waits for all streams, forgets faults, planned failures and lost devices, and takes `config` from here on. What is
