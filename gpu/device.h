@@ -134,6 +134,9 @@ class Device {
   virtual ~Device() = default;
 
   [[nodiscard]] virtual std::string name() const = 0;
+  /// Makes ready what windows of this layout need; `codec` is theirs, or nullptr. Throws Error(unsupported) where the
+  /// device has no code for them, naming what there is; Error(out_of_memory).
+  virtual void prepare(const cpu::RowLayout& layout, const cpu::BlockCodec* codec) = 0;
   /// Zeroed device memory; nullptr for 0 bytes. `node` is a hint. Returns when the memory can be used.
   virtual std::byte* allocate(std::int64_t bytes, int node) = 0;
   /// Operations that still use the memory are done first.

@@ -24,6 +24,7 @@ WindowCache::WindowCache(Device& device, const cpu::RowLayout& layout, const Win
       node_(node),
       kept_(kept_tokens_of(params)),
       rows_(device, sink_tokens() + ring(), layout.row_bytes, cpu::kPageRows, node, params.on_demand()) {
+  device.prepare(layout, codec_);
   if (codec_ != nullptr)
     blocks_ = PagedSlots(device, ring_blocks(), codec_->format().block_bytes, 1, node, params.on_demand());
   if (kept_) {

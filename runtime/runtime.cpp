@@ -69,6 +69,7 @@ Runtime::Runtime(const Config& config, const MakeDevice& make_device)
       page_pools_(topology_, ledger_),
       selector_(std::make_shared<const lsh::Selector>(config_.selector, config_.shape.head_dim_k)) {
   check_wanted_error(*selector_, config_.host_dtype);
+  for (const cpu::BlockCodec& codec : codecs_) device_->prepare(window_layout_, &codec);
 }
 
 lsh::HeadIndex Runtime::empty_index(const lsh::Selector& selector, std::int32_t layer, std::int32_t head, int node) {

@@ -1,9 +1,10 @@
 #pragma once
 
-#include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "cpu/codec/block_codec.h"
+#include "cpu/codec/nuq_layout.h"
 #include "gpu/cuda/memory.h"
 #include "gpu/cuda/stream.h"
 
@@ -18,6 +19,8 @@ struct DeviceCodec {
 /// Formats and tables of codecs in a device's memory, copied when a codec is first seen. Not thread-safe.
 class DeviceCodecs {
  public:
+  /// Copies on `stream`, on which the codecs are used.
+  explicit DeviceCodecs(cudaStream_t stream) : stream_(stream) {}
   /// Valid as long as this object. The codec's tables are kept. Throws Error(out_of_memory | device_lost).
   const DeviceCodec& of(const cpu::BlockCodec& codec);
 
@@ -27,7 +30,8 @@ class DeviceCodecs {
     DeviceMemory memory;
     DeviceCodec device;
   };
-  std::vector<Entry> entries_;  // as many as a model's heads at most, each found by a few comparisons
+  cudaStream_t stream_;
+  std::vector<std::unique_ptr<Entry>> entries_;  // as many as a model's heads at most, each found by a few comparisons
 };
 
 }  // namespace tandem::gpu::cuda

@@ -86,6 +86,7 @@ class FailingDevice final : public gpu::Device {
       : host_(kernels, topology, ledger), left_(left) {}
 
   [[nodiscard]] std::string name() const override { return "failing"; }
+  void prepare(const cpu::RowLayout& layout, const cpu::BlockCodec* codec) override { host_.prepare(layout, codec); }
   std::byte* allocate(std::int64_t bytes, int node) override { return host_.allocate(bytes, node); }
   void release(std::byte* data, std::int64_t bytes) noexcept override { host_.release(data, bytes); }
   void copy(std::byte* target, const std::byte* source, std::int64_t bytes, gpu::Stream stream) override {

@@ -20,6 +20,7 @@ class DeferredDevice final : public Device {
       : host_(kernels, topology, ledger) {}
 
   [[nodiscard]] std::string name() const override { return "deferred " + host_.name(); }
+  void prepare(const cpu::RowLayout& layout, const cpu::BlockCodec* codec) override { host_.prepare(layout, codec); }
   std::byte* allocate(std::int64_t bytes, int node) override { return host_.allocate(bytes, node); }
   void release(std::byte* data, std::int64_t bytes) noexcept override {
     wait({});

@@ -7,13 +7,6 @@ namespace tandem::gpu::cuda {
 
 inline constexpr int kMoveThreads = 128;
 
-/// One run of bytes that moves: both ends and the length are multiples of 16, and runs of a launch do not overlap.
-struct MoveItem {
-  std::byte* target;
-  const std::byte* source;
-  std::int64_t bytes;
-};
-
 /// A warp for each run.
 __global__ void __launch_bounds__(kMoveThreads) move_runs(const MoveItem* __restrict__ items, std::int64_t num_items) {
   constexpr int kWarps = kMoveThreads / 32;
@@ -24,13 +17,6 @@ __global__ void __launch_bounds__(kMoveThreads) move_runs(const MoveItem* __rest
   auto* target = reinterpret_cast<uint4*>(item.target);
   for (std::int64_t i = threadIdx.x % 32; i < item.bytes / 16; i += 32) target[i] = source[i];
 }
-
-/// One row as fp32: k (padded_k), v (padded_v).
-struct UnpackItem {
-  const std::byte* row;
-  float* k;
-  float* v;
-};
 
 /// A warp for each row of elements T.
 template <typename T>

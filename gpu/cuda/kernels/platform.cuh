@@ -28,6 +28,8 @@ inline constexpr unsigned kWholeWarp = 0xffffffffu;
 inline constexpr float kLog2E = 1.4426950408889634f;
 inline constexpr float kLn2 = 0.6931471805599453f;
 
+#if defined(__CUDACC__) || defined(TANDEM_CUDA_EMULATED)  // host code reads the structs of kernels, too
 __device__ inline float infinity() { return __uint_as_float(0x7f800000u); }
+#endif
 
 }  // namespace tandem::gpu::cuda

@@ -3,7 +3,7 @@
 #include "cpu/codec/block_format.h"
 #include "gpu/cuda/kernels/platform.cuh"
 
-// What attention kernels are told to do. All pointers are to device memory.
+// What kernels are told to do; host code reads this, too. All pointers are to device memory.
 //
 // The rows, or coded tokens, of one (window, query block) are a job. A launch works on the jobs of all windows of a
 // step, of whatever lengths, cut into items of about equal size; a block of threads computes one item, for some of the
@@ -73,6 +73,20 @@ struct CodedJob {
   std::int64_t begin;
   std::int64_t end;
   std::int32_t ring_blocks;
+};
+
+/// One run of bytes that moves: both ends and the length are multiples of 16, and runs of a launch do not overlap.
+struct MoveItem {
+  std::byte* target;
+  const std::byte* source;
+  std::int64_t bytes;
+};
+
+/// One row as fp32: k (padded_k), v (padded_v).
+struct UnpackItem {
+  const std::byte* row;
+  float* k;
+  float* v;
 };
 
 /// A block to encode, from k (block_rows, padded_k) and v (block_rows, padded_v), at positions first_position and on.

@@ -1,0 +1,244 @@
+#include "gpu/cuda/cuda_device.h"
+
+#include <algorithm>
+
+#include "gpu/cuda/cuda_error.h"
+#include "gpu/cuda/launchers.h"
+#include "runtime/base/error.h"
+#include "runtime/base/log.h"
+
+namespace tandem::gpu::cuda {
+namespace {
+
+constexpr std::size_t kSubmissions = 3;  // one that is gathered while others are under way
+constexpr std::int64_t kLargeCopyBytes = std::int64_t{1} << 16;
+
+std::string version_text(int version) { return concat(version / 1000, ".", version % 1000 / 10); }
+
+/// The device's name.
+std::string checked_device(int ordinal) {
+  int devices = 0;
+  const cudaError_t status = cudaGetDeviceCount(&devices);
+  if (status == cudaErrorInsufficientDriver) {
+    int driver = 0, runtime = 0;
+    (void)cudaDriverGetVersion(&driver);
+    (void)cudaRuntimeGetVersion(&runtime);
+    (void)cudaGetLastError();
+    TANDEM_CHECK(driver > 0, unsupported, "there is no CUDA driver on this machine");
+    fail(ErrorCode::unsupported, "the driver knows CUDA ", version_text(driver), ", and this build needs CUDA ",
+         version_text(runtime), "; update the driver, or build with an older toolkit");
+  }
+  if (status == cudaErrorNoDevice) {
+    (void)cudaGetLastError();
+    devices = 0;
+  } else {
+    TANDEM_CUDA_CHECK(status);
+  }
+  TANDEM_CHECK(devices > 0, unsupported, "there is no CUDA device on this machine");
+  TANDEM_CHECK(ordinal >= 0 && ordinal < devices, invalid_argument, "device is cuda:", ordinal, "; allowed: cuda:0",
+               devices > 1 ? concat(" to cuda:", devices - 1) : "");
+  cudaDeviceProp properties;
+  TANDEM_CUDA_CHECK(cudaGetDeviceProperties(&properties, ordinal));
+  return concat("cuda:", ordinal, " (", properties.name, ")");
+}
+
+}  // namespace
+
+CudaDevice::Work::Work(HandOffKind kind) : hand_off(kind, stream.get()), codecs(stream.get()) {
+  for (std::size_t i = 0; i < kSubmissions; ++i) idle.push_back(std::make_unique<Submission>());
+}
+
+CudaDevice::CudaDevice(const CudaOptions& options) : options_(options), name_(checked_device(options.ordinal)) {
+  const CurrentDevice current(options_.ordinal);
+  work_ = std::make_unique<Work>(options.hand_off);
+}
+
+CudaDevice::~CudaDevice() {
+  try {
+    const CurrentDevice current(options_.ordinal);
+    if (lost_.empty()) wait({});
+    if (!stuck_) work_.reset();
+  } catch (const Error&) {
+    // What is lost cannot be waited for, and a device that is lost is reported to whoever uses it.
+  }
+  if (work_ == nullptr || !stuck_) return;
+  log(LogLevel::warning, concat(name_, " does not finish its work; its memory is left to the end of the process"));
+  (void)work_.release();
+}
+
+/// Runs `call` on this device, and remembers that it is lost.
+template <typename Call>
+auto CudaDevice::guarded(Call&& call) {
+  TANDEM_CHECK(lost_.empty(), device_lost, name_, " was lost: ", lost_);
+  const CurrentDevice current(options_.ordinal);
+  try {
+    return call();
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::device_lost) lost_ = error.what();
+    throw;
+  }
+}
+
+/// Adds work to the open submission; where that does not take it, to the next one.
+template <typename Add>
+void CudaDevice::add(Add&& add) {
+  while (true) {
+    if (work_->open == nullptr) {
+      if (work_->idle.empty()) wait_for(work_->in_flight.front().epoch);
+      work_->open = std::move(work_->idle.back());
+      work_->idle.pop_back();
+    }
+    if (add(*work_->open)) return;
+    submit();
+  }
+}
+
+/// Sends what was gathered to the device.
+void CudaDevice::submit() {
+  if (work_->open == nullptr || work_->open->empty()) return;
+  work_->open->launch(work_->scratch, work_->stream.get());
+  work_->in_flight.push_back({work_->hand_off.signal(), std::move(work_->open)});
+}
+
+/// Hands over the results of what is done.
+void CudaDevice::finish_reached() {
+  const std::uint64_t reached = work_->hand_off.reached();
+  while (!work_->in_flight.empty() && work_->in_flight.front().epoch <= reached) {
+    work_->in_flight.front().submission->finish();
+    work_->idle.push_back(std::move(work_->in_flight.front().submission));
+    work_->in_flight.pop_front();
+  }
+}
+
+void CudaDevice::wait_for(std::uint64_t epoch) {
+  work_->hand_off.wait(epoch, options_.timeout_ms);
+  finish_reached();
+}
+
+void CudaDevice::prepare(const cpu::RowLayout& layout, const cpu::BlockCodec* codec) {
+  const std::int32_t largest = std::max(layout.padded_k, layout.padded_v);
+  TANDEM_CHECK(largest <= kMaxKernelDim, unsupported, "head_dim is ", std::max(layout.dim_k, layout.dim_v),
+               "; CUDA devices have kernels for head_dim up to ", kMaxKernelDim);
+  const std::lock_guard lock(mutex_);
+  guarded([&] {
+    if (codec != nullptr && *codec) work_->codecs.of(*codec);
+  });
+}
+
+std::byte* CudaDevice::allocate(std::int64_t bytes, int /*node*/) {
+  if (bytes == 0) return nullptr;
+  const std::lock_guard lock(mutex_);
+  return guarded([&] {
+    DeviceMemory memory(bytes);
+    std::byte* data = memory.data();
+    TANDEM_CUDA_CHECK(cudaMemsetAsync(data, 0, static_cast<std::size_t>(bytes), work_->stream.get()));
+    work_->memory.emplace(data, std::move(memory));
+    return data;
+  });
+}
+
+void CudaDevice::release(std::byte* data, std::int64_t /*bytes*/) noexcept {
+  const std::lock_guard lock(mutex_);
+  try {
+    guarded([&] {
+      submit();
+      wait_for(work_->hand_off.signalled());
+    });
+  } catch (const std::exception&) {
+    // The device is lost, which the next call reports; its memory goes with everything else.
+    return;
+  }
+  work_->memory.erase(data);
+}
+
+void CudaDevice::copy(std::byte* target, const std::byte* source, std::int64_t bytes, Stream /*stream*/) {
+  if (bytes == 0) return;
+  const std::lock_guard lock(mutex_);
+  guarded([&] {
+    if (bytes < kLargeCopyBytes) {
+      add([&](Submission& submission) { return submission.move(target, source, bytes); });
+      return;
+    }
+    submit();
+    TANDEM_CUDA_CHECK(cudaMemcpyAsync(target, source, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToDevice,
+                                      work_->stream.get()));
+  });
+}
+
+void CudaDevice::write_rows(const WindowView& window, std::int64_t first, const KvView& host_kv, std::int64_t head,
+                            Stream /*stream*/) {
+  const std::int64_t tokens = host_kv.k.tokens;
+  if (tokens == 0) return;
+  const bool is_coded = window.is_coded(first);
+  const std::int64_t piece = is_coded ? window.format->block_rows : kPieceRows;
+  const std::lock_guard lock(mutex_);
+  guarded([&] {
+    const DeviceCodec* codec = is_coded ? &work_->codecs.of(*window.codec) : nullptr;
+    for (std::int64_t done = 0; done < tokens; done += piece) {
+      const std::int64_t count = std::min(piece, tokens - done);
+      const KvView part{host_kv.k.slice(done, count), host_kv.v.slice(done, count)};
+      add([&](Submission& submission) {
+        return is_coded ? submission.write_block(window, *codec, first + done, part, head)
+                        : submission.write_rows(window, first + done, part, head);
+      });
+    }
+  });
+}
+
+void CudaDevice::encode_block(const WindowView& window, std::int64_t first, Stream /*stream*/) {
+  const std::lock_guard lock(mutex_);
+  guarded([&] {
+    const DeviceCodec& codec = work_->codecs.of(*window.codec);
+    add([&](Submission& submission) { return submission.encode_block(window, codec, first); });
+  });
+}
+
+void CudaDevice::read_rows(const WindowView& window, std::int64_t first, std::int64_t count,
+                           const cpu::RowLayout& host_layout, std::byte* host_rows, Stream /*stream*/) {
+  const std::lock_guard lock(mutex_);
+  guarded([&] {
+    const std::int64_t last = first + count;
+    for (std::int64_t p = first, next = 0; p < last; p = next) {
+      std::byte* target = host_rows + (p - first) * host_layout.row_bytes;
+      if (window.is_coded(p)) {
+        const DeviceCodec& codec = work_->codecs.of(*window.codec);
+        next = std::min({last, window.raw_begin, window.block_begin(p) + window.format->block_rows});
+        add([&](Submission& s) { return s.read_block(window, codec, p, next - p, host_layout, target); });
+      } else {
+        next = std::min(last, p + kPieceRows);
+        if (p < window.local_begin) next = std::min(next, std::max(p + 1, window.local_begin));
+        add([&](Submission& s) { return s.read_rows(window, p, next - p, host_layout, target); });
+      }
+    }
+  });
+}
+
+void CudaDevice::window_attention(const WindowAttention* batch, std::int64_t count, Stream /*stream*/) {
+  if (count == 0) return;
+  const std::lock_guard lock(mutex_);
+  guarded([&] {
+    add([&](Submission& submission) { return submission.attend(batch, count, work_->codecs, work_->scratch); });
+    submit();
+  });
+}
+
+void CudaDevice::wait(Stream /*stream*/) {
+  std::uint64_t epoch = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    guarded([&] { submit(); });
+    epoch = work_->hand_off.signalled();
+  }
+  // Others may give the device work meanwhile.
+  std::string failure;
+  try {
+    work_->hand_off.wait(epoch, options_.timeout_ms);
+  } catch (const Error& error) {
+    failure = error.what();
+  }
+  const std::lock_guard lock(mutex_);
+  if (!failure.empty() && lost_.empty()) lost_ = failure;
+  guarded([&] { finish_reached(); });
+}
+
+}  // namespace tandem::gpu::cuda
