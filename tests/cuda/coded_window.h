@@ -58,7 +58,7 @@ struct CodedView {
   float softcap = 0.f;
   bool alibi = false;
   std::int64_t sliding_window = 0;
-  std::vector<std::int64_t> positions;  ///< of the queries, from the head's first token on
+  std::vector<std::int64_t> positions = {};  ///< of the queries, from the head's first token on
 };
 
 /// A head's coded blocks in a ring in device memory, and kernels over them.

@@ -95,7 +95,7 @@ __device__ inline void encode_qjl_signs(const cpu::BlockFormat& format, const fl
   }
 }
 
-__device__ inline std::uint16_t qjl_norm(const cpu::BlockFormat& format, const float* key, const QjlPart& part) {
+__device__ inline std::uint16_t qjl_norm(const float* key, const QjlPart& part) {
   double square = 0;
   for (int c = 0; c < part.count; ++c) {
     const double x = key[part.channels[c]];
@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(kQjlCodeThreads)
   if (thread < num_parts * cpu::kQjlGroupRows) {
     const int token = thread % cpu::kQjlGroupRows, p = thread / cpu::kQjlGroupRows;
     reinterpret_cast<std::uint16_t*>(norms)[p * cpu::kQjlBlockRows + first + token] =
-        qjl_norm(format, keys + token * format.padded_k, qjl_part(format, channels, p != 0));
+        qjl_norm(keys + token * format.padded_k, qjl_part(format, channels, p != 0));
   }
   const int chunks = static_cast<int>(format.v_stride) / 16;
   for (int i = thread; i < cpu::kQjlGroupRows * chunks; i += kQjlCodeThreads)
