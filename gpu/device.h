@@ -125,7 +125,8 @@ inline constexpr Stream kWindowStream{};
 /// Operations on a stream may return before they are done; they take effect in order, and wait() returns when all of
 /// them have. Until then the host memory that they were given belongs to the device, and what it points to stays as it
 /// is. Thread-safe: several threads may use one stream, and each waits for what it began. A device that fails throws
-/// Error(device_lost) from any operation; allocate() throws Error(out_of_memory) with the figures.
+/// Error(device_lost) from any operation, and from then on leaves the host memory that it was given alone (one that
+/// cannot stop what it began works on copies); allocate() throws Error(out_of_memory) with the figures.
 class Device {
  public:
   Device() = default;
@@ -134,6 +135,9 @@ class Device {
   virtual ~Device() = default;
 
   [[nodiscard]] virtual std::string name() const = 0;
+  /// Operations run beside the host, so that it pays to launch them early and to wait late. Otherwise they take the
+  /// time of whoever calls.
+  [[nodiscard]] virtual bool is_asynchronous() const noexcept = 0;
   /// Makes ready what windows of this layout need; `codec` is theirs, or nullptr. Throws Error(unsupported) where the
   /// device has no code for them, naming what there is; Error(out_of_memory).
   virtual void prepare(const cpu::RowLayout& layout, const cpu::BlockCodec* codec) = 0;

@@ -19,6 +19,7 @@
 #include "runtime/config.h"
 #include "runtime/requests.h"
 #include "runtime/sequence.h"
+#include "runtime/step_context.h"
 #include "runtime/step_plan.h"
 #include "runtime/step_stats.h"
 #include "runtime/worker_scratch.h"
@@ -81,8 +82,12 @@ class Runtime {
   /// Indexes the rows that reached the host tier since the last step, for the tasks that select; returns worker
   /// microseconds.
   double extend_indexes(StepBuffers& buffers);
-  /// The planned pieces, on the nodes of their heads.
-  void run_pieces(const AttendRequest& request, StepBuffers& buffers);
+  using TaskStage = void (*)(const StepContext& step, std::int64_t task, StepBuffers& buffers);
+  /// `stage` of every planned task, on its head's node; a short one on this thread.
+  void run_tasks(const StepContext& step, StepBuffers& buffers, TaskStage stage);
+  void launch_windows(const StepContext& step, StepBuffers& buffers);
+  /// Stages 8' and 4 to 6, and 3 and 7 where step.window is nullptr; returns the worker microseconds of 8'.
+  double attend_host(const StepContext& step, StepBuffers& buffers);
 
   // In the order of construction: what comes later uses what comes earlier.
   const Config config_;

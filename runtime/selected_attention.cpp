@@ -69,11 +69,10 @@ double largest_error(const HostQuery& q, ConstPartialAttention window, WorkerScr
 }  // namespace
 
 void attend_selected(const StepContext& step, const Task& task, const cpu::QueryBlock& queries,
-                     const cpu::LogitRule& logits, ConstPartialAttention window, WorkerScratch& scratch,
-                     PartialAttention result, StepStats& stats) {
+                     const cpu::LogitRule& logits, TaskMemory& memory, WorkerScratch& scratch, StepStats& stats) {
   const HeadState& head = task.head_state();
   const std::int64_t group = queries.group_size;
-  const std::int64_t dim = result.dim;
+  const std::int64_t dim = step.config.shape.head_dim_v;
   const double wanted = left_for_sampling(task.selector->wanted_error(), step.config.host_dtype);
   for (int i = 0; i < queries.num_queries; ++i) {
     const std::int64_t v = i * group;
@@ -84,12 +83,14 @@ void attend_selected(const StepContext& step, const Task& task, const cpu::Query
         {queries.q + v * head.store.layout().padded_k, queries.positions + i, 1, queries.group_size},
         logits,
         visible_rows(task, logits, queries.positions[i]),
-        {result.out + v * dim, result.lse + v, group, dim},
-        {scratch.spread_weight.data() + v, scratch.spread_value.data() + v * dim, scratch.spread_square.data() + v},
+        {memory.host_out.data() + v * dim, memory.host_lse.data() + v, group, dim},
+        {memory.spread_weight.data() + v, memory.spread_value.data() + v * dim, memory.spread_square.data() + v},
         {step.workers, task.head_state().window.node()}};
     select_and_attend(query, 0, scratch, stats);
     if (wanted > 0 && !scratch.selection.sampled.rows.empty()) {
-      const double error = largest_error(query, {window.out + v * dim, window.lse + v, group, dim}, scratch);
+      if (step.window != nullptr) step.window->wait();
+      const ConstPartialAttention window{memory.out.data() + v * dim, memory.lse.data() + v, group, dim};
+      const double error = largest_error(query, window, scratch);
       if (error > wanted) {
         select_and_attend(query, lsh::rows_for_error(query.visible.count(), error / wanted), scratch, stats);
       }
@@ -100,7 +101,7 @@ void attend_selected(const StepContext& step, const Task& task, const cpu::Query
     stats.rows_gathered += gathered;
     if (selection.head_mask.empty()) stats.keys_attended += gathered * group;
     for (const std::uint64_t mask : selection.head_mask) stats.keys_attended += std::popcount(mask);
-    scratch.certified[static_cast<std::size_t>(i)] = selection.certified ? 1 : 0;
+    memory.certified[static_cast<std::size_t>(i)] = selection.certified ? 1 : 0;
   }
 }
 

@@ -11,10 +11,9 @@ namespace tandem {
 /// Stages 5 and 6 of a step, one query token at a time: select rows for the group, then gather them once for all its
 /// heads. Where a policy is to meet an error, a second and larger selection follows when the estimate says so.
 ///
-/// `window` is the partial of the window (empty when it takes no part). Writes `result` (num_vectors, dim_v), and its
-/// spread and certificates to `scratch`.
+/// Writes the host tier's partial, its spread and its certificates to `memory`. The window's partial in it (empty when
+/// the window takes no part) is read for a wanted error alone, and only then waited for.
 void attend_selected(const StepContext& step, const Task& task, const cpu::QueryBlock& queries,
-                     const cpu::LogitRule& logits, ConstPartialAttention window, WorkerScratch& scratch,
-                     PartialAttention result, StepStats& stats);
+                     const cpu::LogitRule& logits, TaskMemory& memory, WorkerScratch& scratch, StepStats& stats);
 
 }  // namespace tandem

@@ -13,6 +13,7 @@
 #include "runtime/config.h"
 #include "runtime/requests.h"
 #include "runtime/step_plan.h"
+#include "runtime/window_batch.h"
 
 namespace tandem {
 
@@ -25,6 +26,7 @@ struct StepContext {
   numa::WorkerPool& workers;
   LeasePool<cpu::AttentionScratch>& attention_scratch;  ///< for the parts of a task
   std::vector<float>& mass;                             ///< StepBuffers::mass
+  WindowBatch* window = nullptr;  ///< of a device that works beside the host; nullptr: each task attends its window
 };
 
 /// Rows of a store that a query may see.

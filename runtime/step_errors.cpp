@@ -22,19 +22,19 @@ VectorError estimated_error(cpu::SampleSpread spread, ConstPartialAttention host
 
 void report_errors(const StepContext& step, const Task& task, const cpu::QueryBlock& queries,
                    const cpu::LogitRule& logits, ConstPartialAttention host, ConstPartialAttention merged,
-                   WorkerScratch& scratch, StepStats& stats) {
+                   TaskMemory& memory, StepStats& stats) {
   constexpr double kUnknown = std::numeric_limits<double>::infinity();
   const bool both_tiers = step.request.use_window && step.request.use_host;
   const double format_error = cpu::typical_error(step.config.host_dtype);
   for (std::int64_t v = 0; v < host.rows; ++v) {
     const std::int64_t query = v / queries.group_size;
     bool known = both_tiers && (task.exact || task.selector->estimates_error());
-    bool certified = known && scratch.certified[static_cast<std::size_t>(query)] != 0;
+    bool certified = known && memory.certified[static_cast<std::size_t>(query)] != 0;
     VectorError error;
     if (visible_rows(task, logits, queries.positions[query]).count() > 0) {
       known = known && !std::isinf(host.lse[v]);
       certified = certified && known && format_error == 0;
-      if (known) error = estimated_error(scratch.spread(), host, merged, v);
+      if (known) error = estimated_error(memory.spread(), host, merged, v);
       if (known && format_error > 0) {
         const double share = std::exp(static_cast<double>(host.lse[v]) - merged.lse[v]);
         error.out = std::hypot(error.out, share * format_error);

@@ -24,6 +24,6 @@ VectorError estimated_error(cpu::SampleSpread spread, ConstPartialAttention host
 /// Rows of a quantized format are never certified; their typical error counts as if it were independent.
 void report_errors(const StepContext& step, const Task& task, const cpu::QueryBlock& queries,
                    const cpu::LogitRule& logits, ConstPartialAttention host, ConstPartialAttention merged,
-                   WorkerScratch& scratch, StepStats& stats);
+                   TaskMemory& memory, StepStats& stats);
 
 }  // namespace tandem

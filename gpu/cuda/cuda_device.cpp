@@ -35,8 +35,10 @@ std::string checked_device(int ordinal) {
     TANDEM_CUDA_CHECK(status);
   }
   TANDEM_CHECK(devices > 0, unsupported, "there is no CUDA device on this machine");
-  TANDEM_CHECK(ordinal >= 0 && ordinal < devices, invalid_argument, "device is cuda:", ordinal, "; allowed: cuda:0",
-               devices > 1 ? concat(" to cuda:", devices - 1) : "");
+  TANDEM_CHECK(ordinal >= 0 &&
+                       ordinal<devices, invalid_argument, "device is cuda:", ordinal, "; allowed: cuda:0", devices> 1
+                   ? concat(" to cuda:", devices - 1)
+                   : "");
   cudaDeviceProp properties;
   TANDEM_CUDA_CHECK(cudaGetDeviceProperties(&properties, ordinal));
   return concat("cuda:", ordinal, " (", properties.name, ")");

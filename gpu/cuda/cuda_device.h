@@ -20,9 +20,9 @@ struct CudaOptions {
   std::int64_t timeout_ms = 10000;  ///< after which work that is not done means a lost device
 };
 
-/// A GPU. Operations are gathered on the host and go to the device together, with the next attention or wait(): one copy
-/// to it, a few kernels, one copy back. Works on a stream of its own and leaves the thread's current device as it was;
-/// several devices, and several objects of one, may be in use at once.
+/// A GPU. Operations are gathered on the host and go to the device together, with the next attention or wait(): one
+/// copy to it, a few kernels, one copy back. Works on a stream of its own and leaves the thread's current device as it
+/// was; several devices, and several objects of one, may be in use at once.
 ///
 /// Memory that operations need besides windows is taken at construction and, for codecs, by prepare(); only that of
 /// attention grows to the largest batch. So allocate(), prepare() and window_attention() alone throw

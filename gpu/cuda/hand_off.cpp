@@ -37,7 +37,7 @@ void pause() noexcept {
 #endif
 }
 
-void CUDART_CB count_up(void* counter) {
+void count_up(void* counter) {
   static_cast<std::atomic<std::uint64_t>*>(counter)->fetch_add(1, std::memory_order_release);
 }
 
@@ -86,7 +86,8 @@ std::uint64_t HandOff::signal() {
   switch (kind_) {
     case HandOffKind::flag: {
       const auto write = reinterpret_cast<decltype(&cuStreamWriteValue32)>(write_value_);
-      const CUresult status = write(stream_, flag_on_device_, static_cast<std::uint32_t>(epoch), CU_STREAM_WRITE_VALUE_DEFAULT);
+      const CUresult status =
+          write(stream_, flag_on_device_, static_cast<std::uint32_t>(epoch), CU_STREAM_WRITE_VALUE_DEFAULT);
       TANDEM_CHECK(status == CUDA_SUCCESS, device_lost, "cuStreamWriteValue32 failed with CUDA driver error ",
                    static_cast<int>(status));
       break;

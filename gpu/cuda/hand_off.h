@@ -24,8 +24,8 @@ HandOffKind parse_hand_off(std::string_view text);
 /// number wait.
 class HandOff {
  public:
-  /// Where the device or the driver has no stream memory operations, or pinned memory is refused, `flag` becomes `event`,
-  /// which is logged. Throws Error(device_lost).
+  /// Where the device or the driver has no stream memory operations, or pinned memory is refused, `flag` becomes
+  /// `event`, which is logged. Throws Error(device_lost).
   HandOff(HandOffKind kind, cudaStream_t stream);
   ~HandOff();
   HandOff(const HandOff&) = delete;
@@ -33,7 +33,8 @@ class HandOff {
 
   [[nodiscard]] HandOffKind kind() const noexcept { return kind_; }
   [[nodiscard]] std::uint64_t signalled() const noexcept { return signalled_.load(std::memory_order_relaxed); }
-  /// The epoch that the stream reaches when everything is done that it has been given so far. Throws Error(device_lost).
+  /// The epoch that the stream reaches when everything is done that it has been given so far. Throws
+  /// Error(device_lost).
   std::uint64_t signal();
   /// The last epoch that the stream has reached; what it wrote before is visible. Throws Error(device_lost).
   std::uint64_t reached();

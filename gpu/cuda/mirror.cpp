@@ -10,7 +10,9 @@ namespace {
 
 constexpr std::int64_t kAlignment = 64;
 
-constexpr std::int64_t aligned(std::int64_t bytes) noexcept { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+constexpr std::int64_t aligned(std::int64_t bytes) noexcept {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
 
 }  // namespace
 
@@ -37,14 +39,14 @@ void Mirror::settle() {
 
 void Upload::send(cudaStream_t stream) const {
   if (used_ == 0) return;
-  TANDEM_CUDA_CHECK(cudaMemcpyAsync(device_.data(), host_.data(), static_cast<std::size_t>(used_),
-                                    cudaMemcpyHostToDevice, stream));
+  TANDEM_CUDA_CHECK(
+      cudaMemcpyAsync(device_.data(), host_.data(), static_cast<std::size_t>(used_), cudaMemcpyHostToDevice, stream));
 }
 
 void Download::fetch(cudaStream_t stream) const {
   if (used_ == 0) return;
-  TANDEM_CUDA_CHECK(cudaMemcpyAsync(host_.data(), device_.data(), static_cast<std::size_t>(used_),
-                                    cudaMemcpyDeviceToHost, stream));
+  TANDEM_CUDA_CHECK(
+      cudaMemcpyAsync(host_.data(), device_.data(), static_cast<std::size_t>(used_), cudaMemcpyDeviceToHost, stream));
 }
 
 }  // namespace tandem::gpu::cuda

@@ -8,8 +8,8 @@
 namespace tandem::gpu::cuda {
 
 /// Host memory and device memory of the same layout, made of parts that are added one by one. Parts are offsets: host
-/// addresses hold until the next add(), device addresses from settle() on until the next add(). Grows to the largest use and
-/// then stays. Not thread-safe. Throws Error(out_of_memory), and what was added stays.
+/// addresses hold until the next add(), device addresses from settle() on until the next add(). Grows to the largest
+/// use and then stays. Not thread-safe. Throws Error(out_of_memory), and what was added stays.
 class Mirror {
  public:
   void reserve(std::int64_t bytes);

@@ -55,8 +55,7 @@ bool Submission::fits(std::int64_t uploaded, std::int64_t downloaded) const noex
 /// Whether a slot that is to be written already is. Positions of a window come in order, but for a cut.
 bool Submission::rewrites(const WindowView& window, std::int64_t first, std::int64_t count) const noexcept {
   return std::any_of(written_.begin(), written_.end(), [&](const Written& written) {
-    return written.pages == window.rows.pages &&
-           (written.next != first || first + count - written.first > window.ring);
+    return written.pages == window.rows.pages && (written.next != first || first + count - written.first > window.ring);
   });
 }
 
@@ -77,7 +76,8 @@ bool Submission::write_rows(const WindowView& window, std::int64_t first, const 
   const std::int64_t staged = upload_.add(tokens * row_bytes);
   for (std::int64_t t = 0; t < tokens; ++t) {
     const std::int64_t offset = staged + t * row_bytes;
-    cpu::write_row(window.layout, host_kv.k.dtype, host_kv.k.row(t, head), host_kv.v.row(t, head), upload_.host(offset));
+    cpu::write_row(window.layout, host_kv.k.dtype, host_kv.k.row(t, head), host_kv.v.row(t, head),
+                   upload_.host(offset));
     moves_.push_back({{window.row(first + t), nullptr, row_bytes}, offset, -1});
   }
   return true;
@@ -106,7 +106,8 @@ bool Submission::encode_block(const WindowView& window, const DeviceCodec& codec
   if (!decodes_.empty() || !attended_.empty() || unpacked_floats_ + floats > kUnpackedFloats) return false;
   const std::int64_t k = unpacked_floats_, v = k + rows * padded_k;
   unpacked_layout_ = window.layout;
-  for (std::int64_t t = 0; t < rows; ++t) unpacks_.push_back({window.row(first + t), k + t * padded_k, v + t * padded_v});
+  for (std::int64_t t = 0; t < rows; ++t)
+    unpacks_.push_back({window.row(first + t), k + t * padded_k, v + t * padded_v});
   encodes_.push_back({{nullptr, nullptr, first, window.block(first)}, &codec, -1, k});
   unpacked_floats_ += floats;
   return true;
@@ -222,7 +223,8 @@ void Submission::launch_decodes(std::int64_t at, cudaStream_t stream) const {
 
 void Submission::launch(const DeviceMemory& scratch, cudaStream_t stream) {
   const std::int64_t moves = room_for<MoveItem>(upload_, moves_), unpacks = room_for<UnpackItem>(upload_, unpacks_),
-                     encodes = room_for<EncodeItem>(upload_, encodes_), decodes = room_for<DecodeItem>(upload_, decodes_);
+                     encodes = room_for<EncodeItem>(upload_, encodes_),
+                     decodes = room_for<DecodeItem>(upload_, decodes_);
   upload_.settle();
   place_moves(moves);
   place_unpacks(unpacks);
@@ -256,7 +258,8 @@ void Submission::finish_read(const Read& read) {
 
 void Submission::finish_attention(const WindowAttention& task, const AttentionPlan::Result& result) {
   const PartialAttention target = task.result;
-  std::memcpy(target.out, download_.host(result.out), static_cast<std::size_t>(bytes_of_floats(target.rows * target.dim)));
+  std::memcpy(target.out, download_.host(result.out),
+              static_cast<std::size_t>(bytes_of_floats(target.rows * target.dim)));
   std::memcpy(target.lse, download_.host(result.lse), static_cast<std::size_t>(bytes_of_floats(target.rows)));
   if (task.mass.raw == nullptr) return;
   const auto* mass = download_.host<float>(result.mass);

@@ -13,9 +13,9 @@ namespace tandem::gpu::cuda {
 /// Rows that a submission, or a piece of it, has at most: its memory is made for them.
 inline constexpr std::int64_t kPieceRows = 128;
 
-/// Work that goes to a device together: one copy to it, some kernels, one copy back. It runs in the order moves, encoding,
-/// decoding, attention; what does not fit that order, or the memory, belongs to the next submission: the functions that add
-/// work then return false and have added nothing. Not thread-safe.
+/// Work that goes to a device together: one copy to it, some kernels, one copy back. It runs in the order moves,
+/// encoding, decoding, attention; what does not fit that order, or the memory, belongs to the next submission: the
+/// functions that add work then return false and have added nothing. Not thread-safe.
 class Submission {
  public:
   /// For rows of at most kMaxKernelDim. Throws Error(out_of_memory).
@@ -37,8 +37,8 @@ class Submission {
   /// Tokens of one block.
   bool read_block(const WindowView& window, const DeviceCodec& codec, std::int64_t first, std::int64_t count,
                   const cpu::RowLayout& host_layout, std::byte* host_rows);
-  /// Grows `scratch`, which launch() then gets, to what the kernels need. Throws Error(out_of_memory), and what was to be
-  /// done before still is.
+  /// Grows `scratch`, which launch() then gets, to what the kernels need. Throws Error(out_of_memory), and what was to
+  /// be done before still is.
   bool attend(const WindowAttention* batch, std::int64_t count, DeviceCodecs& codecs, DeviceMemory& scratch);
 
   /// Throws Error(device_lost).

@@ -21,6 +21,7 @@ class HostDevice final : public Device {
   HostDevice(const cpu::Kernels& kernels, const numa::Topology& topology, numa::MemoryLedger& ledger);
 
   [[nodiscard]] std::string name() const override;
+  [[nodiscard]] bool is_asynchronous() const noexcept override { return false; }
   void prepare(const cpu::RowLayout&, const cpu::BlockCodec*) override {}
   std::byte* allocate(std::int64_t bytes, int node) override;
   void release(std::byte* data, std::int64_t bytes) noexcept override;

@@ -1,120 +1,84 @@
 // Kernels of codec qjl: attention over the rows that blocks stand for, and blocks as the host makes them.
-#include "gpu/cuda/launch/qjl_launch.h"
-#include "runtime/base/error.h"
-#include "tests/cuda/coded_window.h"
+#include <limits>
+
+#include "gpu/cuda/device_codec.h"
+#include "tests/cuda/codec_checks.h"
 #include "tests/cuda/cuda_test.h"
 #include "tests/support/codecs.h"
 
 namespace tandem::testing {
 namespace {
 
-using namespace gpu::cuda;
-
-CodedLaunchers launchers_of(const cpu::CodecParams& params) {
-  return {attend_qjl, encode_qjl, decode_qjl, prepare_queries_qjl, params.sketch_bits};
-}
+using gpu::cuda::CudaStream;
+using gpu::cuda::DeviceCodecs;
 
 struct Case {
-  int dim_k, dim_v, group;
   cpu::CodecParams params;
+  CodedCase window;
 };
 
-std::vector<Case> cases() {
-  return {{64, 64, 1, qjl(256, 0)},       {128, 128, 4, qjl(256, 8)}, {128, 128, 8, qjl(192, 8, 64)},
-          {80, 96, 3, qjl(320, 32, 320)}, {256, 256, 2, qjl(64, 1)},  {96, 32, 4, qjl(512, 0, 0, false)},
-          {17, 160, 5, qjl(576, 8, 320)}, {1, 224, 1, qjl(64, 0)},    {64, 128, 1, qjl(1024, 32, 1024)},
-          {72, 192, 4, qjl(128, 3, 128)}};
+const std::vector<Case> kCases = {
+    {qjl(256, 0), {.dim_k = 64, .dim_v = 64}},
+    {qjl(256, 8), {.group = 4, .blocks = 5, .skipped = 3, .cut = 1}},
+    {qjl(192, 8, 64), {.group = 8, .queries = 2, .skipped = 63, .cut = 40}},
+    {qjl(320, 32, 320), {.dim_k = 80, .dim_v = 96, .group = 3, .blocks = 2}},
+    {qjl(64, 1), {.dim_k = 256, .dim_v = 256, .group = 2, .blocks = 1}},
+    {qjl(512, 0, 0, false), {.dim_k = 96, .dim_v = 32, .group = 6, .skipped = 17}},
+    {qjl(576, 8, 320), {.dim_k = 17, .dim_v = 160, .group = 5, .queries = 3, .blocks = 2}},
+    {qjl(64, 0), {.dim_k = 1, .dim_v = 224, .blocks = 2, .cut = 63}},
+    {qjl(1024, 32, 1024), {.dim_k = 64, .dim_v = 128, .blocks = 1}},
+    {qjl(128, 4), {.dim_k = 64, .dim_v = 64, .group = 2, .queries = 4, .softcap = 0.7f, .alibi = true}},
+    {qjl(128, 3, 64), {.dim_k = 72, .dim_v = 192, .group = 2, .queries = 12, .alibi = true, .sliding_window = 50}},
+};
+
+class CudaQjl : public CudaTest {};
+INSTANTIATE_TEST_SUITE_P(Orders, CudaQjl, kThreadOrders);
+
+TEST_P(CudaQjl, AttentionIsThatOfTheDecodedRows) {
+  const CudaStream stream;
+  DeviceCodecs codecs(stream.get());
+  for (const Case& c : kCases) {
+    SCOPED_TRACE(name_of(c.params) + " " + ::testing::PrintToString(c.window));
+    const CodedWindow window(c.params, c.window);
+    const cpu::BlockFormat& format = codecs.of(window.head().codec).format;
+    for (const std::int64_t tokens_per_item : {64, 128, 1024})
+      window.expect_close(window.attend(format, tokens_per_item), 5e-6);
+  }
 }
 
-CodedHead head_of(const Case& c, std::int64_t rows, int queries = 1, std::int64_t first_position = 0) {
-  CodedHead::Options options;
-  options.num_queries = queries;
-  options.first_position = first_position;
-  return CodedHead(c.params, resolved({1, c.group, 1, c.dim_k, c.dim_v, 0.f, 0.f}), rows, options);
+TEST_P(CudaQjl, ExtremeMagnitudesStayFinite) {
+  const CudaStream stream;
+  DeviceCodecs codecs(stream.get());
+  for (const auto& [key_scale, value_scale] :
+       {std::pair{0.0, 0.0}, {1e-40, 1e-40}, {1e-30, 1e-30}, {3.0, 2e15}, {2e15, 2e15}}) {
+    const CodedWindow window(qjl(128, 8), {.group = 2, .key_scale = key_scale, .value_scale = value_scale});
+    SCOPED_TRACE(key_scale);
+    const auto result = window.attend(codecs.of(window.head().codec).format, 128);
+    for (const float x : result) ASSERT_TRUE(std::isfinite(x));
+    // Among logits of 1e16 an ulp decides between two keys; weights a scale of 1e-40 leaves are subnormal.
+    if (key_scale < 1e15 && value_scale > 1e-35) window.expect_close(result, 1e-5);
+  }
 }
 
-std::string name_of(const Case& c) {
-  return concat("dims ", c.dim_k, " ", c.dim_v, " group ", c.group, " bits ", c.params.sketch_bits, " outliers ",
-                c.params.outliers, " of ", c.params.outlier_bits);
-}
-
-class QjlKernels : public CudaTest {};
-INSTANTIATE_TEST_SUITE_P(Orders, QjlKernels, kThreadOrders);
-
-TEST_P(QjlKernels, AttendAsOverTheDecodedRows) {
-  for (const Case& c : cases()) {
-    SCOPED_TRACE(name_of(c));
-    const CodedHead head = head_of(c, 300);
-    const CodedLaunchers launchers = launchers_of(c.params);
-    const CodedWindow window(head, launchers);
-    for (const auto& [begin, end] : {std::pair<std::int64_t, std::int64_t>{0, 64}, {70, 257}, {63, 65}, {128, 129}}) {
-      CodedView view{begin, end};
-      view.positions = {299};
-      window.expect_close(view, window.attend(view, 128), 2e-6);
+TEST_P(CudaQjl, CodesAndValuesAreThoseOfTheHost) {
+  const CudaStream stream;
+  DeviceCodecs codecs(stream.get());
+  for (const Case& c : kCases) {
+    SCOPED_TRACE(name_of(c.params) + " " + ::testing::PrintToString(c.window));
+    CodedHead head(c.params, resolved({1, 1, 1, c.window.dim_k, c.window.dim_v, 0.f, 0.f}), 100);
+    const cpu::BlockFormat& format = codecs.of(head.codec).format;
+    expect_codes_of_the_host(head, format);
+    // Channels that are alike, and rows that are constant, zero, negative zero, subnormal, and as large as may be.
+    const float values[] = {0.f,    -0.f,    std::numeric_limits<float>::denorm_min(), 1e-40f, 9.9e15f, -3.5f,
+                            1e-37f, -9.9e15f};
+    for (std::size_t i = 0; i < head.k.size(); ++i) {
+      const auto channel = static_cast<int>(i) % format.padded_k;
+      head.k[i] = channel < format.dim_k ? values[i / static_cast<std::size_t>(format.padded_k) % 8] : 0.f;
     }
-  }
-}
-
-TEST_P(QjlKernels, AttendInARingThatWraps) {
-  const Case c{64, 64, 4, qjl(128, 4)};
-  const CodedHead head = head_of(c, 640, 1, 100000);
-  const CodedLaunchers launchers = launchers_of(c.params);
-  const CodedWindow window(head, launchers);
-  CodedView view{400, 635};
-  view.ring_blocks = 4;
-  view.positions = {639};
-  for (const std::int64_t tokens : {64, 128, 1024}) window.expect_close(view, window.attend(view, tokens), 2e-6);
-}
-
-TEST_P(QjlKernels, HideCapAndBias) {
-  const Case c{64, 64, 5, qjl(128, 4)};
-  const CodedHead head = head_of(c, 200, 5, 1000);
-  const CodedLaunchers launchers = launchers_of(c.params);
-  const CodedWindow window(head, launchers);
-  for (const std::int64_t sliding : {0, 50}) {
-    CodedView view{0, 200};
-    view.softcap = sliding == 0 ? 0.7f : 0.f;
-    view.alibi = true;
-    view.sliding_window = sliding;
-    view.positions = {-10, 1, 130, 131, 4000};  // the first sees nothing, and nor does the last where it slides
-    window.expect_close(view, window.attend(view, 128), 2e-6);
-  }
-}
-
-TEST_P(QjlKernels, EncodeToTheBytesOfTheHost) {
-  for (const Case& c : cases()) {
-    SCOPED_TRACE(name_of(c));
-    CodedHead head = head_of(c, 128);
-    for (int i = 0; i < c.dim_k; ++i) head.k[static_cast<std::size_t>(i)] = 1.f;  // channels that tie
-    for (int i = 0; i < c.dim_v; ++i) head.v[static_cast<std::size_t>(i)] = i % 2 == 0 ? -0.f : 0.f;
-    head.v[static_cast<std::size_t>(head.codec.format().padded_v)] = 3e15f;
+    for (std::size_t i = 0; i < head.v.size(); ++i) head.v[i] = i % 96 < 32 ? values[i / 96 % 8] : head.v[i];
     head.encode();
-    const CodedLaunchers launchers = launchers_of(c.params);
-    const CodedWindow window(head, launchers);
-    const std::vector<std::byte> blocks = window.encoded();
-    EXPECT_TRUE(std::equal(blocks.begin(), blocks.end(), head.blocks.begin()));
+    expect_codes_of_the_host(head, format);
   }
-}
-
-TEST_P(QjlKernels, DecodeToTheBitsOfTheHost) {
-  for (const Case& c : cases()) {
-    SCOPED_TRACE(name_of(c));
-    const CodedHead head = head_of(c, 64);
-    const CodedLaunchers launchers = launchers_of(c.params);
-    const CodedWindow window(head, launchers);
-    const std::vector<std::byte> blocks(head.blocks.begin(), head.blocks.end());
-    const auto& f = head.codec.format();
-    for (const auto& [first, count] : {std::pair{0, 64}, {31, 2}, {63, 1}}) {
-      const auto rows = window.decoded(blocks, first, count);
-      EXPECT_TRUE(std::equal(rows.k.begin(), rows.k.end(), head.decoded_k.begin() + first * f.padded_k));
-      EXPECT_TRUE(std::equal(rows.v.begin(), rows.v.end(), head.decoded_v.begin() + first * f.padded_v));
-    }
-  }
-}
-
-TEST(QjlKernelLimits, AreNamed) {
-  const CodedHead head(qjl(64, 0), resolved({1, 1, 1, 64, 288, 0.f, 0.f}), 64);
-  EXPECT_THROW(attend_qjl(head.codec.format(), 1, nullptr, nullptr, 1, {}, nullptr), Error);
 }
 
 }  // namespace

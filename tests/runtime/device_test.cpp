@@ -78,6 +78,42 @@ TEST_P(Devices, ADeviceThatWorksLaterGivesTheSameBits) {
   }
 }
 
+/// A runtime on a device that works later, and that device.
+struct Deferred {
+  explicit Deferred(const Config& config)
+      : runtime(config, [this](const auto& kernels, const auto& topology, auto& ledger) {
+          auto made = std::make_unique<gpu::DeferredDevice>(kernels, topology, ledger);
+          device = made.get();
+          return made;
+        }) {}
+  gpu::DeferredDevice* device = nullptr;
+  Runtime runtime;
+};
+
+TEST_P(Devices, AllWindowsOfAStepAreLaunchedOnceAndWaitedForOnce) {
+  Deferred run(config_with(GetParam(), 3));
+  TokenSource source(run.runtime.config().shape, 8);
+  std::vector<std::uint64_t> sequences;
+  for (int s = 0; s < 3; ++s) {
+    sequences.push_back(run.runtime.create_sequence());
+    const auto prompt = source.tokens(900);
+    append(run.runtime, sequences.back(), prompt.k, prompt.v);
+  }
+  const auto calls_of = [&](const std::vector<std::int64_t>& counts, const AttendOptions& options) {
+    std::int64_t queries = 0;
+    for (const std::int64_t count : counts) queries += count;
+    const int batches = run.device->batches(), waits = run.device->waits();
+    attend(run.runtime, sequences, counts, source.queries(queries), options);
+    return std::pair(run.device->batches() - batches, run.device->waits() - waits);
+  };
+  const std::pair once(1, 1), never(0, 0);
+  EXPECT_EQ(calls_of({1, 1, 1}, {}), once);
+  EXPECT_EQ(calls_of({300, 1, 70}, {.exact = true}), once);
+  EXPECT_EQ(calls_of({64, 64, 64}, {}), once);
+  EXPECT_EQ(calls_of({1, 1, 1}, {.use_host = false}), once);
+  EXPECT_EQ(calls_of({1, 1, 1}, {.use_window = false}), never);
+}
+
 /// Fails at the operation that `left` counts down to.
 class FailingDevice final : public gpu::Device {
  public:
@@ -86,6 +122,7 @@ class FailingDevice final : public gpu::Device {
       : host_(kernels, topology, ledger), left_(left) {}
 
   [[nodiscard]] std::string name() const override { return "failing"; }
+  [[nodiscard]] bool is_asynchronous() const noexcept override { return true; }
   void prepare(const cpu::RowLayout& layout, const cpu::BlockCodec* codec) override { host_.prepare(layout, codec); }
   std::byte* allocate(std::int64_t bytes, int node) override { return host_.allocate(bytes, node); }
   void release(std::byte* data, std::int64_t bytes) noexcept override { host_.release(data, bytes); }
@@ -111,7 +148,7 @@ class FailingDevice final : public gpu::Device {
     count_down();
     host_.window_attention(batch, count, stream);
   }
-  void wait(gpu::Stream) override {}
+  void wait(gpu::Stream) override { count_down(); }
 
  private:
   void count_down() {
@@ -130,25 +167,13 @@ std::optional<ErrorCode> code_of(const std::function<void()>& call) {
   return std::nullopt;
 }
 
-TEST(Devices, ALostDeviceClosesTheRuntime) {
-  constexpr int kNever = 1 << 30;
-  std::atomic<int> left = kNever;
-  const Config config = config_with(lsh::SelectAllParams{}, 2);
-  Runtime runtime(config, [&left](const auto& kernels, const auto& topology, auto& ledger) {
-    return std::make_unique<FailingDevice>(kernels, topology, ledger, left);
-  });
-  TokenSource source(config.shape, 6);
-  const auto prompt = source.tokens(400);
+/// Everything that can be asked of a runtime without a device is refused, but for giving back.
+void expect_closed(Runtime& runtime, std::uint64_t sequence) {
+  TokenSource source(runtime.config().shape, 7);
+  const auto token = source.tokens(1);
   const auto q = source.queries(1);
-  const std::uint64_t sequence = runtime.create_sequence();
-  for (std::int32_t layer = 0; layer < config.shape.num_layers; ++layer)
-    append(runtime, sequence, prompt.k, prompt.v, layer);
-  EXPECT_NO_THROW(attend(runtime, sequence, 1, q));
-  left = 2;
-  EXPECT_EQ(code_of([&] { attend(runtime, sequence, 1, q); }), ErrorCode::device_lost);
-  left = kNever;
   EXPECT_EQ(code_of([&] { attend(runtime, sequence, 1, q); }), ErrorCode::invalid_state);
-  EXPECT_EQ(code_of([&] { append(runtime, sequence, prompt.k, prompt.v); }), ErrorCode::invalid_state);
+  EXPECT_EQ(code_of([&] { append(runtime, sequence, token.k, token.v); }), ErrorCode::invalid_state);
   EXPECT_EQ(code_of([&] { runtime.truncate_sequence(sequence, 10); }), ErrorCode::invalid_state);
   EXPECT_EQ(code_of([&] { (void)runtime.fork_sequence(sequence, -1, std::nullopt); }), ErrorCode::invalid_state);
   EXPECT_EQ(code_of([&] { (void)runtime.create_sequence(); }), ErrorCode::invalid_state);
@@ -156,6 +181,30 @@ TEST(Devices, ALostDeviceClosesTheRuntime) {
   const std::int64_t before = runtime.ledger().used_bytes();
   runtime.destroy_sequence(sequence);
   EXPECT_LT(runtime.ledger().used_bytes(), before);
+}
+
+/// A step launches, then waits: at the end, or in a task that is to meet an error.
+TEST_P(Devices, ALostDeviceClosesTheRuntime) {
+  constexpr int kNever = 1 << 30;
+  constexpr int kLaunch = 1, kWait = 2;
+  for (const int failing : {kLaunch, kWait}) {
+    SCOPED_TRACE(failing == kLaunch ? "launch" : "wait");
+    std::atomic<int> left = kNever;
+    const Config config = config_with(GetParam(), 3);
+    Runtime runtime(config, [&left](const auto& kernels, const auto& topology, auto& ledger) {
+      return std::make_unique<FailingDevice>(kernels, topology, ledger, left);
+    });
+    TokenSource source(config.shape, 6);
+    const auto prompt = source.tokens(1500);
+    const std::uint64_t sequence = runtime.create_sequence();
+    for (std::int32_t layer = 0; layer < config.shape.num_layers; ++layer)
+      append(runtime, sequence, prompt.k, prompt.v, layer);
+    EXPECT_NO_THROW(attend(runtime, sequence, 64, source.queries(64)));
+    left = failing;
+    EXPECT_EQ(code_of([&] { attend(runtime, sequence, 64, source.queries(64)); }), ErrorCode::device_lost);
+    left = kNever;
+    expect_closed(runtime, sequence);
+  }
 }
 
 }  // namespace

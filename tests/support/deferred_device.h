@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -20,10 +21,14 @@ class DeferredDevice final : public Device {
       : host_(kernels, topology, ledger) {}
 
   [[nodiscard]] std::string name() const override { return "deferred " + host_.name(); }
+  [[nodiscard]] bool is_asynchronous() const noexcept override { return true; }
+  /// Calls so far.
+  [[nodiscard]] int batches() const noexcept { return batches_; }
+  [[nodiscard]] int waits() const noexcept { return waits_; }
   void prepare(const cpu::RowLayout& layout, const cpu::BlockCodec* codec) override { host_.prepare(layout, codec); }
   std::byte* allocate(std::int64_t bytes, int node) override { return host_.allocate(bytes, node); }
   void release(std::byte* data, std::int64_t bytes) noexcept override {
-    wait({});
+    run_all();
     host_.release(data, bytes);
   }
   void copy(std::byte* target, const std::byte* source, std::int64_t bytes, Stream stream) override {
@@ -41,17 +46,22 @@ class DeferredDevice final : public Device {
     later([=, this] { host_.read_rows(window, first, count, host_layout, host_rows, stream); });
   }
   void window_attention(const WindowAttention* batch, std::int64_t count, Stream stream) override {
+    ++batches_;
     later([this, stream, tasks = std::vector<WindowAttention>(batch, batch + count)] {
       host_.window_attention(tasks.data(), static_cast<std::int64_t>(tasks.size()), stream);
     });
   }
   void wait(Stream) override {
+    ++waits_;
+    run_all();
+  }
+
+ private:
+  void run_all() {
     const std::lock_guard lock(mutex_);
     for (const auto& operation : queue_) operation();
     queue_.clear();
   }
-
- private:
   void later(std::function<void()> operation) {
     const std::lock_guard lock(mutex_);
     queue_.push_back(std::move(operation));
@@ -60,6 +70,7 @@ class DeferredDevice final : public Device {
   HostDevice host_;
   std::mutex mutex_;
   std::vector<std::function<void()>> queue_;
+  std::atomic<int> batches_ = 0, waits_ = 0;
 };
 
 /// Devices that every test of windows and of the runtime can run on.

@@ -104,7 +104,7 @@ __device__ inline void qjl_group_scores(const QjlQuery<Vectors>& query, const st
 
 template <int Vectors>
 struct QjlShared {
-  TileSoftmax<Vectors, kQjlWarps> softmax;
+  SharedSoftmax<Vectors, kQjlWarps> softmax;
   union {
     SignTables<Vectors> inlier[kQjlWarps];
     float sums[4 * kQjlThreads];
@@ -145,11 +145,11 @@ __global__ void __launch_bounds__(kQjlThreads, 4)
     make_qjl_tables<Vectors>(query, nullptr, warp * kWarpColumns, shared.inlier[warp], shared.outlier[warp]);
   const ValueGroups values(format);
   const auto* staged = reinterpret_cast<const std::byte*>(shared.values);
-  const CodedSpan span = coded_span(job, item);
+  const TokenSpan span = span_of(job, item);
   ValueSums<Vectors, kQjlThreads> sums;
   sums.clear();
   for (std::int64_t index = item.begin; index < item.end; index += kTileTokens) {
-    const std::byte* block = block_of(job, index);
+    const std::byte* block = tile_of(job, index).block;
     __syncthreads();
     const BytesAhead<kQjlMostValueBytes, kQjlThreads> ahead(block + format.v_codes, values.bytes);
 #pragma unroll 1

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "gpu/cuda/kernels/coded_tokens.cuh"
+#include "gpu/cuda/kernels/shared_softmax.cuh"
 
 // Sums of a query's sketch with the signs that a key's bits say, four columns at a time: of the sixteen signed sums of
 // four columns, eight are the negatives of the others, so that a table of eight, looked up by the lower three bits, and

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "gpu/cuda/kernels/coded_tokens.cuh"
+#include "gpu/cuda/kernels/shared_softmax.cuh"
 
 // V in groups of 32 elements of 2 bits, as cpu/codec/value_groups.h lays it out, weighted and summed.
 
@@ -54,7 +54,7 @@ struct ValueSums {
 
   /// Folds scales into a tile's weights, and adds the offsets. By all threads; a barrier comes after it.
   template <int Warps>
-  __device__ void fold(const ValueGroups& values, const std::byte* block, const TileSoftmax<Vectors, Warps>& softmax,
+  __device__ void fold(const ValueGroups& values, const std::byte* block, const SharedSoftmax<Vectors, Warps>& softmax,
                        GroupWeights<Vectors>& folded) {
     const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
     const auto* sides = reinterpret_cast<const std::uint16_t*>(block + kTileTokens * values.stride);
@@ -87,7 +87,7 @@ struct ValueSums {
 
   /// Adds a tile. By all threads.
   template <int Warps>
-  __device__ void add(const ValueGroups& values, const std::byte* block, const TileSoftmax<Vectors, Warps>& softmax,
+  __device__ void add(const ValueGroups& values, const std::byte* block, const SharedSoftmax<Vectors, Warps>& softmax,
                       const GroupWeights<Vectors>& folded) {
     const int width = columns(values), column = static_cast<int>(threadIdx.x) % width;
     if (column >= values.stride) return;

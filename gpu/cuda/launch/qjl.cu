@@ -2,38 +2,25 @@
 #include "gpu/cuda/kernels/qjl_codes.cuh"
 #include "gpu/cuda/launch.h"
 #include "gpu/cuda/launch/qjl_launch.h"
-#include "gpu/cuda/launchers.h"
-#include "runtime/base/error.h"
 
 namespace tandem::gpu::cuda {
 namespace {
-
-void check_dims(const cpu::BlockFormat& format) {
-  TANDEM_CHECK(format.padded_v <= kMaxKernelDim, unsupported, "head_dim_v is ", format.dim_v,
-               "; there are kernels of codec qjl for up to ", kMaxKernelDim);
-}
 
 unsigned parts(std::int32_t count, std::int32_t of) { return static_cast<unsigned>((count + of - 1) / of); }
 
 }  // namespace
 
 void encode_qjl(const cpu::BlockFormat& format, const EncodeItem* items, std::int64_t num_items, cudaStream_t stream) {
-  check_dims(format);
-  if (num_items == 0) return;
   launch(qjl_encode, dim3(static_cast<unsigned>(num_items), kQjlGroups), dim3(kQjlCodeThreads), 0, stream, format,
          items);
 }
 
 void decode_qjl(const cpu::BlockFormat& format, const DecodeItem* items, std::int64_t num_items, cudaStream_t stream) {
-  check_dims(format);
-  if (num_items == 0) return;
   launch(qjl_decode, dim3(static_cast<unsigned>(num_items)), dim3(kQjlCodeThreads), 0, stream, format, items);
 }
 
-void attend_qjl(const cpu::BlockFormat& format, std::int32_t vectors, const CodedJob* jobs, const WorkItem* items,
-                std::int64_t num_items, Partials partials, cudaStream_t stream) {
-  check_dims(format);
-  if (num_items == 0) return;
+void attend_qjl(std::int32_t vectors, const CodedJob* jobs, const WorkItem* items, std::int64_t num_items,
+                Partials partials, cudaStream_t stream) {
   // Lookups and not bytes are what takes time: for eight vectors, two blocks of threads read the same codes.
   const std::int32_t at_once = vectors == 1 ? 1 : 4;
   const dim3 grid(static_cast<unsigned>(num_items), parts(vectors, at_once));
@@ -44,7 +31,6 @@ std::int32_t prepared_dim_qjl(const cpu::BlockFormat& format) { return format.sk
 
 void prepare_queries_qjl(const cpu::BlockFormat& format, const CodedJob* jobs, std::int64_t num_jobs,
                          std::int32_t most_vectors, cudaStream_t stream) {
-  if (num_jobs == 0 || most_vectors == 0) return;
   const dim3 grid(static_cast<unsigned>(num_jobs), parts(most_vectors, kSketchVectors),
                   parts(format.sketch_bits, kSketchThreads));
   launch(qjl_sketch, grid, dim3(kSketchThreads), 0, stream, jobs, format.projection, format.dim_k, format.padded_k,

@@ -1,33 +1,17 @@
 #pragma once
 
-#include "gpu/cuda/kernels/logit.cuh"
+#include "gpu/cuda/kernels/coded_tile.cuh"
 
-// What kernels of different codecs share: tokens are taken a tile at a time, which is a block of 64 rows.
+// Where tables are what takes room, the warps of a block of threads share a tile of tokens, and each has tables of some
+// of the keys' columns: what such kernels share.
 
 namespace tandem::gpu::cuda {
-
-inline constexpr int kTileTokens = 64;
 
 /// N floats that are loaded together.
 template <int N>
 struct alignas(4 * N) Floats {
   float x[N];
 };
-
-/// The tokens of a job that an item covers, by position.
-struct CodedSpan {
-  std::int64_t begin;
-  std::int64_t end;
-};
-__device__ inline CodedSpan coded_span(const CodedJob& job, const WorkItem& item) {
-  const std::int64_t begin = job.origin + item.begin, end = job.origin + item.end;
-  return {begin < job.begin ? job.begin : begin, end > job.end ? job.end : end};
-}
-
-/// The block of a job, of blocks of a tile each, that begins with token `index`.
-__device__ inline const std::byte* block_of(const CodedJob& job, std::int64_t index) {
-  return job.blocks[static_cast<std::int32_t>(index / kTileTokens % job.ring_blocks)];
-}
 
 /// Bytes on their way to shared memory: they are loaded early, and stored where somebody has done other work meanwhile.
 /// A multiple of 16, as are both addresses. All threads of the block take part.
@@ -52,9 +36,9 @@ struct BytesAhead {
   }
 };
 
-/// The running softmax of a block of threads over tiles, in shared memory.
+/// The running softmax of a block of threads over tiles that it shares, in shared memory.
 template <int Vectors, int Warps>
-struct TileSoftmax {
+struct SharedSoftmax {
   float scores[Warps][Vectors][kTileTokens];  ///< parts of <q, k>, one of each warp
   Floats<Vectors> weights[kTileTokens];       ///< of the tile: e^(logit - largest)
   float kept[Vectors];                        ///< what sums over earlier tiles are multiplied with
@@ -73,7 +57,7 @@ struct TileSoftmax {
 
   /// Makes weights of the scores of the tile that begins at `position`. By all threads of the block; a barrier comes
   /// before and after.
-  __device__ void weigh(std::int64_t position, const CodedSpan& span) {
+  __device__ void weigh(std::int64_t position, const TokenSpan& span) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     for (int v = static_cast<int>(threadIdx.x) / 32; v < Vectors; v += Warps) {
       float logits[kTileTokens / 32];
