@@ -33,8 +33,9 @@ struct GroupWeights {
 
 /// Sums over V of a block of Threads threads, each with the four elements of one byte of some of the rows.
 ///
-/// An element is minimum + code * scale = (minimum - 4 scale) + (1 + code / 4) 4 scale: a code is two bits of the
-/// fraction of a number in [1, 2), without a conversion. The first part is the same for a group, and summed apart.
+/// An element is minimum + code * scale = (minimum + 1.5 scale) + ((1 + code / 4) - 1.375) 4 scale: a code is two bits
+/// of the fraction of a number in [1, 2), without a conversion, and what is summed has either sign, so that sums stay
+/// as small as they can. The first part is the same for a group, and summed apart.
 template <int Vectors, int Threads>
 struct ValueSums {
   static constexpr int kWarps = Threads / 32;
@@ -66,13 +67,13 @@ struct ValueSums {
       for (int v = 0; v < Vectors; ++v) offsets[i][v] *= softmax.kept[v];
 #pragma unroll
       for (int token = lane; token < kTileTokens; token += 32) {
-        const float scale = 4.f * group_scale(sides[2 * group * kTileTokens + token]);
-        const float offset = group_minimum(sides[(2 * group + 1) * kTileTokens + token]) - scale;
+        const float scale = group_scale(sides[2 * group * kTileTokens + token]);
+        const float offset = fmaf(1.5f, scale, group_minimum(sides[(2 * group + 1) * kTileTokens + token]));
         const Floats<Vectors> weight = softmax.weights[token];
         Floats<Vectors> scaled;
 #pragma unroll
         for (int v = 0; v < Vectors; ++v) {
-          scaled.x[v] = weight.x[v] * scale;
+          scaled.x[v] = weight.x[v] * (4.f * scale);
           offsets[i][v] = fmaf(weight.x[v], offset, offsets[i][v]);
         }
         folded.of[group][token] = scaled;
@@ -105,7 +106,7 @@ struct ValueSums {
       const Floats<Vectors> weights[2] = {folded.of[lower][row], folded.of[upper][row]};
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
-        const float value = __uint_as_float(0x3f800000u | (codes << (21 - 2 * e) & 0x600000u));
+        const float value = __uint_as_float(0x3f800000u | (codes << (21 - 2 * e) & 0x600000u)) - 1.375f;
 #pragma unroll
         for (int v = 0; v < Vectors; ++v) elements[e][v] = fmaf(weights[e / 2].x[v], value, elements[e][v]);
       }
