@@ -58,7 +58,7 @@ void* insert(std::size_t bytes, MemoryKind kind, int device) {
   GuardedMemory memory(bytes);
   void* pointer = memory.data();
   const std::lock_guard lock(registry().mutex);
-  registry().ranges.emplace(memory.data(), Range{bytes, kind, device, std::move(memory)});
+  registry().ranges.emplace(static_cast<unsigned char*>(pointer), Range{bytes, kind, device, std::move(memory)});
   return pointer;
 }
 

@@ -61,6 +61,16 @@ __device__ inline float fp8_to_float(unsigned bits) {
   return __uint_as_float(__float_as_uint(magnitude) | (bits & 0x80u) << 24);
 }
 
+/// Rounds a value of magnitude at most 448 to nearest even.
+__device__ inline unsigned float_to_fp8(float value) {
+  const unsigned sign = __float_as_uint(value) >> 24 & 0x80u;
+  const unsigned magnitude = __float_as_uint(value) & 0x7fffffffu;
+  if (magnitude < 0x3c800000u) {  // below the least normal number: adding 2^14 leaves multiples of 2^-9 in the fraction
+    return sign | (__float_as_uint(__uint_as_float(magnitude) + 16384.f) - 0x46800000u);
+  }
+  return sign | ((magnitude - (120u << 23) + 0x7ffffu + (magnitude >> 20 & 1u)) >> 20);
+}
+
 /// Eight consecutive elements as they lie in memory: loading them early, and converting them when they are needed,
 /// keeps many loads under way.
 template <typename T>
