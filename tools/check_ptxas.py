@@ -93,7 +93,7 @@ def main(arguments) -> int:
     if not objects or objects[0].startswith("-"):
         print(__doc__, file=sys.stderr)
         return 2
-    kernels = [k for log in ptxas_log.logs_of(objects) for k in ptxas_log.parse(log)]
+    kernels = [k for log in ptxas_log.logs_of(objects).values() for k in ptxas_log.parse(log)]
     budget = ptxas_log.Budget(BUDGET.read_text())
     found = findings_of(kernels, budget)
     if not kernels:
