@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Compiles the CUDA kernels with NVRTC 12.9 for GPUs that nvcc 13 has left behind (sm_70: V100), and checks their registers.
+"""Compiles the CUDA kernels with NVRTC 12.9 for GPUs that nvcc 13 has left behind (sm_70: V100); checks their registers.
 
 Usage: check_nvrtc.py [--arch ARCH]... [--json] OBJECT...
        check_nvrtc.py --skip REASON      says why there are no objects, and exits with 77
 
-OBJECTs are those that nvcc made of gpu/cuda/launch/*.cu: every kernel that they hold is compiled from the kernel headers
-(gpu/cuda/kernels/*.cuh) that its .cu includes, so there is no list of instances to keep. Every header is compiled by itself
-as well, and fails where it defines a kernel that no object holds. ARCH: sm_70 (the default), compute_70 (PTX), or another
-that NVRTC knows. Exits with 77, and the reason, without NVRTC (tools/setup --cuda).
+OBJECTs are those that nvcc made of gpu/cuda/launch/*.cu: every kernel that they hold is compiled from the kernel
+headers (gpu/cuda/kernels/*.cuh) that its .cu includes, so there is no list of instances to keep. Every header is
+compiled by itself as well, and fails where it defines a kernel that no object holds. ARCH: sm_70 (the default),
+compute_70 (PTX), or another that NVRTC knows. Exits with 77, and the reason, without NVRTC (tools/setup --cuda).
 """
 import argparse
 import concurrent.futures
@@ -91,8 +91,8 @@ class Nvrtc:
         text = "".join(f'#include "{header}"\n' for header in headers)
         array = ctypes.c_char_p * len(HEADERS)
         sources, includes = (array(*(t.encode() for t in texts)) for texts in (HEADERS.values(), HEADERS))
-        self.check(self.library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"check.cu", len(HEADERS), sources,
-                                                   includes))
+        self.check(self.library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"check.cu", len(HEADERS),
+                                                   sources, includes))
         try:
             for expression in names:
                 self.check(self.library.nvrtcAddNameExpression(program, expression.encode()))
@@ -170,7 +170,8 @@ def report(unit, arch, parts, budget, findings):
         if words:
             findings.append(f"{unit.file} for {arch}:\n{words}")
     return {"file": unit.file, "arch": arch, "instances": len(unit.names),
-            "seconds": round(sum(part.seconds for part in parts), 2), "kernels": [dataclasses.asdict(k) for k in kernels]}
+            "seconds": round(sum(part.seconds for part in parts), 2),
+            "kernels": [dataclasses.asdict(k) for k in kernels]}
 
 
 def run(arguments):
@@ -181,7 +182,8 @@ def run(arguments):
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         work = [(unit, arch, [pool.submit(nvrtc.compile, unit.headers, chunk, arch) for chunk in chunks(unit.names)])
                 for unit in units for arch in arguments.archs]
-        return [report(unit, arch, [part.result() for part in parts], budget, findings) for unit, arch, parts in work], findings
+        rows = [report(unit, arch, [part.result() for part in parts], budget, findings) for unit, arch, parts in work]
+    return rows, findings
 
 
 def line_of(row) -> str:
@@ -200,7 +202,9 @@ def main() -> int:
     arguments.archs = arguments.archs or ["sm_70"]
     reason = arguments.skip
     if reason is None and not NVRTC.exists():
-        reason = WHY_NOT.read_text().strip() if WHY_NOT.exists() else "NVRTC is not installed; tools/setup --cuda does so"
+        reason = "NVRTC is not installed; tools/setup --cuda does so"
+        if WHY_NOT.exists():
+            reason = WHY_NOT.read_text().strip()
     if reason is not None:
         print(f"NVRTC check skipped: {reason}")
         return ptxas_log.SKIPPED

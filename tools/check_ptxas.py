@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Fails where a compiled CUDA kernel spills registers or uses more than its budget (gpu/cuda/kernels/budget.json), on any
-architecture. Prints the most registers of each kernel's instances.
+"""Fails where a compiled CUDA kernel spills registers or uses more than its budget (gpu/cuda/kernels/budget.json), on
+any architecture. Prints the most registers of each kernel's instances.
 
 Usage: check_ptxas.py [--json] OBJECT...    the objects of .cu files; their logs lie beside them
        check_ptxas.py --skip REASON         says why there are none, and exits with 77
@@ -71,7 +71,8 @@ def self_test() -> int:
 def table(kernels, budget):
     """One line for each kernel template: the most registers of its instances by architecture."""
     archs = sorted({k.arch for k in kernels}, key=lambda arch: int(arch.removeprefix("sm_").rstrip("af")))
-    yield f"{'most registers':28} {'instances':>9} {'budget':>6} {' '.join(f'{a:>6}' for a in archs)} {'spills':>6} {'stack':>5}"
+    yield (f"{'most registers':28} {'instances':>9} {'budget':>6} {' '.join(f'{a:>6}' for a in archs)} "
+           f"{'spills':>6} {'stack':>5}")
     templates = {}
     for kernel in kernels:
         templates.setdefault(kernel.name.split("<")[0], []).append(kernel)

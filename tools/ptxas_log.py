@@ -63,8 +63,8 @@ def expression(demangled: str) -> str:
 
 
 class Budget:
-    """budget.json: {"registers": of a kernel that is not listed, "kernels": {name or its beginning: registers}}. The longest
-    beginning counts; no kernel may spill."""
+    """budget.json: {"registers": of a kernel that is not listed, "kernels": {name or its beginning: registers}}. The
+    longest beginning counts; no kernel may spill."""
 
     def __init__(self, text: str):
         content = json.loads(text)
