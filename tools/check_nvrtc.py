@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Compiles the CUDA kernels with NVRTC 12.9 for GPUs that nvcc 13 has left behind (sm_70: V100), and checks their registers.
+"""Compiles the CUDA kernels with NVRTC 12.9 for GPUs that nvcc 13 has left behind (sm_70: V100); checks their registers.
 
 Usage: check_nvrtc.py [--arch ARCH]... [--json] OBJECT...
        check_nvrtc.py --skip REASON      says why there are no objects, and exits with 77
 
-OBJECTs are those that nvcc made of .cu files: every kernel that they hold is compiled, each from the header
-(gpu/cuda/kernels/*.cuh) that defines it, which NVRTC reads by itself. So there is no list of instances to keep. Fails too
-where a header defines a kernel that no object holds. ARCH: sm_70 (the default), compute_70 (PTX), or others that NVRTC knows.
-Exits with 77, and the reason, without NVRTC (tools/setup --cuda).
+OBJECTs are those that nvcc made of gpu/cuda/launch/*.cu: every kernel that they hold is compiled from the kernel
+headers (gpu/cuda/kernels/*.cuh) that its .cu includes, so there is no list of instances to keep. Every header is
+compiled by itself as well, and fails where it defines a kernel that no object holds. ARCH: sm_70 (the default),
+compute_70 (PTX), or another that NVRTC knows. Exits with 77, and the reason, without NVRTC (tools/setup --cuda).
 """
 import argparse
 import concurrent.futures
@@ -23,7 +23,7 @@ import time
 import ptxas_log
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-KERNELS = "gpu/cuda/kernels"
+KERNELS, LAUNCH = "gpu/cuda/kernels", "gpu/cuda/launch"
 NVRTC = ROOT / "build/cuda-toolkit/nvidia/cuda_nvrtc/lib/libnvrtc.so.12"
 WHY_NOT = ROOT / "build/cuda-toolkit.missing"  # written by tools/setup_cuda
 CHUNK = 4  # kernels of one compilation: several run at a time
@@ -52,10 +52,19 @@ using uintptr_t = unsigned long;
 }
 """,
 }
+INCLUDE = re.compile(r'^#include "([^"]+)"', re.M)
 COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
 BOUNDS = re.compile(r"__launch_bounds__\s*\([^)]*\)")
 DEFINITION = re.compile(r"\b__global__\b[^;{(]*?(\w+)\s*\(")
 NOISE = re.compile(r"Architectures prior to .* are deprecated|^ptxas ")
+
+
+@dataclasses.dataclass
+class Unit:
+    """What is compiled together, in a few compilations: a header, or the kernels of a .cu file."""
+    file: str
+    headers: list
+    names: dict  # expression -> symbol
 
 
 @dataclasses.dataclass
@@ -76,13 +85,14 @@ class Nvrtc:
         if status != 0:
             raise RuntimeError(f"NVRTC: {self.library.nvrtcGetErrorString(status).decode()}")
 
-    def compile(self, header: str, names: dict, arch: str) -> Compilation:
-        """`names`: expression -> symbol. Paths in `header` are from the current folder."""
+    def compile(self, headers: list, names: dict, arch: str) -> Compilation:
+        """`names`: expression -> symbol. Paths are from the current folder."""
         program = ctypes.c_void_p()
+        text = "".join(f'#include "{header}"\n' for header in headers)
         array = ctypes.c_char_p * len(HEADERS)
         sources, includes = (array(*(t.encode() for t in texts)) for texts in (HEADERS.values(), HEADERS))
-        self.check(self.library.nvrtcCreateProgram(ctypes.byref(program), f'#include "{header}"\n'.encode(), b"check.cu",
-                                                   len(HEADERS), sources, includes))
+        self.check(self.library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"check.cu", len(HEADERS),
+                                                   sources, includes))
         try:
             for expression in names:
                 self.check(self.library.nvrtcAddNameExpression(program, expression.encode()))
@@ -115,30 +125,34 @@ class Nvrtc:
         return symbol.value.decode()
 
 
-def kernels_of_headers():
-    """Header -> the names of the kernels that it defines, for every kernel header."""
-    return {f"{KERNELS}/{path.name}": DEFINITION.findall(BOUNDS.sub(" ", COMMENT.sub(" ", path.read_text())))
-            for path in sorted((ROOT / KERNELS).glob("*.cuh"))}
+def kernels_defined(header: str):
+    return DEFINITION.findall(BOUNDS.sub(" ", COMMENT.sub(" ", (ROOT / header).read_text())))
 
 
-def instances_of(objects):
-    """Expression -> symbol, for every kernel of the objects."""
-    symbols = sorted({symbol for log in ptxas_log.logs_of(objects) for symbol, _ in ptxas_log.COMPILING.findall(log)})
-    return dict(zip(ptxas_log.expressions(symbols), symbols))
+def kernel_headers_of(source: str):
+    """What a file of LAUNCH includes of KERNELS, itself or through headers of LAUNCH."""
+    found = []
+    for include in INCLUDE.findall((ROOT / source).read_text()):
+        if include.startswith(KERNELS):
+            found.append(include)
+        elif include.startswith(LAUNCH):
+            found += kernel_headers_of(include)
+    return list(dict.fromkeys(found))
 
 
-def assign(headers, instances):
-    """Header -> its instances, and what does not fit: kernels of objects and of headers that do not belong together."""
-    by_header, findings, unused = {header: {} for header in headers}, [], {n for names in headers.values() for n in names}
-    for expression, symbol in instances.items():
-        name = expression.split("<")[0].rsplit("::", 1)[-1]
-        homes = [header for header, names in headers.items() if name in names]
-        if len(homes) == 1:
-            by_header[homes[0]][expression] = symbol
-            unused.discard(name)
-        else:
-            findings.append(f"{expression} is defined in {homes or 'no kernel header'}; allowed: exactly one")
-    return by_header, findings + [f"no object has the kernel {name}" for name in sorted(unused)]
+def units_of(objects):
+    """All units, and what is wrong with them already."""
+    headers = sorted(f"{KERNELS}/{path.name}" for path in (ROOT / KERNELS).glob("*.cuh"))
+    units, held = [Unit(header, [header], {}) for header in headers], set()
+    for path, log in ptxas_log.logs_of(objects).items():
+        source = f"{LAUNCH}/{pathlib.Path(path).stem}"
+        symbols = sorted({symbol for symbol, _ in ptxas_log.COMPILING.findall(log)})
+        names = dict(zip(ptxas_log.expressions(symbols), symbols))
+        held.update(expression.split("<")[0].rsplit("::", 1)[-1] for expression in names)
+        if names:
+            units.append(Unit(source, kernel_headers_of(source), names))
+    return units, [f"no object has the kernel {kernel}, which {header} defines"
+                   for header in headers for kernel in kernels_defined(header) if kernel not in held]
 
 
 def chunks(names: dict):
@@ -146,39 +160,36 @@ def chunks(names: dict):
     return [dict(items[i:i + CHUNK]) for i in range(0, len(items), CHUNK)] or [{}]  # {}: the header alone
 
 
-def report(header, arch, parts, budget, findings):
-    """The figures of a header for one architecture; appends what is wrong to `findings`."""
+def report(unit, arch, parts, budget, findings):
+    """The figures of a unit for one architecture; appends what is wrong to `findings`."""
     kernels = [k for part in parts for k in ptxas_log.parse(part.log)] if arch.startswith("sm_") else []
     findings += budget.violations(kernels)
     for part in parts:
-        findings += [f"{header}: {e} has another symbol than nvcc's for {arch}" for e in part.missing]
+        findings += [f"{unit.file}: {e} has another symbol than nvcc's for {arch}" for e in part.missing]
         words = "\n".join(line for line in part.log.splitlines() if line.strip() and not NOISE.search(line))
         if words:
-            findings.append(f"{header} for {arch}:\n{words}")
-    return {"header": header, "arch": arch, "seconds": round(sum(part.seconds for part in parts), 2),
+            findings.append(f"{unit.file} for {arch}:\n{words}")
+    return {"file": unit.file, "arch": arch, "instances": len(unit.names),
+            "seconds": round(sum(part.seconds for part in parts), 2),
             "kernels": [dataclasses.asdict(k) for k in kernels]}
 
 
 def run(arguments):
-    """The rows of all headers and architectures, and what is wrong."""
-    by_header, findings = assign(kernels_of_headers(), instances_of(arguments.objects))
-    if not any(by_header.values()):
-        findings.append("the objects hold no kernel")
+    """The rows of all units and architectures, and what is wrong."""
+    units, findings = units_of(arguments.objects)
     nvrtc, budget = Nvrtc(), ptxas_log.Budget((ROOT / KERNELS / "budget.json").read_text())
     os.chdir(ROOT)  # NVRTC looks for includes in the current folder first
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        work = {(header, arch): [pool.submit(nvrtc.compile, header, chunk, arch) for chunk in chunks(names)]
-                for header, names in by_header.items() for arch in arguments.archs}
-        rows = [report(*key, [part.result() for part in parts], budget, findings) for key, parts in work.items()]
-    for row in rows:
-        row["instances"] = len(by_header[row["header"]])
+        work = [(unit, arch, [pool.submit(nvrtc.compile, unit.headers, chunk, arch) for chunk in chunks(unit.names)])
+                for unit in units for arch in arguments.archs]
+        rows = [report(unit, arch, [part.result() for part in parts], budget, findings) for unit, arch, parts in work]
     return rows, findings
 
 
 def line_of(row) -> str:
     registers = max((k["registers"] for k in row["kernels"]), default="-")
     spills = max((k["spill_bytes"] for k in row["kernels"]), default="-")
-    return f"{row['header']:42} {row['arch']:10} {row['instances']:9} {row['seconds']:8.2f} {registers:>9} {spills:>6}"
+    return f"{row['file']:44} {row['arch']:10} {row['instances']:9} {row['seconds']:8.2f} {registers:>9} {spills:>6}"
 
 
 def main() -> int:
@@ -191,7 +202,9 @@ def main() -> int:
     arguments.archs = arguments.archs or ["sm_70"]
     reason = arguments.skip
     if reason is None and not NVRTC.exists():
-        reason = WHY_NOT.read_text().strip() if WHY_NOT.exists() else "NVRTC is not installed; tools/setup --cuda does so"
+        reason = "NVRTC is not installed; tools/setup --cuda does so"
+        if WHY_NOT.exists():
+            reason = WHY_NOT.read_text().strip()
     if reason is not None:
         print(f"NVRTC check skipped: {reason}")
         return ptxas_log.SKIPPED
@@ -199,9 +212,9 @@ def main() -> int:
     rows, findings = run(arguments)
     seconds = round(time.monotonic() - start, 1)
     if arguments.json:
-        print(json.dumps({"headers": rows, "findings": findings, "seconds": seconds}, indent=1))
+        print(json.dumps({"files": rows, "findings": findings, "seconds": seconds}, indent=1))
     else:
-        print(f"{'header':42} {'arch':10} instances  seconds registers spills", *map(line_of, rows), sep="\n")
+        print(f"{'file':44} {'arch':10} instances  seconds registers spills", *map(line_of, rows), sep="\n")
         print(f"{seconds} s in all", *findings, sep="\n")
     return 1 if findings else 0
 

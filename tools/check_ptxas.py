@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Fails where a compiled CUDA kernel spills registers or uses more than its budget (gpu/cuda/kernels/budget.json), on any
-architecture. Prints the most registers of each kernel's instances.
+"""Fails where a compiled CUDA kernel spills registers or uses more than its budget (gpu/cuda/kernels/budget.json), on
+any architecture. Prints the most registers of each kernel's instances.
 
 Usage: check_ptxas.py [--json] OBJECT...    the objects of .cu files; their logs lie beside them
        check_ptxas.py --skip REASON         says why there are none, and exits with 77
@@ -71,7 +71,8 @@ def self_test() -> int:
 def table(kernels, budget):
     """One line for each kernel template: the most registers of its instances by architecture."""
     archs = sorted({k.arch for k in kernels}, key=lambda arch: int(arch.removeprefix("sm_").rstrip("af")))
-    yield f"{'most registers':28} {'instances':>9} {'budget':>6} {' '.join(f'{a:>6}' for a in archs)} {'spills':>6} {'stack':>5}"
+    yield (f"{'most registers':28} {'instances':>9} {'budget':>6} {' '.join(f'{a:>6}' for a in archs)} "
+           f"{'spills':>6} {'stack':>5}")
     templates = {}
     for kernel in kernels:
         templates.setdefault(kernel.name.split("<")[0], []).append(kernel)
@@ -93,7 +94,7 @@ def main(arguments) -> int:
     if not objects or objects[0].startswith("-"):
         print(__doc__, file=sys.stderr)
         return 2
-    kernels = [k for log in ptxas_log.logs_of(objects) for k in ptxas_log.parse(log)]
+    kernels = [k for log in ptxas_log.logs_of(objects).values() for k in ptxas_log.parse(log)]
     budget = ptxas_log.Budget(BUDGET.read_text())
     found = findings_of(kernels, budget)
     if not kernels:

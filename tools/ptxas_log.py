@@ -63,8 +63,8 @@ def expression(demangled: str) -> str:
 
 
 class Budget:
-    """budget.json: {"registers": of a kernel that is not listed, "kernels": {name or its beginning: registers}}. The longest
-    beginning counts; no kernel may spill."""
+    """budget.json: {"registers": of a kernel that is not listed, "kernels": {name or its beginning: registers}}. The
+    longest beginning counts; no kernel may spill."""
 
     def __init__(self, text: str):
         content = json.loads(text)
@@ -94,10 +94,10 @@ class Budget:
 
 
 def logs_of(objects):
-    """The texts of the logs beside the objects of .cu files. Raises OSError where one is missing."""
-    logs = []
+    """Path -> the log beside it, of the objects of .cu files. Raises OSError where one is missing."""
+    logs = {}
     for path in objects:
         if path.endswith(".cu.o"):
             with open(path + ".ptxas") as log:
-                logs.append(log.read())
+                logs[path] = log.read()
     return logs
