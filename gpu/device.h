@@ -88,9 +88,18 @@ struct DeviceSpan {
   std::chrono::steady_clock::time_point begin, end;
 };
 
+/// How the host learns how far an asynchronous device has come.
+enum class HandOffKind {
+  flag,       ///< the device writes to host memory (cuStreamWriteValue32), which the host reads
+  host_call,  ///< the device's driver calls a function of the host (cudaLaunchHostFunc)
+  event,      ///< the host asks the driver for the state of events
+};
+const char* to_string(HandOffKind kind) noexcept;
+
 /// How a runtime wants its device.
 struct DeviceParams {
   std::chrono::milliseconds timeout{10'000};  ///< wait() gives up on a device that takes longer
+  HandOffKind hand_off = HandOffKind::flag;
 };
 
 class Device;

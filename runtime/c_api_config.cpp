@@ -1,5 +1,6 @@
 #include "runtime/c_api_config.h"
 
+#include "gpu/device_choice.h"
 #include "runtime/base/error.h"
 #include "runtime/c_api_structs.h"
 #include "runtime/selector_params.h"
@@ -55,6 +56,8 @@ Config config_of(const td_config* given) {
   config.num_workers = c.num_threads;
   if (c.max_tokens != 0) config.max_tokens = c.max_tokens;
   config.host_memory_bytes = c.host_memory_bytes;
+  if (c.device != nullptr) config.device = c.device;
+  if (c.hand_off != nullptr) config.hand_off = gpu::parse_hand_off(c.hand_off);
   if (c.device_timeout_ms != 0) config.device_timeout_ms = c.device_timeout_ms;
   if (c.isa != nullptr) config.isa = c.isa;
   return config;

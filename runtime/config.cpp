@@ -1,5 +1,6 @@
 #include "runtime/config.h"
 
+#include "gpu/device_choice.h"
 #include "runtime/base/error.h"
 
 namespace tandem {
@@ -20,6 +21,7 @@ void validate(const Config& config) {
                config.max_tokens, "; allowed: 1 to ", kMaxTokens);
   TANDEM_CHECK(config.host_memory_bytes >= 0, invalid_argument, "host_memory_bytes is ", config.host_memory_bytes,
                "; it must be positive, or 0 for the default");
+  gpu::validate_device(config.device);
   TANDEM_CHECK(config.device_timeout_ms >= 1, invalid_argument, "device_timeout_ms is ", config.device_timeout_ms,
                "; it must be positive, or 0 for the default");
 }

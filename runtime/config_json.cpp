@@ -71,6 +71,11 @@ Config config_from_json(const std::string& text) {
   fields.read("num_threads", config.num_workers);
   fields.read_unless_zero("max_tokens", config.max_tokens);
   fields.read("host_memory_bytes", config.host_memory_bytes);
+  fields.read("device", config.device);
+  if (std::string text; fields.find("hand_off") != nullptr) {
+    fields.read("hand_off", text);
+    config.hand_off = gpu::parse_hand_off(text);
+  }
   fields.read_unless_zero("device_timeout_ms", config.device_timeout_ms);
   fields.read("topology", config.topology);
   if (fields.find("isa") != nullptr) fields.read("isa", config.isa.emplace());
@@ -105,6 +110,8 @@ std::string config_to_json(const Config& config) {
                  {"num_threads", config.num_workers},
                  {"max_tokens", config.max_tokens},
                  {"host_memory_bytes", config.host_memory_bytes},
+                 {"device", config.device},
+                 {"hand_off", gpu::to_string(config.hand_off)},
                  {"device_timeout_ms", config.device_timeout_ms},
                  {"topology", config.topology},
                  {"selector", selector_to_json<json>(to_td_selector(config.selector))},

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "gpu/host/host_device.h"
+#include "gpu/device_choice.h"
 #include "runtime/base/error.h"
 
 namespace tandem {
@@ -21,11 +21,6 @@ numa::Topology topology_of(const Config& config) {
 
 std::int64_t memory_limit(const Config& config, const numa::Topology& topology) {
   return config.host_memory_bytes > 0 ? config.host_memory_bytes : topology.memory_limit_bytes() / 5 * 4;
-}
-
-std::unique_ptr<gpu::Device> make_host_device(const cpu::Kernels& kernels, const numa::Topology& topology,
-                                              numa::MemoryLedger& ledger, const gpu::DeviceParams& /*params*/) {
-  return std::make_unique<gpu::HostDevice>(kernels, topology, ledger);
 }
 
 /// Those of all layers and heads share what does not differ.
@@ -53,7 +48,11 @@ void check_wanted_error(const lsh::Selector& selector, DType host_dtype) {
 
 }  // namespace
 
-Runtime::Runtime(const Config& config) : Runtime(config, make_host_device) {}
+Runtime::Runtime(const Config& config)
+    : Runtime(config, [&config](const cpu::Kernels& kernels, const numa::Topology& topology, numa::MemoryLedger& ledger,
+                                const gpu::DeviceParams& params) {
+        return gpu::make_device(config.device, kernels, topology, ledger, params);
+      }) {}
 
 Runtime::Runtime(const Config& config, const MakeDevice& make_device)
     : config_(checked(config)),
@@ -63,7 +62,8 @@ Runtime::Runtime(const Config& config, const MakeDevice& make_device)
       workers_(topology_, config_.num_workers),
       timeline_(workers_.num_workers()),
       placement_{topology_.num_nodes(), config_.shape.num_kv_heads},
-      device_(make_device(kernels_, topology_, ledger_, {std::chrono::milliseconds(config_.device_timeout_ms)})),
+      device_(make_device(kernels_, topology_, ledger_,
+                          {std::chrono::milliseconds(config_.device_timeout_ms), config_.hand_off})),
       window_layout_(cpu::RowLayout::of(config_.shape, config_.window.dtype)),
       host_layout_(cpu::RowLayout::of(config_.shape, config_.host_dtype)),
       codecs_(codecs_of(config_)),

@@ -50,14 +50,15 @@ CudaDevice::Work::Work(HandOffKind kind) : hand_off(kind, stream.get()), codecs(
   for (std::size_t i = 0; i < kSubmissions; ++i) idle.push_back(std::make_unique<Submission>());
 }
 
-CudaDevice::CudaDevice(const CudaOptions& options) : options_(options), name_(checked_device(options.ordinal)) {
-  const CurrentDevice current(options_.ordinal);
-  work_ = std::make_unique<Work>(options.hand_off);
+CudaDevice::CudaDevice(int ordinal, const DeviceParams& params)
+    : ordinal_(ordinal), params_(params), name_(checked_device(ordinal)) {
+  const CurrentDevice current(ordinal_);
+  work_ = std::make_unique<Work>(params.hand_off);
 }
 
 CudaDevice::~CudaDevice() {
   try {
-    const CurrentDevice current(options_.ordinal);
+    const CurrentDevice current(ordinal_);
     if (lost_.empty()) wait({});
     if (!stuck_) work_.reset();
   } catch (const Error&) {
@@ -72,7 +73,7 @@ CudaDevice::~CudaDevice() {
 template <typename Call>
 auto CudaDevice::guarded(Call&& call) {
   TANDEM_CHECK(lost_.empty(), device_lost, name_, " was lost: ", lost_);
-  const CurrentDevice current(options_.ordinal);
+  const CurrentDevice current(ordinal_);
   try {
     return call();
   } catch (const Error& error) {
@@ -113,7 +114,7 @@ void CudaDevice::finish_reached() {
 }
 
 void CudaDevice::wait_for(std::uint64_t epoch) {
-  work_->hand_off.wait(epoch, options_.timeout_ms);
+  work_->hand_off.wait(epoch, params_.timeout);
   finish_reached();
 }
 
@@ -234,7 +235,7 @@ void CudaDevice::wait(Stream /*stream*/) {
   // Others may give the device work meanwhile.
   std::string failure;
   try {
-    work_->hand_off.wait(epoch, options_.timeout_ms);
+    work_->hand_off.wait(epoch, params_.timeout);
   } catch (const Error& error) {
     failure = error.what();
   }

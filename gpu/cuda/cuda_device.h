@@ -14,12 +14,6 @@
 
 namespace tandem::gpu::cuda {
 
-struct CudaOptions {
-  int ordinal = 0;
-  HandOffKind hand_off = HandOffKind::flag;
-  std::int64_t timeout_ms = 10000;  ///< after which work that is not done means a lost device
-};
-
 /// A GPU. Operations are gathered on the host and go to the device together, with the next attention or wait(): one
 /// copy to it, a few kernels, one copy back. Works on a stream of its own and leaves the thread's current device as it
 /// was; several devices, and several objects of one, may be in use at once.
@@ -31,7 +25,7 @@ class CudaDevice final : public Device {
  public:
   /// Throws Error(invalid_argument) naming the devices that there are, Error(unsupported) where there is none or its
   /// driver is too old, Error(out_of_memory).
-  explicit CudaDevice(const CudaOptions& options);
+  CudaDevice(int ordinal, const DeviceParams& params);
   /// Waits for what the device is doing. Memory of a device that is stuck is left to the end of the process.
   ~CudaDevice() override;
 
@@ -77,7 +71,8 @@ class CudaDevice final : public Device {
   void finish_reached();
   void wait_for(std::uint64_t epoch);
 
-  const CudaOptions options_;
+  const int ordinal_;
+  const DeviceParams params_;
   std::string name_;
   std::mutex mutex_;
   std::string lost_;  ///< why; empty: not

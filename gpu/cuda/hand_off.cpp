@@ -43,17 +43,6 @@ void count_up(void* counter) {
 
 }  // namespace
 
-const char* to_string(HandOffKind kind) noexcept {
-  return kind == HandOffKind::flag ? "flag" : kind == HandOffKind::host_call ? "host_call" : "event";
-}
-
-HandOffKind parse_hand_off(std::string_view text) {
-  for (const HandOffKind kind : {HandOffKind::flag, HandOffKind::host_call, HandOffKind::event}) {
-    if (text == to_string(kind)) return kind;
-  }
-  fail(ErrorCode::invalid_argument, "hand_off is \"", text, "\"; allowed: flag, host_call, event");
-}
-
 HandOff::HandOff(HandOffKind kind, cudaStream_t stream) : kind_(kind), stream_(stream) {
   if (kind == HandOffKind::flag && !use_flag()) {
     log(LogLevel::warning, "no stream memory operations or no pinned memory: the host polls events instead of a flag");
@@ -143,9 +132,9 @@ std::uint64_t HandOff::reached() {
   return 0;
 }
 
-void HandOff::wait(std::uint64_t epoch, std::int64_t timeout_ms) {
+void HandOff::wait(std::uint64_t epoch, std::chrono::milliseconds timeout) {
   if (reached() >= epoch) return;
-  const auto deadline = Clock::now() + std::chrono::milliseconds(timeout_ms);
+  const auto deadline = Clock::now() + timeout;
   for (;;) {
     for (int look = 0; look < kLooksBetweenQueries; ++look) {
       if (reached() >= epoch) return;
@@ -154,9 +143,9 @@ void HandOff::wait(std::uint64_t epoch, std::int64_t timeout_ms) {
     const cudaError_t status = cudaStreamQuery(stream_);
     if (status != cudaSuccess && status != cudaErrorNotReady) TANDEM_CUDA_CHECK(status);
     if (reached() >= epoch) return;
-    TANDEM_CHECK(Clock::now() < deadline, device_lost, "the device did not reach epoch ", epoch, " within ", timeout_ms,
-                 " ms: it is at ", reached(), ", and the host has given it work up to ", signalled(), " (hand-off by ",
-                 to_string(kind_), ")");
+    TANDEM_CHECK(Clock::now() < deadline, device_lost, "the device did not reach epoch ", epoch, " within ",
+                 timeout.count(), " ms: it is at ", reached(), ", and the host has given it work up to ", signalled(),
+                 " (hand-off by ", to_string(kind_), ")");
     std::this_thread::yield();
   }
 }

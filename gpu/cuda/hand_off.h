@@ -1,24 +1,15 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <mutex>
-#include <string_view>
 #include <vector>
 
 #include "gpu/cuda/stream.h"
+#include "gpu/device.h"
 
 namespace tandem::gpu::cuda {
-
-/// How the host learns how far a stream has come.
-enum class HandOffKind {
-  flag,       ///< the stream writes to host memory (cuStreamWriteValue32), which the host reads
-  host_call,  ///< the stream calls a function of the host (cudaLaunchHostFunc)
-  event,      ///< the host asks the driver for the state of events
-};
-const char* to_string(HandOffKind kind) noexcept;
-/// "flag", "host_call", "event"; throws Error(invalid_argument) otherwise.
-HandOffKind parse_hand_off(std::string_view text);
 
 /// Epochs 1, 2, .. that a stream reaches one after the other, as the host sees them. One thread signals at a time; any
 /// number wait.
@@ -39,8 +30,8 @@ class HandOff {
   /// The last epoch that the stream has reached; what it wrote before is visible. Throws Error(device_lost).
   std::uint64_t reached();
   /// Returns when the stream has reached `epoch`. Throws Error(device_lost) when the stream fails, or has not done so
-  /// after `timeout_ms`, with both sides' epochs.
-  void wait(std::uint64_t epoch, std::int64_t timeout_ms);
+  /// after `timeout`, with both sides' epochs.
+  void wait(std::uint64_t epoch, std::chrono::milliseconds timeout);
 
  private:
   struct PendingEvent {

@@ -110,7 +110,7 @@ inline auto device_kinds() {
 inline std::unique_ptr<Device> make_device(DeviceKind kind, const cpu::Kernels& kernels, const numa::Topology& topology,
                                            numa::MemoryLedger& ledger) {
 #if defined(TANDEM_TEST_CUDA)
-  if (kind == DeviceKind::cuda) return std::make_unique<cuda::CudaDevice>(cuda::CudaOptions{});
+  if (kind == DeviceKind::cuda) return std::make_unique<cuda::CudaDevice>(0, DeviceParams{});
 #endif
   if (kind == DeviceKind::deferred) return std::make_unique<DeferredDevice>(kernels, topology, ledger);
   return std::make_unique<HostDevice>(kernels, topology, ledger);

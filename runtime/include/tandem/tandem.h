@@ -214,6 +214,9 @@ typedef struct {
   const td_window_policy* window_policy; /* NULL: TD_POLICY_LATEST */
   int32_t device_timeout_ms; /* a device whose work takes longer is given up: TD_EDEVICE; 0: 10,000 */
   int32_t reserved3;
+  const char* device;   /* what holds the windows: "host", or "cuda:N", a GPU; NULL: "host" */
+  const char* hand_off; /* cuda: how the host learns that the device is done: "flag", the device writes to host memory;
+                           "host_call", the driver calls the host; "event", the host asks the driver; NULL: "flag" */
 } td_config;
 
 /* A profile is a JSON object of numbers, nanoseconds of one worker for the reference shape (GQA group of 4, head_dim
