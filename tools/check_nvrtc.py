@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compiles the CUDA kernels with NVRTC 12.9 for GPUs that nvcc 13 has left behind (sm_70: V100); checks their registers.
+"""Compiles the CUDA kernels with NVRTC 12.9 for GPUs that nvcc 13 has left (sm_70: V100), and checks their registers.
 
 Usage: check_nvrtc.py [--arch ARCH]... [--json] OBJECT...
        check_nvrtc.py --skip REASON      says why there are no objects, and exits with 77
