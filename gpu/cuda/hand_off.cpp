@@ -37,7 +37,7 @@ void pause() noexcept {
 #endif
 }
 
-void CUDART_CB count_up(void* counter) {
+void count_up(void* counter) {
   static_cast<std::atomic<std::uint64_t>*>(counter)->fetch_add(1, std::memory_order_release);
 }
 

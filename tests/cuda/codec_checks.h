@@ -50,9 +50,8 @@ inline std::vector<float> decoded(const CodedHead& head, const cpu::BlockFormat&
   return rows.values();
 }
 
-/// The host's bytes and values.
-inline void expect_codes_of_the_host(const CodedHead& head) {
-  const cpu::BlockFormat& format = head.codec.format();
+/// The host's bytes and values, of kernels of `format`, whose pointers are to device memory.
+inline void expect_codes_of_the_host(const CodedHead& head, const cpu::BlockFormat& format) {
   const std::vector<std::byte> blocks = encoded(head, format);
   EXPECT_TRUE(std::equal(blocks.begin(), blocks.end(), head.blocks.begin(), head.blocks.end()));
   const std::vector<float> rows = decoded(head, format);
@@ -61,5 +60,6 @@ inline void expect_codes_of_the_host(const CodedHead& head) {
       std::memcmp(rows.data() + head.decoded_k.size(), head.decoded_v.data(), head.decoded_v.size() * sizeof(float)),
       0);
 }
+inline void expect_codes_of_the_host(const CodedHead& head) { expect_codes_of_the_host(head, head.codec.format()); }
 
 }  // namespace tandem::testing

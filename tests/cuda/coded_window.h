@@ -21,6 +21,8 @@ struct CodedCase {
   bool alibi = false;
   std::int64_t sliding_window = 0;
   double key_scale = 1.0, value_scale = 1.0;
+  std::int64_t origin = 5;  ///< position of the first token of the ring's first block
+  cpu::RopeParams rope = {};
 };
 
 inline void PrintTo(const CodedCase& c, std::ostream* to) {
@@ -32,7 +34,7 @@ inline void PrintTo(const CodedCase& c, std::ostream* to) {
 class CodedWindow {
  public:
   CodedWindow(const cpu::CodecParams& params, const CodedCase& c)
-      : CodedWindow(params, c, cpu::BlockCodec(params, shape(c), {}, 0, 0).format().block_rows) {}
+      : CodedWindow(params, c, cpu::BlockCodec(params, shape(c), c.rope, 0, 0).format().block_rows) {}
 
   [[nodiscard]] const CodedHead& head() const { return head_; }
   [[nodiscard]] const cpu::BlockFormat& format() const { return head_.codec.format(); }
@@ -59,7 +61,7 @@ class CodedWindow {
         {pages.data(), format.block_bytes, 1},
         formats.data(),
         prepared.data(),
-        kOrigin,
+        c_.origin,
         begin(),
         end(),
         static_cast<std::int32_t>(ring_blocks())};
@@ -69,9 +71,9 @@ class CodedWindow {
     std::vector<WorkItem> items;
     const std::int32_t vectors = vectors_per_item(num_vectors());
     std::int64_t parts = 0;
-    for (std::int64_t first = kFirstBlock * format.block_rows; first < end() - kOrigin; first += tokens_per_item) {
+    for (std::int64_t first = kFirstBlock * format.block_rows; first < end() - c_.origin; first += tokens_per_item) {
       for (std::int32_t v = 0; v < num_vectors(); v += vectors)
-        items.push_back({0, v, first, std::min(first + tokens_per_item, end() - kOrigin), parts * num_vectors() + v});
+        items.push_back({0, v, first, std::min(first + tokens_per_item, end() - c_.origin), parts * num_vectors() + v});
       ++parts;
     }
     const DeviceArray<WorkItem> work(items);
@@ -97,7 +99,7 @@ class CodedWindow {
   }
 
  private:
-  static constexpr std::int64_t kOrigin = 5, kFirstBlock = 22;
+  static constexpr std::int64_t kFirstBlock = 22;
 
   CodedWindow(const cpu::CodecParams& params, const CodedCase& c, int block_rows)
       : c_(c),
@@ -105,7 +107,8 @@ class CodedWindow {
               {.key_scale = c.key_scale,
                .value_scale = c.value_scale,
                .num_queries = c.queries,
-               .first_position = kOrigin + kFirstBlock * block_rows}) {
+               .first_position = c.origin + kFirstBlock * block_rows,
+               .rope = c.rope}) {
     for (int h = 0; h < c.group; ++h) slopes_.push_back(0.01f * static_cast<float>(h + 1));
   }
 

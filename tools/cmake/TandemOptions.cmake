@@ -20,16 +20,17 @@ if(TANDEM_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
 endif()
 
 # Floating point stays as written: no -ffast-math, and no contraction of a*b+c behind our back (bits must not depend on
-# where the compiler sees a fused multiply-add).
-add_compile_options(-Wall -Wextra -Wshadow -ffp-contract=off)
+# where the compiler sees a fused multiply-add). nvcc has options of its own: TandemCuda.cmake.
+set(host_options -Wall -Wextra -Wshadow -ffp-contract=off)
 if(TANDEM_WARNINGS_AS_ERRORS)
-  add_compile_options(-Werror)
+  list(APPEND host_options -Werror)
 endif()
 if(TANDEM_SANITIZE)
-  add_compile_options(-Wno-maybe-uninitialized)  # GCC 12 sees it in instrumented std::variant (PR 105562)
-  add_compile_options(-fsanitize=${TANDEM_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
+  list(APPEND host_options -Wno-maybe-uninitialized)  # GCC 12 sees it in instrumented std::variant (PR 105562)
+  list(APPEND host_options -fsanitize=${TANDEM_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
   add_link_options(-fsanitize=${TANDEM_SANITIZE})
 endif()
+add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:${host_options}>")
 
 # tandem_add_layer(name SOURCES ... DEPENDS ...): the static library tandem_<name>, included from the project's root.
 function(tandem_add_layer name)

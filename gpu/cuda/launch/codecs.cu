@@ -1,5 +1,6 @@
 #include "gpu/cuda/kernels/work.cuh"
 #include "gpu/cuda/launch/kivi_launch.h"
+#include "gpu/cuda/launch/qjl_launch.h"
 #include "gpu/cuda/launch/scaled_bytes_launch.h"
 #include "runtime/base/error.h"
 
@@ -8,7 +9,7 @@ namespace {
 
 [[noreturn]] void fail_unsupported(const cpu::BlockFormat& format) {
   fail(ErrorCode::unsupported, "there are no CUDA kernels for codec ", cpu::to_string(format.kind),
-       "; there are for int8, fp8 and kivi");
+       "; there are for int8, fp8, kivi and qjl");
 }
 
 void check_dims(const cpu::BlockFormat& format) {
@@ -29,6 +30,8 @@ void launch_encode(const cpu::BlockFormat& format, const EncodeItem* items, std:
       return encode_scaled_bytes(format, items, num_items, stream);
     case cpu::CodecKind::kivi:
       return encode_kivi(format, items, num_items, stream);
+    case cpu::CodecKind::qjl:
+      return encode_qjl(format, items, num_items, stream);
     default:
       fail_unsupported(format);
   }
@@ -44,6 +47,8 @@ void launch_decode(const cpu::BlockFormat& format, const DecodeItem* items, std:
       return decode_scaled_bytes(format, items, num_items, stream);
     case cpu::CodecKind::kivi:
       return decode_kivi(format, items, num_items, stream);
+    case cpu::CodecKind::qjl:
+      return decode_qjl(format, items, num_items, stream);
     default:
       fail_unsupported(format);
   }
@@ -59,6 +64,8 @@ void launch_coded_attention(const cpu::BlockFormat& format, std::int32_t vectors
       return attend_scaled_bytes(format, vectors, jobs, items, num_items, partials, stream);
     case cpu::CodecKind::kivi:
       return attend_kivi(format, vectors, jobs, items, num_items, partials, stream);
+    case cpu::CodecKind::qjl:
+      return attend_qjl(vectors, jobs, items, num_items, partials, stream);
     default:
       fail_unsupported(format);
   }
@@ -70,14 +77,17 @@ std::int32_t prepared_dim(const cpu::BlockFormat& format) {
     case cpu::CodecKind::fp8:
     case cpu::CodecKind::kivi:
       return 0;
+    case cpu::CodecKind::qjl:
+      return prepared_dim_qjl(format);
     default:
       fail_unsupported(format);
   }
 }
 
-void launch_prepare_queries(const cpu::BlockFormat& format, const CodedJob* /*jobs*/, std::int64_t /*num_jobs*/,
-                            std::int32_t /*most_vectors*/, cudaStream_t /*stream*/) {
-  if (prepared_dim(format) == 0) return;
+void launch_prepare_queries(const cpu::BlockFormat& format, const CodedJob* jobs, std::int64_t num_jobs,
+                            std::int32_t most_vectors, cudaStream_t stream) {
+  if (prepared_dim(format) == 0 || num_jobs == 0 || most_vectors == 0) return;
+  prepare_queries_qjl(format, jobs, num_jobs, most_vectors, stream);
 }
 
 }  // namespace tandem::gpu::cuda
