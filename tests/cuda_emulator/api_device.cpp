@@ -9,7 +9,6 @@
 namespace {
 
 // An H100, but for the memory.
-constexpr int kMajor = 9;
 constexpr int kMinor = 0;
 constexpr int kMultiprocessors = 132;
 constexpr int kSharedBytes = 48 << 10;
@@ -40,7 +39,7 @@ int attribute_of(cudaDeviceAttr attribute, int device) {
     case cudaDevAttrCanUseHostPointerForRegisteredMem:
       return 1;
     case cudaDevAttrComputeCapabilityMajor:
-      return kMajor;
+      return emulator::config().compute_capability_major;
     case cudaDevAttrComputeCapabilityMinor:
       return kMinor;
     case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
@@ -113,7 +112,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
     properties->maxThreadsPerBlock = 1024;
     properties->maxGridSize[0] = 0x7fffffff;
     properties->maxGridSize[1] = properties->maxGridSize[2] = 65535;
-    properties->major = kMajor;
+    properties->major = config().compute_capability_major;
     properties->minor = kMinor;
     properties->multiProcessorCount = kMultiprocessors;
     properties->canMapHostMemory = properties->unifiedAddressing = 1;

@@ -28,6 +28,20 @@ __device__ inline CodedTile tile_of(const CodedJob& job, std::int64_t first_toke
           static_cast<int>(first_token % block_rows), job.origin + first_token};
 }
 
+/// Begins to bring `bytes` from `begin` on to the L2 cache, by one warp.
+__device__ inline void prefetch(const std::byte* begin, std::int64_t bytes) {
+  constexpr int kLineBytes = 128;
+  for (std::int64_t i = static_cast<std::int64_t>(threadIdx.x % 32) * kLineBytes; i < bytes; i += 32 * kLineBytes)
+    prefetch_to_l2(begin + i);
+}
+
+/// The block of a tile that a warp will take next, or of two tiles a half each: more than registers could wait for.
+__device__ inline void prefetch_tile(const CodedTile& tile) {
+  const cpu::BlockFormat& format = *tile.format;
+  const std::int64_t bytes = format.block_bytes * kTileTokens / format.block_rows;
+  prefetch(tile.block + tile.first / kTileTokens * bytes, bytes);
+}
+
 /// Positions that an item covers.
 struct TokenSpan {
   std::int64_t begin;
@@ -136,6 +150,29 @@ struct WarpOutputs {
   float out[kCodedWarps][Dims];
 };
 
+/// Writes a partial from what the warps have found for its vector. All threads of the block call it, after a barrier.
+template <int Dims>
+__device__ void write_joined(const WarpOutputs<Dims>& warps, std::int32_t dim_v, const Partials& partials,
+                             std::int64_t row) {
+  float most = -infinity();
+#pragma unroll
+  for (int w = 0; w < kCodedWarps; ++w) most = fmaxf(most, warps.largest[w]);
+  const bool empty = most == -infinity();
+  float scales[kCodedWarps], sum = 0.f;
+#pragma unroll
+  for (int w = 0; w < kCodedWarps; ++w) {
+    scales[w] = empty ? 0.f : exp2f(warps.largest[w] - most);
+    sum = fmaf(scales[w], warps.sum[w], sum);
+  }
+  for (int d = static_cast<int>(threadIdx.x); d < dim_v; d += kCodedThreads) {
+    float element = 0.f;
+#pragma unroll
+    for (int w = 0; w < kCodedWarps; ++w) element = fmaf(scales[w], warps.out[w][d], element);
+    partials.out[row * dim_v + d] = empty ? 0.f : element / sum;
+  }
+  if (threadIdx.x == 0) partials.lse[row] = empty ? -infinity() : (most + log2f(sum)) * kLn2;
+}
+
 /// Writes the partials of `count` vectors. Codec::element says which element of V out[x][i] of a lane is part of, the
 /// same for all lanes that are alike modulo Lanes. All threads of the block call it.
 template <typename Codec, int Lanes, int Vectors, int N>
@@ -161,24 +198,7 @@ __device__ void write_partials(const TileSoftmax<Vectors>& softmax, float (&out)
       warps.sum[warp] = sum;
     }
     __syncthreads();
-    float most = -infinity();
-#pragma unroll
-    for (int w = 0; w < kCodedWarps; ++w) most = fmaxf(most, warps.largest[w]);
-    const bool empty = most == -infinity();
-    float scales[kCodedWarps];
-    sum = 0.f;
-#pragma unroll
-    for (int w = 0; w < kCodedWarps; ++w) {
-      scales[w] = empty ? 0.f : exp2f(warps.largest[w] - most);
-      sum = fmaf(scales[w], warps.sum[w], sum);
-    }
-    for (int d = static_cast<int>(threadIdx.x); d < dim_v; d += kCodedThreads) {
-      float element = 0.f;
-#pragma unroll
-      for (int w = 0; w < kCodedWarps; ++w) element = fmaf(scales[w], warps.out[w][d], element);
-      partials.out[(first_row + x) * dim_v + d] = empty ? 0.f : element / sum;
-    }
-    if (threadIdx.x == 0) partials.lse[first_row + x] = empty ? -infinity() : (most + log2f(sum)) * kLn2;
+    write_joined(warps, dim_v, partials, first_row + x);
     __syncthreads();
   }
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "gpu/cuda/kernels/tensor_core.cuh"
 #include "gpu/cuda/kernels/value_groups.cuh"
 
 namespace tandem::gpu::cuda {
@@ -8,8 +9,9 @@ namespace tandem::gpu::cuda {
 /// together, so that tokens are lanes, and scores are summed over 4 lanes once for a tile.
 template <int Bits>
 struct Kivi {
-  static constexpr int kSubchannels = 4;     ///< channels of a load of the warp, whose lanes are (8 pieces, 4)
-  static constexpr int kChannelsAtOnce = 4;  ///< of a lane: their loads are under way together
+  static constexpr bool kHasCode = kForOlderDevices;  ///< others have kivi_tensor_attention()
+  static constexpr int kSubchannels = 4;              ///< channels of a load of the warp, whose lanes are (8 pieces, 4)
+  static constexpr int kChannelsAtOnce = 4;           ///< of a lane: their loads are under way together
 
   template <int Vectors>
   struct alignas(Vectors * 4 < 16 ? 4 : 16) ChannelQueries {

@@ -32,4 +32,13 @@ inline constexpr float kLn2 = 0.6931471805599453f;
 __device__ inline float infinity() { return __uint_as_float(0x7f800000u); }
 #endif
 
+/// Begins to bring a cache line of global memory to the L2 cache.
+__device__ inline void prefetch_to_l2(const void* address) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
+#else
+  (void)address;
+#endif
+}
+
 }  // namespace tandem::gpu::cuda

@@ -33,6 +33,7 @@ struct Fp8Coding {
 /// Codec of coded_attention(). `Lanes` lanes share a row, 8 elements each.
 template <typename Coding>
 struct ScaledBytes {
+  static constexpr bool kHasCode = true;
   static constexpr int kRowsAtOnce = 4;  ///< of each group of lanes: their loads are under way together
 
   template <int Lanes, int Vectors>

@@ -1,8 +1,10 @@
 #include "gpu/cuda/kernels/kivi.cuh"
 #include "gpu/cuda/kernels/kivi_coding.cuh"
+#include "gpu/cuda/kernels/kivi_tensor.cuh"
 #include "gpu/cuda/launch.h"
 #include "gpu/cuda/launch/coded_kernel.h"
 #include "gpu/cuda/launch/kivi_launch.h"
+#include "gpu/cuda/launch/tensor_cores.h"
 
 namespace tandem::gpu::cuda {
 namespace {
@@ -23,6 +25,14 @@ void decode_kivi(const cpu::BlockFormat& format, const DecodeItem* items, std::i
 
 void attend_kivi(const cpu::BlockFormat& format, std::int32_t vectors, const CodedJob* jobs, const WorkItem* items,
                  std::int64_t num_items, Partials partials, cudaStream_t stream) {
+  if (has_tensor_cores()) {
+    const bool is_wide = std::max(format.padded_k, format.padded_v) > 128;
+    const auto kernel = format.bits == 2 ? is_wide ? kivi_tensor_attention<2, 256> : kivi_tensor_attention<2, 128>
+                        : is_wide ? kivi_tensor_attention<4, 256>
+                                         : kivi_tensor_attention<4, 128>;
+    return launch(kernel, dim3(static_cast<unsigned>(num_items)), dim3(kCodedThreads), 0, stream, jobs, items,
+                  partials);
+  }
   const auto attend = format.bits == 2 ? launch_coded<Kivi<2>> : launch_coded<Kivi<4>>;
   attend(format, vectors, jobs, items, num_items, partials, stream);
 }

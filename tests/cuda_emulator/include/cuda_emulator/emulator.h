@@ -25,6 +25,7 @@ struct Config {
   int max_delay_us = 0;        ///< before each operation a stream is busy for a random time up to this one
   int spin_limit_ms = 20000;   ///< a block whose threads only spin faults after this time
   int num_devices = 2;         ///< 0: calls return cudaErrorNoDevice
+  int compute_capability_major = 9;
   int driver_version = 12090;  ///< below CUDART_VERSION: cudaErrorInsufficientDriver
   std::size_t device_bytes = std::size_t{1} << 30;  ///< cudaMalloc fails where a device's allocations exceed it
 };
