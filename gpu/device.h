@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -81,6 +82,17 @@ struct WindowAttention {
   AttentionMass mass = {};             ///< added to where not nullptr
 };
 
+/// What a device did by itself, on the host's clock.
+struct DeviceSpan {
+  const char* name;  ///< outlives the device
+  std::chrono::steady_clock::time_point begin, end;
+};
+
+/// How a runtime wants its device.
+struct DeviceParams {
+  std::chrono::milliseconds timeout{10'000};  ///< wait() gives up on a device that takes longer
+};
+
 class Device;
 
 /// Memory of one device, zeroed. Move-only; the device must outlive it.
@@ -143,7 +155,7 @@ class Device {
   virtual void prepare(const cpu::RowLayout& layout, const cpu::BlockCodec* codec) = 0;
   /// Zeroed device memory; nullptr for 0 bytes. `node` is a hint. Returns when the memory can be used.
   virtual std::byte* allocate(std::int64_t bytes, int node) = 0;
-  /// Operations that still use the memory are done first.
+  /// Operations that still use the memory are done first; those of a lost device are not waited for.
   virtual void release(std::byte* data, std::int64_t bytes) noexcept = 0;
   /// From device memory to device memory; they do not overlap.
   virtual void copy(std::byte* target, const std::byte* source, std::int64_t bytes, Stream stream) = 0;
@@ -160,7 +172,13 @@ class Device {
   /// Exact attention over each of `count` windows; a GPU launches once for all of them. `batch` itself is read before
   /// the call returns.
   virtual void window_attention(const WindowAttention* batch, std::int64_t count, Stream stream) = 0;
+  /// Returns when everything on the stream is done. Throws Error(device_lost) when that takes longer than the device
+  /// was told to wait (DeviceParams::timeout): the text says how many operations of each stream were launched, and how
+  /// many of them have finished.
   virtual void wait(Stream stream) = 0;
+  /// Takes the oldest spans that nobody has taken, `most` at most, and returns how many. A device keeps a bounded
+  /// number of them; one that does not know when it worked has none.
+  virtual std::int64_t take_spans(DeviceSpan* /*spans*/, std::int64_t /*most*/) { return 0; }
 };
 
 }  // namespace tandem::gpu

@@ -25,6 +25,14 @@ void check(const AppendRequest& request, const Config& config) {
 
 std::int64_t page_bytes(const HeadState& head) { return head.window.page_rows() * head.store.layout().row_bytes; }
 
+/// What all heads of one append call share.
+struct AppendContext {
+  const Config& config;
+  gpu::Device& device;
+  Timeline& timeline;
+  std::int64_t call;  ///< its number
+};
+
 /// The oldest page of the window's rows leaves them only after the store has it, and what the window then forgets is
 /// published there. Without a host tier it is lost.
 void release_page(HeadState& head, bool has_host_tier, gpu::Device& device, StepBuffers& buffers) {
@@ -40,6 +48,7 @@ void release_page(HeadState& head, bool has_host_tier, gpu::Device& device, Step
 
 /// Tokens, or entries, of one head on their way into its window.
 struct Entering {
+  SpanSubject about;
   KvView kv;
   std::int64_t head = 0;                            ///< of kv
   std::span<const float> scores = {};               ///< by token; empty: the policy takes none
@@ -52,23 +61,30 @@ std::span<T> part_of(std::span<T> whole, std::int64_t first, std::int64_t count)
 }
 
 /// A page at most at a time.
-void enter_window(HeadState& state, const Entering& entering, bool has_host_tier, gpu::Device& device,
-                  StepBuffers& buffers, StepStats& stats) {
+void enter_window(HeadState& state, const Entering& entering, const AppendContext& context, StepBuffers& buffers,
+                  StepStats& stats) {
+  const bool has_host_tier = context.config.host_tier;
   const std::int64_t held = state.window.held() - state.window.length();
   const KvView& kv = entering.kv;
   Stopwatch watch;
   for (std::int64_t done = 0; done < kv.k.tokens;) {
     const auto slice = state.window.next_slice(kv.k.tokens - done);
     if (slice.leaves) {
-      release_page(state, has_host_tier, device, buffers);
+      TimelineSpan span(context.timeline, "evict", entering.about);
+      span.subject.rows = state.window.page_rows();
+      span.subject.bytes = has_host_tier ? span.subject.rows * state.store.layout().kv_bytes : 0;
+      release_page(state, has_host_tier, context.device, buffers);
       stats.trace[Stage::evict].us += watch.lap_us();
-      if (has_host_tier) stats.trace[Stage::evict].bytes += state.window.page_rows() * state.store.layout().kv_bytes;
+      stats.trace[Stage::evict].bytes += span.subject.bytes;
     }
+    TimelineSpan span(context.timeline, "append", entering.about);
+    span.subject.rows = slice.tokens;
+    span.subject.bytes = slice.tokens * state.window.view().layout.kv_bytes;
     state.window.append({kv.k.slice(done, slice.tokens), kv.v.slice(done, slice.tokens)}, entering.head,
                         gpu::kWindowStream, part_of(entering.scores, done, slice.tokens),
                         part_of(entering.visible_from, done, slice.tokens));
     stats.trace[Stage::append].us += watch.lap_us();
-    stats.trace[Stage::append].bytes += slice.tokens * state.window.view().layout.kv_bytes;
+    stats.trace[Stage::append].bytes += span.subject.bytes;
     done += slice.tokens;
   }
   if (!has_host_tier) stats.rows_dropped += held - (state.window.held() - state.window.length());
@@ -77,6 +93,7 @@ void enter_window(HeadState& state, const Entering& entering, bool has_host_tier
 /// What append_tokens gets of one sequence: tokens [first, first + count) of the request.
 struct AppendedTokens {
   const AppendRequest& request;
+  std::uint64_t sequence;
   std::int64_t first;
   std::int64_t count;
 };
@@ -111,17 +128,21 @@ void reserve(LayerState& layer, const AppendedTokens& tokens, const Config& conf
   for (HeadState& head : layer.heads) head.window.reserve(most - head.window.length());
 }
 
-void append_tokens(LayerState& layer, const AppendedTokens& tokens, const Config& config, gpu::Device& device,
-                   StepBuffers& buffers, StepStats& stats) {
+void append_tokens(LayerState& layer, const AppendedTokens& tokens, const AppendContext& context, StepBuffers& buffers,
+                   StepStats& stats) {
   const auto heads = static_cast<std::int64_t>(layer.heads.size());
   const KvView kv{tokens.request.kv.k.slice(tokens.first, tokens.count),
                   tokens.request.kv.v.slice(tokens.first, tokens.count)};
   for (std::int64_t h = 0; h < heads; ++h) {
     HeadState& head = layer.heads[static_cast<std::size_t>(h)];
-    Entering entering{kv, h};
+    const SpanSubject about{.call = context.call,
+                            .sequence = static_cast<std::int64_t>(tokens.sequence),
+                            .layer = tokens.request.layer,
+                            .kv_head = h};
+    Entering entering{about, kv, h};
     if (head.merged) {
       head.merged->append(kv, h, decisions_of(tokens, static_cast<std::size_t>(h), buffers), buffers.closed);
-      entering = {buffers.closed.view(head.window.view().layout), 0, {}, buffers.closed.visible_from};
+      entering = {about, buffers.closed.view(head.window.view().layout), 0, {}, buffers.closed.visible_from};
     }
     if (tokens.request.keep != nullptr) {
       buffers.scores.clear();
@@ -129,15 +150,16 @@ void append_tokens(LayerState& layer, const AppendedTokens& tokens, const Config
         buffers.scores.push_back(tokens.request.keep[(tokens.first + t) * heads + h]);
       entering.scores = buffers.scores;
     }
-    enter_window(head, entering, config.host_tier, device, buffers, stats);
-    if (head.merged) device.wait(gpu::kWindowStream);  // the next head's entries take the place of these
+    enter_window(head, entering, context, buffers, stats);
+    if (head.merged) context.device.wait(gpu::kWindowStream);  // the next head's entries take the place of these
   }
-  device.wait(gpu::kWindowStream);  // k and v are the caller's again when append returns
+  context.device.wait(gpu::kWindowStream);  // k and v are the caller's again when append returns
 }
 
 }  // namespace
 
-StepStats Runtime::append_open(const AppendRequest& request) {
+StepStats Runtime::append_open(const AppendRequest& request, std::int64_t call) {
+  TimelineSpan span(timeline_, "td_append", {.call = call, .layer = request.layer});
   Stopwatch watch;
   check_layer(request.layer);
   check(request, config_);
@@ -154,17 +176,18 @@ StepStats Runtime::append_open(const AppendRequest& request) {
   std::int64_t first = 0;
   for (std::size_t i = 0; i < sequences.size(); ++i) {  // everything that can fail, before anything changes
     LayerState& layer = sequences[i].layer(request.layer);
-    reserve(layer, {request, first, request.num_tokens[i]}, config_, *buffers);
+    reserve(layer, {request, sequences[i].id(), first, request.num_tokens[i]}, config_, *buffers);
     if (request.q) reserve_observed(layer, config_.shape, *buffers);
     first += request.num_tokens[i];
   }
+  const AppendContext context{config_, *device_, timeline_, call};
   StepStats stats;
   committed([&] {
     first = 0;
     for (std::size_t i = 0; i < sequences.size(); ++i) {
       const std::int64_t n = request.num_tokens[i];
       LayerState& layer = sequences[i].layer(request.layer);
-      append_tokens(layer, {request, first, n}, config_, *device_, *buffers, stats);
+      append_tokens(layer, {request, sequences[i].id(), first, n}, context, *buffers, stats);
       if (request.q && !takes_neurons(config_)) {
         observe_queries(*request.q, first, n, config_.shape, layer, *buffers);
       }
@@ -172,6 +195,8 @@ StepStats Runtime::append_open(const AppendRequest& request) {
     }
   });
   stats.total_us = watch.lap_us();
+  span.subject.rows = request.kv.k.tokens;
+  span.subject.bytes = stats.trace.bytes();
   return stats;
 }
 

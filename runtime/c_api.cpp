@@ -9,13 +9,9 @@
 #include "runtime/base/log.h"
 #include "runtime/c_api_config.h"
 #include "runtime/c_api_describe.h"
+#include "runtime/c_api_handle.h"
 #include "runtime/c_api_structs.h"
-#include "runtime/runtime.h"
 #include "tandem/tandem.h"
-
-struct td_rt {
-  tandem::Runtime runtime;
-};
 
 namespace tandem {
 namespace {
@@ -274,6 +270,17 @@ td_status td_attend(td_rt* rt, const td_attend_args* args) {
     const tandem::AttendRequest request = tandem::attend_request_of(a);
     tandem::Runtime& runtime = not_null("rt", rt)->runtime;
     tandem::write_stats(runtime.attend(request), runtime.workers().num_workers(), a.stats);
+  });
+}
+
+td_status td_timeline_start(td_rt* rt, const char* path, int64_t max_spans) {
+  return guarded([&] { not_null("rt", rt)->runtime.timeline().start(not_null("path", path), max_spans); });
+}
+
+td_status td_timeline_stop(td_rt* rt) {
+  return guarded([&] {
+    tandem::Runtime& runtime = not_null("rt", rt)->runtime;
+    runtime.timeline().stop(runtime.device().name());
   });
 }
 

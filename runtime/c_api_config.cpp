@@ -55,6 +55,7 @@ Config config_of(const td_config* given) {
   config.num_workers = c.num_threads;
   if (c.max_tokens != 0) config.max_tokens = c.max_tokens;
   config.host_memory_bytes = c.host_memory_bytes;
+  if (c.device_timeout_ms != 0) config.device_timeout_ms = c.device_timeout_ms;
   if (c.isa != nullptr) config.isa = c.isa;
   return config;
 }

@@ -20,6 +20,8 @@ void validate(const Config& config) {
                config.max_tokens, "; allowed: 1 to ", kMaxTokens);
   TANDEM_CHECK(config.host_memory_bytes >= 0, invalid_argument, "host_memory_bytes is ", config.host_memory_bytes,
                "; it must be positive, or 0 for the default");
+  TANDEM_CHECK(config.device_timeout_ms >= 1, invalid_argument, "device_timeout_ms is ", config.device_timeout_ms,
+               "; it must be positive, or 0 for the default");
 }
 
 }  // namespace tandem

@@ -28,9 +28,10 @@ struct Config {
   bool never_slower = true;  ///< attend to every visible row where the profile says that selecting costs more
   int num_workers = 0;       ///< 0: one per usable core
   std::int64_t max_tokens = kMaxTokens;
-  std::int64_t host_memory_bytes = 0;  ///< 0: 80 % of what the machine or its cgroup gives
-  std::optional<std::string> isa;      ///< none: TANDEM_ISA, else the best
-  std::string topology;                ///< hwloc synthetic description; empty: this machine
+  std::int64_t host_memory_bytes = 0;       ///< 0: 80 % of what the machine or its cgroup gives
+  std::optional<std::string> isa;           ///< none: TANDEM_ISA, else the best
+  std::int32_t device_timeout_ms = 10'000;  ///< the device is given up when it takes longer
+  std::string topology;                     ///< hwloc synthetic description; empty: this machine
 };
 
 /// Throws Error(invalid_argument) naming the field, the value and what is allowed.

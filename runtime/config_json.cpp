@@ -71,6 +71,7 @@ Config config_from_json(const std::string& text) {
   fields.read("num_threads", config.num_workers);
   fields.read_unless_zero("max_tokens", config.max_tokens);
   fields.read("host_memory_bytes", config.host_memory_bytes);
+  fields.read_unless_zero("device_timeout_ms", config.device_timeout_ms);
   fields.read("topology", config.topology);
   if (fields.find("isa") != nullptr) fields.read("isa", config.isa.emplace());
   if (const json* selector = fields.find("selector")) config.selector = selector_from(*selector);
@@ -104,6 +105,7 @@ std::string config_to_json(const Config& config) {
                  {"num_threads", config.num_workers},
                  {"max_tokens", config.max_tokens},
                  {"host_memory_bytes", config.host_memory_bytes},
+                 {"device_timeout_ms", config.device_timeout_ms},
                  {"topology", config.topology},
                  {"selector", selector_to_json<json>(to_td_selector(config.selector))},
                  {"profile", to_json(config.profile)},

@@ -74,7 +74,9 @@ void beside(WindowBatch* window, const Run& run) {
 
 }  // namespace
 
-StepStats Runtime::attend_open(const AttendRequest& request) {
+StepStats Runtime::attend_open(const AttendRequest& request, std::int64_t call) {
+  const SpanSubject about{.call = call, .layer = request.layer};
+  TimelineSpan span(timeline_, "td_attend", about);
   Stopwatch watch;
   check_layer(request.layer);
   check(request, config_.shape);
@@ -90,10 +92,13 @@ StepStats Runtime::attend_open(const AttendRequest& request) {
     first_row += request.num_queries[s];
   }
   plan_mass(request, *buffers);
-  WindowBatch window(*device_);
+  WindowBatch window(*device_, timeline_, about);
   const bool apart = request.use_window && device_->is_asynchronous();
-  const StepContext step{
-      request, config_, kernels_, *device_, workers_, attention_scratch_, buffers->mass, apart ? &window : nullptr};
+  const StepContext step{request,       config_,
+                         kernels_,      *device_,
+                         workers_,      attention_scratch_,
+                         buffers->mass, timeline_,
+                         call,          apart ? &window : nullptr};
   if (apart) launch_windows(step, *buffers);
   double index_us = 0;
   beside(step.window, [&] { index_us = attend_host(step, *buffers); });
@@ -104,6 +109,8 @@ StepStats Runtime::attend_open(const AttendRequest& request) {
   total.trace[Stage::index].us = index_us;
   total.trace[Stage::window].us += window.host_us();
   total.total_us = watch.lap_us();
+  span.subject.rows = total.rows_window + total.rows_gathered;
+  span.subject.bytes = total.trace.bytes();
   return total;
 }
 
@@ -129,15 +136,18 @@ void Runtime::launch_windows(const StepContext& step, StepBuffers& buffers) {
   const std::size_t num_tasks = buffers.tasks.size();
   if (buffers.memories.size() < num_tasks) buffers.memories.resize(num_tasks);
   buffers.windows.resize(num_tasks);
-  run_tasks(step, buffers, [](const StepContext& run, std::int64_t task, StepBuffers& all) {
-    const auto i = static_cast<std::size_t>(task);
-    all.windows[i] = prepare_window(run, all.tasks[i], all.memories[i]);
-  });
+  {
+    const TimelineSpan span(timeline_, "load", {.call = step.call, .layer = step.request.layer});
+    run_tasks(step, buffers, [](const StepContext& run, std::int64_t task, StepBuffers& all) {
+      const auto i = static_cast<std::size_t>(task);
+      all.windows[i] = prepare_window(run, all.tasks[i], all.memories[i]);
+    });
+  }
   step.window->launch(buffers.windows);
 }
 
 double Runtime::attend_host(const StepContext& step, StepBuffers& buffers) {
-  const double index_us = step.request.use_host ? extend_indexes(buffers) : 0.0;
+  const double index_us = step.request.use_host ? extend_indexes(step, buffers) : 0.0;
   plan_without_index(step.request, config_, buffers.tasks);
   plan_pieces(config_.shape, workers_.num_workers(), buffers);
   struct Run {

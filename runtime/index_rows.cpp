@@ -17,7 +17,7 @@ void find_unindexed(StepBuffers& buffers) {
     HeadState& head = task.head_state();
     if (task.head + 1 == static_cast<std::int64_t>(task.layer->heads.size())) done = task.layer;
     if (!head.index.lacks_rows_of(head.store, head.queries)) continue;
-    buffers.unindexed.push_back({&head, {}, 0});
+    buffers.unindexed.push_back({&task, {}, 0});
     buffers.nodes.push_back(task.head_state().window.node());
   }
 }
@@ -30,21 +30,24 @@ struct Forget {
 
 }  // namespace
 
-double Runtime::extend_indexes(StepBuffers& buffers) {
+double Runtime::extend_indexes(const StepContext& step, StepBuffers& buffers) {
   find_unindexed(buffers);
   const Forget forget{buffers.unindexed};
   if (buffers.unindexed.empty()) return 0.0;
   workers_.run(buffers.nodes, [&](std::int64_t i) {
     const LeasePool<WorkerScratch>::Lease scratch(scratch_);
     UnindexedHead& work = buffers.unindexed[static_cast<std::size_t>(i)];
+    const TimelineSpan span(timeline_, "index", subject_of(step, *work.task));
     Stopwatch watch;
-    work.extension = work.head->index.prepare(kernels_, work.head->store, work.head->queries, scratch->select);
+    const HeadState& head = work.task->head_state();
+    work.extension = head.index.prepare(kernels_, head.store, head.queries, scratch->select);
     work.us = watch.lap_us();
   });
   double us = 0;
   for (UnindexedHead& work : buffers.unindexed) {  // all heads or none: whatever can be refused has been by now
-    work.head->index.commit(std::move(work.extension));
-    work.head->index_us += work.us;
+    HeadState& head = work.task->head_state();
+    head.index.commit(std::move(work.extension));
+    head.index_us += work.us;
     us += work.us;
   }
   return us;

@@ -24,7 +24,7 @@ std::int64_t memory_limit(const Config& config, const numa::Topology& topology) 
 }
 
 std::unique_ptr<gpu::Device> make_host_device(const cpu::Kernels& kernels, const numa::Topology& topology,
-                                              numa::MemoryLedger& ledger) {
+                                              numa::MemoryLedger& ledger, const gpu::DeviceParams& /*params*/) {
   return std::make_unique<gpu::HostDevice>(kernels, topology, ledger);
 }
 
@@ -61,8 +61,9 @@ Runtime::Runtime(const Config& config, const MakeDevice& make_device)
       ledger_(memory_limit(config_, topology_)),
       kernels_(cpu::kernels_for(cpu::choose_isa(config_.isa))),
       workers_(topology_, config_.num_workers),
+      timeline_(workers_.num_workers()),
       placement_{topology_.num_nodes(), config_.shape.num_kv_heads},
-      device_(make_device(kernels_, topology_, ledger_)),
+      device_(make_device(kernels_, topology_, ledger_, {std::chrono::milliseconds(config_.device_timeout_ms)})),
       window_layout_(cpu::RowLayout::of(config_.shape, config_.window.dtype)),
       host_layout_(cpu::RowLayout::of(config_.shape, config_.host_dtype)),
       codecs_(codecs_of(config_)),
@@ -115,20 +116,22 @@ void Runtime::check_open() const {
 template <typename Call>
 auto Runtime::closing_if_lost(Call&& call) {
   check_open();
+  const std::int64_t number = ++calls_;
   try {
-    return call();
+    return call(number);
   } catch (const Error& error) {
-    if (error.code() == ErrorCode::device_lost) closed_.store(true, std::memory_order_relaxed);
-    throw;
+    if (error.code() != ErrorCode::device_lost) throw;
+    closed_.store(true, std::memory_order_relaxed);
+    fail(ErrorCode::device_lost, "call ", number, " of this runtime: ", error.what());
   }
 }
 
 StepStats Runtime::append(const AppendRequest& request) {
-  return closing_if_lost([&] { return append_open(request); });
+  return closing_if_lost([&](std::int64_t number) { return append_open(request, number); });
 }
 
 StepStats Runtime::attend(const AttendRequest& request) {
-  return closing_if_lost([&] { return attend_open(request); });
+  return closing_if_lost([&](std::int64_t number) { return attend_open(request, number); });
 }
 
 void Runtime::find(std::span<const std::uint64_t> ids, std::vector<std::shared_ptr<Sequence>>& found) {
@@ -152,7 +155,7 @@ std::uint64_t Runtime::create_sequence() {
     const std::lock_guard lock(mutex_);
     id = next_id_++;
   }
-  return insert(selector_, id, closing_if_lost([&] { return empty_layers(id, *selector_); }));
+  return insert(selector_, id, closing_if_lost([&](std::int64_t /*number*/) { return empty_layers(id, *selector_); }));
 }
 
 void Runtime::destroy_sequence(std::uint64_t id) {
@@ -212,7 +215,7 @@ std::uint64_t Runtime::fork_sequence(std::uint64_t id, std::int64_t length,
     fresh = [&](std::int32_t layer, std::int32_t head, int node) { return empty_index(*chosen, layer, head, node); };
   }
   check_cut(source, length);
-  auto layers = closing_if_lost([&] { return source.fork_layers(length, fresh); });
+  auto layers = closing_if_lost([&](std::int64_t /*number*/) { return source.fork_layers(length, fresh); });
   std::uint64_t copy = 0;
   {
     const std::lock_guard guard(mutex_);
@@ -231,7 +234,7 @@ void Runtime::truncate_sequence(std::uint64_t id, std::int64_t length) {
                  "; allowed: 0 to ", sequence.layer(l).length(), ", the length of sequence ", id, " in layer ", l);
   }
   check_cut(sequence, length);
-  closing_if_lost([&] { sequence.truncate(length); });
+  closing_if_lost([&](std::int64_t /*number*/) { sequence.truncate(length); });
 }
 
 SequenceInfo Runtime::query_sequence(std::uint64_t id, std::int32_t layer) {

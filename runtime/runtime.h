@@ -16,6 +16,7 @@
 #include "numa/worker_pool.h"
 #include "runtime/base/background.h"
 #include "runtime/base/lease_pool.h"
+#include "runtime/base/timeline.h"
 #include "runtime/config.h"
 #include "runtime/requests.h"
 #include "runtime/sequence.h"
@@ -34,8 +35,9 @@ namespace tandem {
 class Runtime {
  public:
   /// Makes the device that holds the windows. What it is given outlives the device.
-  using MakeDevice = std::function<std::unique_ptr<gpu::Device>(
-      const cpu::Kernels& kernels, const numa::Topology& topology, numa::MemoryLedger& ledger)>;
+  using MakeDevice =
+      std::function<std::unique_ptr<gpu::Device>(const cpu::Kernels& kernels, const numa::Topology& topology,
+                                                 numa::MemoryLedger& ledger, const gpu::DeviceParams& params)>;
 
   explicit Runtime(const Config& config);
   Runtime(const Config& config, const MakeDevice& make_device);
@@ -61,13 +63,15 @@ class Runtime {
   [[nodiscard]] const numa::WorkerPool& workers() const noexcept { return workers_; }
   [[nodiscard]] const cpu::Kernels& kernels() const noexcept { return kernels_; }
   [[nodiscard]] const gpu::Device& device() const noexcept { return *device_; }
+  [[nodiscard]] Timeline& timeline() noexcept { return timeline_; }
 
  private:
+  /// call(number), with the number of the call. Where it loses the device, the error says which one did.
   template <typename Call>
   auto closing_if_lost(Call&& call);
   void check_open() const;
-  StepStats append_open(const AppendRequest& request);
-  StepStats attend_open(const AttendRequest& request);
+  StepStats append_open(const AppendRequest& request, std::int64_t call);
+  StepStats attend_open(const AttendRequest& request, std::int64_t call);
   /// The sequences of `ids`, into `found`. Throws Error(invalid_state) naming one that does not exist.
   void find(std::span<const std::uint64_t> ids, std::vector<std::shared_ptr<Sequence>>& found);
   std::uint64_t insert(std::shared_ptr<const lsh::Selector> selector, std::uint64_t id, std::vector<LayerState> layers);
@@ -81,7 +85,7 @@ class Runtime {
   void check_entries(const Sequence& sequence, std::int32_t layer, const HeadState& head, std::int64_t length) const;
   /// Indexes the rows that reached the host tier since the last step, for the tasks that select; returns worker
   /// microseconds.
-  double extend_indexes(StepBuffers& buffers);
+  double extend_indexes(const StepContext& step, StepBuffers& buffers);
   using TaskStage = void (*)(const StepContext& step, std::int64_t task, StepBuffers& buffers);
   /// `stage` of every planned task, on its head's node; a short one on this thread.
   void run_tasks(const StepContext& step, StepBuffers& buffers, TaskStage stage);
@@ -95,6 +99,7 @@ class Runtime {
   numa::MemoryLedger ledger_;
   const cpu::Kernels& kernels_;
   numa::WorkerPool workers_;
+  Timeline timeline_;
   const numa::PlacementPolicy placement_;
   std::unique_ptr<gpu::Device> device_;
   const cpu::RowLayout window_layout_;
@@ -108,7 +113,8 @@ class Runtime {
   LeasePool<StepBuffers> step_buffers_;
 
   std::atomic<bool> closed_ = false;
-  std::mutex mutex_;  // of what follows
+  std::atomic<std::int64_t> calls_ = 0;  ///< that may need the device
+  std::mutex mutex_;                     // of what follows
   std::uint64_t next_id_ = 1;
   std::unordered_map<std::uint64_t, std::shared_ptr<Sequence>> sequences_;
 };

@@ -13,6 +13,7 @@ namespace {
 /// One query token of one head, and where its results go.
 struct HostQuery {
   const StepContext& step;
+  const Task& task;
   const HeadState& head;
   std::int64_t first_position;  // of row 0
   cpu::QueryBlock query;
@@ -28,17 +29,26 @@ void select_and_attend(const HostQuery& q, std::int64_t budget, WorkerScratch& s
   Stopwatch watch;
   cpu::Selection& selection = scratch.selection;
   const StepContext& step = q.step;
-  q.head.index.select({step.kernels, q.head.store, q.query, q.logits, q.first_position, q.visible.begin, q.visible.end,
-                       budget, q.workers},
-                      scratch.select, selection);
-  cpu::leave_out(q.head.window.kept_rows(), selection);
+  SpanSubject about = subject_of(step, q.task);
+  about.position = *q.query.positions;
+  {
+    TimelineSpan span(step.timeline, "select", about);
+    q.head.index.select({step.kernels, q.head.store, q.query, q.logits, q.first_position, q.visible.begin,
+                         q.visible.end, budget, q.workers},
+                        scratch.select, selection);
+    cpu::leave_out(q.head.window.kept_rows(), selection);
+    span.subject.rows = q.visible.count();
+    span.subject.bytes = selection.bytes_read;
+  }
   stats.trace[Stage::select].us += watch.lap_us();
   stats.trace[Stage::select].bytes += selection.bytes_read;
+  about.rows = static_cast<std::int64_t>(selection.rows.size() + selection.sampled.rows.size());
+  about.bytes = about.rows * q.head.store.layout().kv_bytes;
+  const TimelineSpan span(step.timeline, "attend", about);
   gathered_attention(
       {step.kernels, q.head.store, q.first_position, q.query, q.logits, q.workers, step.attention_scratch}, selection,
       scratch.gathered, q.result, q.spread);
-  const auto rows = static_cast<std::int64_t>(selection.rows.size() + selection.sampled.rows.size());
-  stats.trace[Stage::attend].bytes += rows * q.head.store.layout().kv_bytes;
+  stats.trace[Stage::attend].bytes += about.bytes;
   stats.trace[Stage::attend].us += watch.lap_us();
 }
 
@@ -78,6 +88,7 @@ void attend_selected(const StepContext& step, const Task& task, const cpu::Query
     const std::int64_t v = i * group;
     const HostQuery query{
         step,
+        task,
         head,
         task.layer->first_host_position(),
         {queries.q + v * head.store.layout().padded_k, queries.positions + i, 1, queries.group_size},

@@ -10,6 +10,7 @@
 #include "gpu/device.h"
 #include "numa/worker_pool.h"
 #include "runtime/base/lease_pool.h"
+#include "runtime/base/timeline.h"
 #include "runtime/config.h"
 #include "runtime/requests.h"
 #include "runtime/step_plan.h"
@@ -26,8 +27,18 @@ struct StepContext {
   numa::WorkerPool& workers;
   LeasePool<cpu::AttentionScratch>& attention_scratch;  ///< for the parts of a task
   std::vector<float>& mass;                             ///< StepBuffers::mass
+  Timeline& timeline;
+  std::int64_t call;              ///< its number
   WindowBatch* window = nullptr;  ///< of a device that works beside the host; nullptr: each task attends its window
 };
+
+inline SpanSubject subject_of(const StepContext& step, const Task& task) noexcept {
+  return {.call = step.call,
+          .sequence = static_cast<std::int64_t>(task.sequence),
+          .layer = step.request.layer,
+          .kv_head = task.head,
+          .position = task.first_position};
+}
 
 /// Rows of a store that a query may see.
 struct VisibleRows {

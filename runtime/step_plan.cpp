@@ -106,7 +106,8 @@ void plan_tasks(const AttendRequest& request, const SequenceLock& sequences, con
       const std::int64_t most = std::min<std::int64_t>(queries_per_task, queries - begin);
       const auto count = static_cast<int>(exact.run_from(first_position + begin, most));
       for (std::int32_t head = 0; head < shape.num_kv_heads; ++head) {
-        Task task{&layer, &sequences[s].selector(), head, first_row + begin, first_position + begin, count};
+        Task task{&layer, &sequences[s].selector(), sequences[s].id(), head, first_row + begin, first_position + begin,
+                  count};
         if (exact.at(task.first_position)) make_exact(request, task);
         tasks.push_back(task);
       }

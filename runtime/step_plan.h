@@ -18,6 +18,7 @@ namespace tandem {
 struct Task {
   LayerState* layer;
   const lsh::Selector* selector;
+  std::uint64_t sequence;
   std::int64_t head;
   std::int64_t first_row;       ///< of the queries in the request's tensors
   std::int64_t first_position;  ///< of the first query
@@ -46,7 +47,7 @@ struct Piece {
 
 /// A head whose index lacks rows, and what it becomes.
 struct UnindexedHead {
-  HeadState* head;
+  const Task* task;  ///< the first of the head
   lsh::HeadIndex::Extension extension;
   double us;
 };

@@ -102,11 +102,13 @@ bool TaskRun::attend_exactly(const Piece& piece, StepBuffers& buffers, WorkerScr
   const PartialAttention host = whole ? empty_host() : partial_of(piece, num_vectors(), dim_v_, buffers);
   set_empty(host);
   if (step_.request.use_host) {
+    TimelineSpan span(step_.timeline, "attend", subject_of(step_, task_));
     Stopwatch watch;
-    const std::int64_t rows =
+    span.subject.rows =
         attend_ranges(step_.kernels, task_, piece, buffers.piece_level, queries_, logits_, scratch, host);
+    span.subject.bytes = span.subject.rows * task_.head_state().store.layout().kv_bytes;
     stats.trace[Stage::attend].us += watch.lap_us();
-    stats.trace[Stage::attend].bytes += rows * task_.head_state().store.layout().kv_bytes;
+    stats.trace[Stage::attend].bytes += span.subject.bytes;
   }
   // Release what this piece wrote, and see what the others did.
   if (std::atomic_ref(task_.unfinished).fetch_sub(1, std::memory_order_acq_rel) != 1) return false;
@@ -145,6 +147,7 @@ gpu::WindowAttention TaskRun::window_work(PartialAttention result) const {
 void TaskRun::attend_window(StepStats& stats) {
   const PartialAttention result = empty_window();
   if (!step_.request.use_window) return;
+  const TimelineSpan span(step_.timeline, "window", subject_of(step_, task_));
   Stopwatch watch;
   const gpu::WindowAttention work = window_work(result);
   step_.device.window_attention(&work, 1, gpu::kWindowStream);
@@ -188,6 +191,7 @@ void TaskRun::count_exact_rows(StepStats& stats) const {
 
 /// Stage 7: the host tier's partial merged into the window's, to the caller.
 void TaskRun::finish(StepBuffers& buffers, StepStats& stats) {
+  TimelineSpan span(step_.timeline, "merge", subject_of(step_, task_));
   Stopwatch watch;
   const ConstPartialAttention host = as_const(host_partial(buffers));
   const PartialAttention merged{memory_.out.data(), memory_.lse.data(), num_vectors(), dim_v_};
@@ -202,7 +206,9 @@ void TaskRun::finish(StepBuffers& buffers, StepStats& stats) {
   report_errors(step_, task_, queries_, logits_, host, as_const(merged), memory_, stats);
   write_results(as_const(merged));
   stats.trace[Stage::merge].us += watch.lap_us();
-  stats.trace[Stage::merge].bytes += merged.rows * (merged.dim + 1) * 4;
+  span.subject.rows = merged.rows;
+  span.subject.bytes = merged.rows * (merged.dim + 1) * 4;
+  stats.trace[Stage::merge].bytes += span.subject.bytes;
   for (int i = 0; i < task_.num_queries; ++i) {
     const std::int64_t position = queries_.positions[i];
     stats.keys_visible += (position + 1 - logits_.first_visible(position)) * group;

@@ -1,10 +1,13 @@
 #include "runtime/window_batch.h"
 
+#include <array>
+
 #include "runtime/base/trace.h"
 
 namespace tandem {
 
 void WindowBatch::launch(std::span<const gpu::WindowAttention> windows) {
+  const TimelineSpan span(timeline_, "window launch", about_);
   Stopwatch watch;
   device_.window_attention(windows.data(), static_cast<std::int64_t>(windows.size()), gpu::kWindowStream);
   host_us_ = watch.lap_us();
@@ -17,6 +20,7 @@ void WindowBatch::wait() {
   if (done_.load(std::memory_order_relaxed)) return;
   Stopwatch watch;
   try {
+    const TimelineSpan span(timeline_, "window wait", about_);
     device_.wait(gpu::kWindowStream);
   } catch (...) {
     failure_ = std::current_exception();
@@ -24,6 +28,18 @@ void WindowBatch::wait() {
   }
   host_us_ += watch.lap_us();
   done_.store(true, std::memory_order_release);
+  if (timeline_.is_on()) record_device();
+}
+
+void WindowBatch::record_device() {
+  std::array<gpu::DeviceSpan, 16> spans;
+  for (std::int64_t taken = 1; taken > 0;) {
+    taken = device_.take_spans(spans.data(), static_cast<std::int64_t>(spans.size()));
+    for (std::int64_t i = 0; i < taken; ++i) {
+      const gpu::DeviceSpan& span = spans[static_cast<std::size_t>(i)];
+      timeline_.record_of_device({span.name, span.begin, span.end, about_});
+    }
+  }
 }
 
 }  // namespace tandem

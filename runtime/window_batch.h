@@ -6,13 +6,16 @@
 #include <span>
 
 #include "gpu/device.h"
+#include "runtime/base/timeline.h"
 
 namespace tandem {
 
 /// The windows of all tasks of a step, on a device that attends them while the workers attend the host tier.
 class WindowBatch {
  public:
-  explicit WindowBatch(gpu::Device& device) : device_(device) {}
+  /// `about` is what the timeline is told.
+  WindowBatch(gpu::Device& device, Timeline& timeline, const SpanSubject& about)
+      : device_(device), timeline_(timeline), about_(about) {}
   WindowBatch(const WindowBatch&) = delete;
   WindowBatch& operator=(const WindowBatch&) = delete;
 
@@ -26,7 +29,11 @@ class WindowBatch {
   [[nodiscard]] double host_us() const noexcept { return host_us_; }
 
  private:
+  void record_device();
+
   gpu::Device& device_;
+  Timeline& timeline_;
+  const SpanSubject about_;
   double host_us_ = 0;
   std::atomic<bool> done_ = false;
   std::mutex mutex_;  // of the first wait

@@ -11,7 +11,7 @@ namespace tandem::gpu::cuda {
 namespace {
 
 // Room for rows, many times the largest piece; the items that describe them come on top.
-constexpr std::int64_t kStagedBytes = std::int64_t{4} << 20;
+constexpr std::int64_t kStagedBytes = std::int64_t{1} << 20;
 constexpr std::int64_t kItemBytes = kStagedBytes / 2;
 constexpr std::int64_t kUnpackedFloats = kStagedBytes / 4;
 

@@ -15,4 +15,10 @@ StageTrace& StageTrace::operator+=(const StageTrace& other) noexcept {
   return *this;
 }
 
+std::int64_t StageTrace::bytes() const noexcept {
+  std::int64_t sum = 0;
+  for (const Entry& entry : stages) sum += entry.bytes;
+  return sum;
+}
+
 }  // namespace tandem

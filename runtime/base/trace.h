@@ -24,6 +24,8 @@ struct StageTrace {
   Entry& operator[](Stage stage) noexcept { return stages[static_cast<std::size_t>(stage)]; }
   const Entry& operator[](Stage stage) const noexcept { return stages[static_cast<std::size_t>(stage)]; }
   StageTrace& operator+=(const StageTrace& other) noexcept;
+  /// Of all stages.
+  [[nodiscard]] std::int64_t bytes() const noexcept;
 };
 
 /// Wall clock since construction or the last lap.

@@ -55,6 +55,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadConfig{"max_tokens is 2147483648; allowed: 1 to",
                   [](td_config& c) { c.max_tokens = std::int64_t{1} << 31; }},
         BadConfig{"host_memory_bytes is -1; it must be positive", [](td_config& c) { c.host_memory_bytes = -1; }},
+        BadConfig{"device_timeout_ms is -1; it must be positive", [](td_config& c) { c.device_timeout_ms = -1; }},
         BadConfig{"isa is 'sse2'; allowed: scalar, avx2, avx512, avx512vbmi", [](td_config& c) { c.isa = "sse2"; }},
         BadConfig{"isa is ''; allowed: scalar, avx2, avx512, avx512vbmi", [](td_config& c) { c.isa = ""; }},
         BadConfig{"never_slower is 2; allowed: 1 (on), -1 (off)", [](td_config& c) { c.never_slower = 2; }},
@@ -269,7 +270,8 @@ INSTANTIATE_TEST_SUITE_P(
         R"("selector": {"kind": "sketch", "error": 0.1, "sketch_bits": 2, "unbiased": true, "seed": 5})",
         R"("selector": {"kind": "sketch_topk", "budget": 0.1, "sketch_bits": 1})",
         R"("scale": 0.1, "softcap": 30.5, "window_dtype": "bf16", "host_dtype": "fp16", "sink_tokens": 0)",
-        R"("isa": "scalar", "max_tokens": 300, "host_memory_bytes": 1000000000)", R"("topology": "node:2 core:2 pu:1")",
+        R"("device_timeout_ms": 250)", R"("isa": "scalar", "max_tokens": 300, "host_memory_bytes": 1000000000)",
+        R"("topology": "node:2 core:2 pu:1")",
         R"("never_slower": false, "selector": {"kind": "lsh", "lsh_bits": 5, "lsh_tables": 30})",
         R"("profile": {"dense_row_ns": 1e6, "scored_row_ns": 0.3}, "selector": {"kind": "topk", "budget": 0.1})"));
 

@@ -13,7 +13,16 @@ namespace {
 
 using cpu::CodecKind;
 
-std::vector<cpu::CodecParams> codecs() { return {codec_of(CodecKind::int8), codec_of(CodecKind::fp8)}; }
+std::vector<cpu::CodecParams> codecs() {
+  return {codec_of(CodecKind::int8),
+          codec_of(CodecKind::fp8),
+          kivi(4, 32),
+          kivi(2, 32),
+          kivi(4, 64),
+          kivi(2, 64),
+          kivi(4, 128),
+          kivi(2, 128)};
+}
 
 class CudaCodecs : public CudaTest {};
 INSTANTIATE_TEST_SUITE_P(Orders, CudaCodecs, kThreadOrders);

@@ -50,7 +50,7 @@ BlockRunner::BlockRunner() : fibers_([this](int thread) { return run_thread(thre
 void BlockRunner::run(std::size_t dynamic_bytes, const std::function<void()>& body) {
   body_ = &body;
   start(dynamic_bytes);
-  fibers_.switch_to(running_ = next_thread());
+  fibers_.switch_to(running_ = next_thread(false));
   running_ = Fibers::kThread;
   current_lane = -1;
   threadIdx = {};
@@ -71,6 +71,7 @@ void BlockRunner::start(std::size_t dynamic_bytes) {
     const unsigned lanes =
         std::min<unsigned>(kWarpLanes, static_cast<unsigned>(count) - static_cast<unsigned>(i) * kWarpLanes);
     warps_[i].alive = warps_[i].ready = 0xffffffffu >> (kWarpLanes - lanes);
+    warps_[i].last = rules_.order == Order::reverse ? 0 : kWarpLanes - 1;
     warps_[i].waiting.clear();
   }
   shared_.clear();
@@ -102,7 +103,7 @@ int BlockRunner::run_thread(int thread) {
     }
   }
   exit_thread(thread);
-  return running_ = alive_ == 0 ? Fibers::kThread : next_thread();
+  return running_ = alive_ == 0 ? Fibers::kThread : next_thread(false);
 }
 
 void BlockRunner::exit_thread(int thread) {
@@ -132,9 +133,9 @@ void BlockRunner::enter(int thread) {
 }
 
 /// Runs other threads until the running one is ready again.
-void BlockRunner::hand_over() {
+void BlockRunner::hand_over(bool leave_warp) {
   const int self = running_;
-  const int next = next_thread();
+  const int next = next_thread(leave_warp);
   if (next != self) {
     running_ = next;
     fibers_.switch_to(next);
@@ -144,24 +145,25 @@ void BlockRunner::hand_over() {
   if (unwinding_) throw Unwind{};
 }
 
-/// A thread that can run; where none can, the block is stuck: then all of them unwind.
-int BlockRunner::next_thread() {
+/// A thread that can run, of the running thread's warp if there is one and `leave_warp` does not say otherwise. Where
+/// none can, the block is stuck: then all of them unwind.
+int BlockRunner::next_thread(bool leave_warp) {
   const auto count = static_cast<int>(warps_.size());
-  int warp = running_ == Fibers::kThread ? (rules_.order == Order::reverse ? count - 1 : 0) : running_ / kWarpLanes;
-  unsigned lane = running_ == Fibers::kThread ? (rules_.order == Order::reverse ? 0u : kWarpLanes - 1u)
-                                              : static_cast<unsigned>(running_ % kWarpLanes);
+  const int step = rules_.order == Order::reverse ? count - 1 : 1;
+  int warp = rules_.order == Order::reverse ? count - 1 : 0;
+  if (running_ != Fibers::kThread) warp = (running_ / kWarpLanes + (leave_warp ? step : 0)) % count;
   if (rules_.order == Order::random) {
     warp = static_cast<int>(rules_.random->below(static_cast<std::uint64_t>(count)));
-    lane = static_cast<unsigned>(rules_.random->below(kWarpLanes));
+    warps_[static_cast<std::size_t>(warp)].last = static_cast<unsigned>(rules_.random->below(kWarpLanes));
   }
-  for (int tried = 0; tried < count; ++tried) {
-    const unsigned ready = warps_[static_cast<std::size_t>(warp)].ready;
-    if (ready != 0) return warp * kWarpLanes + static_cast<int>(neighbour(ready, lane, rules_.order));
-    warp = (warp + (rules_.order == Order::reverse ? count - 1 : 1)) % count;
-    if (rules_.order != Order::random) lane = rules_.order == Order::reverse ? 0u : kWarpLanes - 1u;
+  for (int tried = 0; tried < count; ++tried, warp = (warp + step) % count) {
+    Warp& chosen = warps_[static_cast<std::size_t>(warp)];
+    if (chosen.ready == 0) continue;
+    chosen.last = neighbour(chosen.ready, chosen.last, rules_.order);
+    return warp * kWarpLanes + static_cast<int>(chosen.last);
   }
   report_deadlock();
-  return next_thread();
+  return next_thread(false);
 }
 
 void BlockRunner::report_deadlock() {
@@ -233,7 +235,7 @@ void BlockRunner::join(Warp& warp, unsigned lane, const Rendezvous& wanted) {
     warp.waiting.erase(found);
   } else {
     warp.ready &= ~(1u << lane);
-    hand_over();
+    hand_over(false);
   }
 }
 
@@ -263,7 +265,7 @@ void BlockRunner::block_barrier(std::source_location where) {
     return;
   }
   warp_of(running_).ready &= ~(1u << running_ % kWarpLanes);
-  hand_over();
+  hand_over(false);
 }
 
 void* BlockRunner::shared(const void* key, std::size_t bytes) {
@@ -278,16 +280,16 @@ void* BlockRunner::shared(const void* key, std::size_t bytes) {
   return shared_.emplace_back(SharedVariable{key, GuardedMemory(bytes)}).memory.data();
 }
 
-void BlockRunner::pause() {
+void BlockRunner::pause(std::source_location where) {
   if (sticky_error(rules_.device) != cudaSuccess) {
     unwind();
     throw Unwind{};
   }
   if (std::chrono::steady_clock::now() - started_ > rules_.spin_limit) {
-    fail("threads spin beyond the limit of time", std::source_location::current());
+    fail("threads spin beyond the limit of time", where);
   }
   std::this_thread::yield();
-  hand_over();
+  hand_over(true);
 }
 
 BlockRunner& block_runner() {

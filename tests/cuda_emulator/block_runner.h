@@ -29,6 +29,7 @@ struct Rendezvous {
 struct Warp {
   unsigned ready = 0;  ///< lanes that can run
   unsigned alive = 0;  ///< lanes that have not exited
+  unsigned last = 0;   ///< lane that ran last
   std::vector<Rendezvous> waiting;
   std::array<std::uint64_t, kWarpLanes> brought;
   std::array<std::uint64_t, kWarpLanes> result;
@@ -55,7 +56,7 @@ class BlockRunner {
   std::uint64_t warp_collective(Collective kind, unsigned mask, std::uint64_t bits, unsigned source,
                                 std::source_location where);
   void block_barrier(std::source_location where);
-  void pause();
+  void pause(std::source_location where);
   void* shared(const void* key, std::size_t bytes);
   unsigned char* dynamic_shared() { return dynamic_->data(); }
   [[noreturn]] void fail(const std::string& what, std::source_location where);
@@ -72,8 +73,8 @@ class BlockRunner {
   void start(std::size_t dynamic_bytes);
   void finish();
   void enter(int thread);
-  void hand_over();
-  int next_thread();
+  void hand_over(bool leave_warp);
+  int next_thread(bool leave_warp);
   void report_deadlock();
   void give_up(const std::string& what);
   void unwind();

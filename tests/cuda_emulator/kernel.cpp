@@ -63,9 +63,9 @@ void block_barrier(std::source_location where) {
   lane();
   block_runner().block_barrier(where);
 }
-void pause_thread() {
+void pause_thread(std::source_location where) {
   lane();
-  block_runner().pause();
+  block_runner().pause(where);
 }
 void* shared_memory(const void* key, std::size_t bytes) {
   lane();

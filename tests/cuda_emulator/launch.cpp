@@ -52,11 +52,15 @@ void run_kernel(const Grid& grid, const std::function<void()>& thread) {
 
 }  // namespace
 
-cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, std::function<void()> thread) {
+cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, std::initializer_list<const void*> pointers,
+                   std::function<void()> thread) {
   return api_call("cudaLaunchKernelEx", [&] {
     const auto stream = working_stream(config.stream);
     if (stream->device() != current_device()) {
       throw Refusal{cudaErrorInvalidResourceHandle, "the stream belongs to another device than the current one"};
+    }
+    for (const void* pointer : pointers) {
+      if (pointer != nullptr) require_mapped(pointer, 0, "what a parameter points to");
     }
     const cudaError_t error = check_launch(config, kernel);
     if (error != cudaSuccess) return error;

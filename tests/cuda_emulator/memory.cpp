@@ -35,8 +35,10 @@ struct Registry {
     }
     return found;
   }
+  /// No bytes may also lie at the end of a range.
   [[nodiscard]] bool contains(const void* pointer, std::size_t bytes, bool device, bool pinned) {
-    const auto found = find(pointer);
+    auto found = find(pointer);
+    if (found == ranges.end() && bytes == 0) found = find(static_cast<const unsigned char*>(pointer) - 1);
     if (found == ranges.end()) return false;
     const auto offset = static_cast<std::size_t>(static_cast<const unsigned char*>(pointer) - found->first);
     const bool kind = found->second.kind == MemoryKind::device ? device : pinned;
@@ -56,9 +58,9 @@ std::string overrun(const Range& range) {
 
 void* insert(std::size_t bytes, MemoryKind kind, int device) {
   GuardedMemory memory(bytes);
-  void* pointer = memory.data();
+  unsigned char* const pointer = memory.data();
   const std::lock_guard lock(registry().mutex);
-  registry().ranges.emplace(memory.data(), Range{bytes, kind, device, std::move(memory)});
+  registry().ranges.emplace(pointer, Range{bytes, kind, device, std::move(memory)});
   return pointer;
 }
 

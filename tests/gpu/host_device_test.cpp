@@ -153,7 +153,7 @@ class DeviceAttention : public testing::TestWithParam<std::tuple<DeviceKind, cpu
 };
 
 INSTANTIATE_TEST_SUITE_P(Devices, DeviceAttention,
-                         testing::Combine(testing::Values(DeviceKind::host, DeviceKind::deferred),
+                         testing::Combine(device_kinds(),
                                           testing::ValuesIn(cpu::available_isas())),
                          [](const auto& test) {
                            return concat(to_string(std::get<0>(test.param)), "_",

@@ -18,11 +18,7 @@ class RuntimeCodedWindow : public ::testing::TestWithParam<std::tuple<cpu::Codec
     config.num_workers = 2;
   }
   [[nodiscard]] std::unique_ptr<Runtime> runtime() const {
-    const auto kind = std::get<1>(GetParam());
-    return std::make_unique<Runtime>(
-        config, [kind](const cpu::Kernels& kernels, const numa::Topology& topology, numa::MemoryLedger& ledger) {
-          return gpu::make_device(kind, kernels, topology, ledger);
-        });
+    return std::make_unique<Runtime>(config, gpu::device_maker(std::get<1>(GetParam())));
   }
   /// The same tokens as a window sees them: those that are coded, decoded.
   [[nodiscard]] TokenSource::Tokens as_held(const TokenSource::Tokens& tokens, const SequenceInfo& info) const {
@@ -56,7 +52,7 @@ class RuntimeCodedWindow : public ::testing::TestWithParam<std::tuple<cpu::Codec
 
 INSTANTIATE_TEST_SUITE_P(Codecs, RuntimeCodedWindow,
                          ::testing::Combine(::testing::ValuesIn(codecs_under_test()),
-                                            ::testing::Values(gpu::DeviceKind::host, gpu::DeviceKind::deferred)),
+                                            gpu::device_kinds()),
                          [](const auto& test) {
                            return concat(name_of(std::get<0>(test.param)), "_", to_string(std::get<1>(test.param)));
                          });

@@ -1,14 +1,21 @@
 // The runtime on other devices than its own: one that does everything as late as it may, and one that fails.
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 
 #include <gtest/gtest.h>
 
+#include "gpu/stream_epochs.h"
 #include "runtime/base/error.h"
+#include "runtime/c_api_handle.h"
+#include "tandem/tandem.hpp"
 #include "tests/support/deferred_device.h"
+#include "tests/support/forwarding_device.h"
 #include "tests/support/runtime_driver.h"
 
 namespace tandem::testing {
@@ -54,12 +61,6 @@ std::vector<float> life_of_sequences(Runtime& runtime) {
   return outs;
 }
 
-Runtime::MakeDevice maker_of(gpu::DeviceKind kind) {
-  return [kind](const cpu::Kernels& kernels, const numa::Topology& topology, numa::MemoryLedger& ledger) {
-    return gpu::make_device(kind, kernels, topology, ledger);
-  };
-}
-
 class Devices : public ::testing::TestWithParam<lsh::SelectorParams> {};
 
 INSTANTIATE_TEST_SUITE_P(Selectors, Devices,
@@ -73,7 +74,7 @@ TEST_P(Devices, ADeviceThatWorksLaterGivesTheSameBits) {
   Runtime plain(config_with(GetParam(), 1));
   const auto expected = life_of_sequences(plain);
   for (const int workers : {1, 3}) {
-    Runtime deferred(config_with(GetParam(), workers), maker_of(gpu::DeviceKind::deferred));
+    Runtime deferred(config_with(GetParam(), workers), gpu::device_maker(gpu::DeviceKind::deferred));
     EXPECT_EQ(life_of_sequences(deferred), expected) << workers << " workers";
   }
 }
@@ -81,7 +82,7 @@ TEST_P(Devices, ADeviceThatWorksLaterGivesTheSameBits) {
 /// A runtime on a device that works later, and that device.
 struct Deferred {
   explicit Deferred(const Config& config)
-      : runtime(config, [this](const auto& kernels, const auto& topology, auto& ledger) {
+      : runtime(config, [this](const auto& kernels, const auto& topology, auto& ledger, const auto& /*params*/) {
           auto made = std::make_unique<gpu::DeferredDevice>(kernels, topology, ledger);
           device = made.get();
           return made;
@@ -115,47 +116,45 @@ TEST_P(Devices, AllWindowsOfAStepAreLaunchedOnceAndWaitedForOnce) {
 }
 
 /// Fails at the operation that `left` counts down to.
-class FailingDevice final : public gpu::Device {
+class FailingDevice final : public gpu::ForwardingDevice {
  public:
   FailingDevice(const cpu::Kernels& kernels, const numa::Topology& topology, numa::MemoryLedger& ledger,
                 std::atomic<int>& left)
-      : host_(kernels, topology, ledger), left_(left) {}
-
-  [[nodiscard]] std::string name() const override { return "failing"; }
-  [[nodiscard]] bool is_asynchronous() const noexcept override { return true; }
-  void prepare(const cpu::RowLayout& layout, const cpu::BlockCodec* codec) override { host_.prepare(layout, codec); }
-  std::byte* allocate(std::int64_t bytes, int node) override { return host_.allocate(bytes, node); }
-  void release(std::byte* data, std::int64_t bytes) noexcept override { host_.release(data, bytes); }
-  void copy(std::byte* target, const std::byte* source, std::int64_t bytes, gpu::Stream stream) override {
-    count_down();
-    host_.copy(target, source, bytes, stream);
-  }
-  void write_rows(const gpu::WindowView& window, std::int64_t first, const KvView& host_kv, std::int64_t head,
-                  gpu::Stream stream) override {
-    count_down();
-    host_.write_rows(window, first, host_kv, head, stream);
-  }
-  void encode_block(const gpu::WindowView& window, std::int64_t first, gpu::Stream stream) override {
-    count_down();
-    host_.encode_block(window, first, stream);
-  }
-  void read_rows(const gpu::WindowView& window, std::int64_t first, std::int64_t count,
-                 const cpu::RowLayout& host_layout, std::byte* host_rows, gpu::Stream stream) override {
-    count_down();
-    host_.read_rows(window, first, count, host_layout, host_rows, stream);
-  }
-  void window_attention(const gpu::WindowAttention* batch, std::int64_t count, gpu::Stream stream) override {
-    count_down();
-    host_.window_attention(batch, count, stream);
-  }
-  void wait(gpu::Stream) override { count_down(); }
+      : ForwardingDevice(kernels, topology, ledger), left_(left) {}
 
  private:
-  void count_down() {
+  void begin() override {
     if (left_.fetch_sub(1) <= 1) fail(ErrorCode::device_lost, "device 0: an operation failed");
   }
-  gpu::HostDevice host_;
   std::atomic<int>& left_;
+};
+
+/// Never ends the windows of a step that begins while it is stuck.
+class StuckDevice final : public gpu::ForwardingDevice {
+ public:
+  StuckDevice(const cpu::Kernels& kernels, const numa::Topology& topology, numa::MemoryLedger& ledger,
+              const gpu::DeviceParams& params, const std::atomic<bool>& stuck)
+      : ForwardingDevice(kernels, topology, ledger), timeout_(params.timeout), stuck_(stuck) {}
+
+  [[nodiscard]] std::string name() const override { return "stuck"; }
+  void window_attention(const gpu::WindowAttention* batch, std::int64_t count, gpu::Stream stream) override {
+    const std::int64_t epoch = epochs_.launch();
+    if (stuck_) return;
+    ForwardingDevice::window_attention(batch, count, stream);
+    epochs_.finish(epoch);
+  }
+  void wait(gpu::Stream stream) override {
+    std::unique_lock lock(mutex_);
+    const auto done = [this] { return epochs_.finished() == epochs_.launched(); };
+    if (!finished_.wait_for(lock, timeout_, done)) gpu::fail_overdue(name(), stream, epochs_, timeout_);
+  }
+
+ private:
+  std::chrono::milliseconds timeout_;
+  const std::atomic<bool>& stuck_;
+  gpu::StreamEpochs epochs_;
+  std::mutex mutex_;
+  std::condition_variable finished_;
 };
 
 std::optional<ErrorCode> code_of(const std::function<void()>& call) {
@@ -191,7 +190,7 @@ TEST_P(Devices, ALostDeviceClosesTheRuntime) {
     SCOPED_TRACE(failing == kLaunch ? "launch" : "wait");
     std::atomic<int> left = kNever;
     const Config config = config_with(GetParam(), 3);
-    Runtime runtime(config, [&left](const auto& kernels, const auto& topology, auto& ledger) {
+    Runtime runtime(config, [&left](const auto& kernels, const auto& topology, auto& ledger, const auto& /*params*/) {
       return std::make_unique<FailingDevice>(kernels, topology, ledger, left);
     });
     TokenSource source(config.shape, 6);
@@ -205,6 +204,40 @@ TEST_P(Devices, ALostDeviceClosesTheRuntime) {
     left = kNever;
     expect_closed(runtime, sequence);
   }
+}
+
+/// Through the C interface, whose statuses are what an engine sees.
+TEST(StuckDevice, IsGivenUp) {
+  std::atomic<bool> stuck = false;
+  Config config = config_with(lsh::SelectAllParams{}, 3);
+  config.device_timeout_ms = 40;
+  auto* rt =
+      new td_rt{Runtime(config, [&stuck](const auto& kernels, const auto& topology, auto& ledger, const auto& params) {
+        return std::make_unique<StuckDevice>(kernels, topology, ledger, params, stuck);
+      })};
+  TokenSource source(config.shape, 9);
+  const auto prompt = source.tokens(200);
+  const auto q = source.queries(1);
+  std::vector<float> out(4 * 24);
+  const td_seq sequence = rt->runtime.create_sequence();  // call 1
+  append(rt->runtime, sequence, prompt.k, prompt.v);      // call 2
+  const std::int64_t one = 1;
+  auto args = td::make<td_attend_args>();
+  args.parts = TD_PART_ALL;
+  args.num_seqs = 1;
+  args.seqs = &sequence;
+  args.num_queries = &one;
+  args.q = td::tensor(q.data(), TD_F32, 1, 4, 32);
+  args.out = td::tensor(out.data(), TD_F32, 1, 4, 24);
+  EXPECT_EQ(td_attend(rt, &args), TD_OK) << td_last_error();
+  stuck = true;
+  EXPECT_EQ(td_attend(rt, &args), TD_EDEVICE);
+  EXPECT_STREQ(td_last_error(),
+               "call 4 of this runtime: stuck: stream 0 has not finished within 40 ms (device_timeout_ms): "
+               "2 operations launched, 1 finished");
+  EXPECT_EQ(td_attend(rt, &args), TD_ESTATE);
+  EXPECT_EQ(td_seq_destroy(rt, sequence), TD_OK) << td_last_error();
+  td_destroy(rt);
 }
 
 }  // namespace

@@ -138,7 +138,7 @@ class HeldTokens : public ::testing::TestWithParam<std::tuple<Case, bool /*host 
 
 INSTANTIATE_TEST_SUITE_P(HostTierOff, HeldTokens,
                          ::testing::Combine(::testing::ValuesIn(kCases), ::testing::Bool(),
-                                            ::testing::Values(gpu::DeviceKind::host, gpu::DeviceKind::deferred)),
+                                            gpu::device_kinds()),
                          [](const auto& test) {
                            return concat(name_of(std::get<0>(test.param)),
                                          std::get<1>(test.param) ? "_host_" : "_alone_",

@@ -24,7 +24,7 @@ INSTANTIATE_TEST_SUITE_P(
                                          MergingCase{shape_of(8, 2, 128), DmcSource::external, 7, 33, {0.0, 1.0}},
                                          MergingCase{
                                              shape_of(2, 2, 256), DmcSource::last_neuron, 4, 16, {0.1, 0.9}, 64}),
-                       ::testing::Bool(), ::testing::Values(gpu::DeviceKind::host, gpu::DeviceKind::deferred)));
+                       ::testing::Bool(), gpu::device_kinds()));
 
 TEST_P(MaskForm, EqualsTheRuntime) {
   const auto& [c, host_tier, device] = GetParam();

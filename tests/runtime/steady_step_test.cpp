@@ -8,6 +8,8 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/support/deferred_device.h"
+#include "tests/support/forwarding_device.h"
 #include "tests/support/runtime_driver.h"
 
 namespace {
@@ -40,7 +42,8 @@ void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std
 namespace tandem::testing {
 namespace {
 
-class SteadyStep : public ::testing::TestWithParam<std::tuple<lsh::SelectorParams, int /*workers*/>> {};
+class SteadyStep : public ::testing::TestWithParam<
+                       std::tuple<lsh::SelectorParams, int /*workers*/, bool /*beside a device, watched*/>> {};
 
 INSTANTIATE_TEST_SUITE_P(Selectors, SteadyStep,
                          ::testing::Combine(::testing::Values(lsh::SelectorParams(lsh::SelectAllParams{}),
@@ -48,14 +51,14 @@ INSTANTIATE_TEST_SUITE_P(Selectors, SteadyStep,
                                                               lsh::SelectorParams(lsh::LshParams{6, 40, 2, 9}),
                                                               lsh::SelectorParams(lsh::SketchParams{}),
                                                               lsh::SelectorParams(lsh::SketchParams{.error = 0.05})),
-                                            ::testing::Values(1, 2)));
+                                            ::testing::Values(1, 2), ::testing::Bool()));
 
 /// One sequence in one layer, and the calls of a decode step: all of their memory is there before the first one.
 struct Stepper {
   static constexpr std::int64_t kQueries = 32;
 
-  explicit Stepper(const Config& config)
-      : runtime(config),
+  explicit Stepper(const Config& config, bool beside = false)
+      : runtime(config, beside ? forwarding() : gpu::device_maker(gpu::DeviceKind::host)),
         source(runtime.config().shape, 31),
         sequence(runtime.create_sequence()),
         token(source.tokens(1)),
@@ -67,6 +70,12 @@ struct Stepper {
     appended.kv = {dense_view(std::as_const(token.k).data(), DType::f32, 1, 2, 64),
                    dense_view(std::as_const(token.v).data(), DType::f32, 1, 2, 64)};
     attended.lse = lse.data();
+  }
+  /// Of a device beside the host that allocates nothing itself.
+  static Runtime::MakeDevice forwarding() {
+    return [](const auto& kernels, const auto& topology, auto& ledger, const auto& /*params*/) {
+      return std::make_unique<gpu::ForwardingDevice>(kernels, topology, ledger);
+    };
   }
   void attend(std::uint64_t id, std::int64_t queries) {
     // Other queries select other numbers of rows.
@@ -108,7 +117,7 @@ TEST_P(SteadyStep, AllocatesNothing) {
   config.selector = std::get<0>(GetParam());
   config.never_slower = false;
   config.num_workers = std::get<1>(GetParam());
-  Stepper run(config);
+  Stepper run(config, std::get<2>(GetParam()));
   // The window has just handed over a page, so the next tokens fit into it.
   const auto prompt = run.source.tokens(4 + 256 + 64 + 1280 + 1);
   append(run.runtime, run.sequence, prompt.k, prompt.v);
@@ -119,6 +128,7 @@ TEST_P(SteadyStep, AllocatesNothing) {
   run.attend(run.sequence, Stepper::kQueries);
   const std::uint64_t fork = run.runtime.fork_sequence(run.sequence, -1, selecting_most(config.selector));
   for (int i = 0; i < kWarmUp; ++i) run.attend(fork, Stepper::kQueries);
+  if (std::get<2>(GetParam())) run.runtime.timeline().start(::testing::TempDir() + "tandem-steady.json", 1 << 14);
   for (int i = 0; i < kWarmUp; ++i) run.step(8);
   int allocating_steps = 0;
   for (int i = 0; i < kSteps; ++i) {

@@ -63,7 +63,7 @@ class WindowPolicies : public ::testing::TestWithParam<std::tuple<Policy, Select
 
 INSTANTIATE_TEST_SUITE_P(Dense, WindowPolicies,
                          ::testing::Combine(::testing::ValuesIn(kPolicies), ::testing::ValuesIn(kSelectors),
-                                            ::testing::Values(gpu::DeviceKind::host, gpu::DeviceKind::deferred)),
+                                            gpu::device_kinds()),
                          [](const auto& test) {
                            return concat(std::get<0>(test.param).name, "_", std::get<1>(test.param).name, "_",
                                          gpu::to_string(std::get<2>(test.param)));

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -9,7 +11,12 @@
 #include <utility>
 #include <vector>
 
+#include <gtest/gtest.h>
+
 #include "gpu/host/host_device.h"
+#if defined(TANDEM_TEST_CUDA)
+#include "gpu/cuda/cuda_device.h"
+#endif
 
 namespace tandem::gpu {
 
@@ -48,12 +55,22 @@ class DeferredDevice final : public Device {
   void window_attention(const WindowAttention* batch, std::int64_t count, Stream stream) override {
     ++batches_;
     later([this, stream, tasks = std::vector<WindowAttention>(batch, batch + count)] {
+      const auto begin = std::chrono::steady_clock::now();
       host_.window_attention(tasks.data(), static_cast<std::int64_t>(tasks.size()), stream);
+      spans_.push_back({"window batch", begin, std::chrono::steady_clock::now()});
     });
   }
   void wait(Stream) override {
     ++waits_;
     run_all();
+  }
+
+  std::int64_t take_spans(DeviceSpan* spans, std::int64_t most) override {
+    const std::lock_guard lock(mutex_);
+    const std::int64_t count = std::min(most, static_cast<std::int64_t>(spans_.size()));
+    std::copy_n(spans_.begin(), count, spans);
+    spans_.erase(spans_.begin(), spans_.begin() + count);
+    return count;
   }
 
  private:
@@ -70,25 +87,39 @@ class DeferredDevice final : public Device {
   HostDevice host_;
   std::mutex mutex_;
   std::vector<std::function<void()>> queue_;
+  std::vector<DeviceSpan> spans_;
   std::atomic<int> batches_ = 0, waits_ = 0;
 };
 
-/// Devices that every test of windows and of the runtime can run on.
-enum class DeviceKind { host, deferred };
+/// Devices that every test of windows and of the runtime can run on. `cuda` is there where tests are linked with the
+/// CUDA tier, and then alone: the same tests run on the others elsewhere.
+enum class DeviceKind { host, deferred, cuda };
 
-inline const char* to_string(DeviceKind kind) { return kind == DeviceKind::host ? "host" : "deferred"; }
+inline const char* to_string(DeviceKind kind) {
+  return kind == DeviceKind::host ? "host" : kind == DeviceKind::deferred ? "deferred" : "cuda";
+}
+
+inline auto device_kinds() {
+#if defined(TANDEM_TEST_CUDA)
+  return ::testing::Values(DeviceKind::cuda);
+#else
+  return ::testing::Values(DeviceKind::host, DeviceKind::deferred);
+#endif
+}
 
 inline std::unique_ptr<Device> make_device(DeviceKind kind, const cpu::Kernels& kernels, const numa::Topology& topology,
                                            numa::MemoryLedger& ledger) {
+#if defined(TANDEM_TEST_CUDA)
+  if (kind == DeviceKind::cuda) return std::make_unique<cuda::CudaDevice>(cuda::CudaOptions{});
+#endif
   if (kind == DeviceKind::deferred) return std::make_unique<DeferredDevice>(kernels, topology, ledger);
   return std::make_unique<HostDevice>(kernels, topology, ledger);
 }
 
 /// Makes such devices for a Runtime.
 inline auto device_maker(DeviceKind kind) {
-  return [kind](const cpu::Kernels& kernels, const numa::Topology& topology, numa::MemoryLedger& ledger) {
-    return make_device(kind, kernels, topology, ledger);
-  };
+  return [kind](const cpu::Kernels& kernels, const numa::Topology& topology, numa::MemoryLedger& ledger,
+                const DeviceParams& /*params*/) { return make_device(kind, kernels, topology, ledger); };
 }
 
 }  // namespace tandem::gpu

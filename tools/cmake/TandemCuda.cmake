@@ -2,14 +2,14 @@
 #
 # TANDEM_CUDA: AUTO uses a toolkit that works and builds without one otherwise; ON insists; OFF does not look.
 # TANDEM_CUDA_ARCHS: the GPUs to compile for, e.g. "70;80;90"; by default what the toolkit can of V100 to Blackwell.
-# The toolkit: CMAKE_CUDA_COMPILER, $CUDACXX, CUDAToolkit_ROOT, build/cuda-toolkit (tools/setup --cuda), the PATH: the first.
+# The toolkit: CMAKE_CUDA_COMPILER, or $CUDACXX, CUDAToolkit_ROOT, build/cuda-toolkit (tools/setup --cuda), the PATH.
 set(TANDEM_CUDA AUTO CACHE STRING "Build the CUDA device: AUTO, ON or OFF")
 set_property(CACHE TANDEM_CUDA PROPERTY STRINGS AUTO ON OFF)
-set(TANDEM_CUDA_ARCHS "" CACHE STRING "GPU architectures to compile for, e.g. 70;80;90; empty: chosen by the toolkit's version")
+set(TANDEM_CUDA_ARCHS "" CACHE STRING "GPU architectures, e.g. 70;80;90; empty: chosen by the toolkit's version")
 option(TANDEM_CUDA_LINEINFO "Source lines in kernels, for profilers: three times the size" OFF)
 set(TANDEM_HAS_CUDA FALSE)
 
-# ---- the toolkit -------------------------------------------------------------------------------------------------------
+# ---- the toolkit -----------------------------------------------------------------------------------------------------
 # Sets `result` to the nvcc to use, or to something false.
 function(tandem_find_nvcc result)
   if(EXISTS "${CMAKE_CUDA_COMPILER}")
@@ -32,7 +32,8 @@ function(tandem_check_cuda_runtime)
   math(EXPR minor "${number} % 1000 / 10")
   if(NOT CMAKE_CUDA_COMPILER_VERSION MATCHES "^${major}\\.${minor}\\.")
     message(FATAL_ERROR "${CUDAToolkit_INCLUDE_DIRS} is CUDA ${major}.${minor}, but ${CMAKE_CUDA_COMPILER} is "
-      "${CMAKE_CUDA_COMPILER_VERSION}: set CUDACXX to the nvcc of one complete toolkit, in a new build folder")
+      "${CMAKE_CUDA_COMPILER_VERSION}: set CUDACXX to the nvcc of one complete toolkit, in a new build "
+      "folder, or TANDEM_CUDA=OFF")
   endif()
   file(REAL_PATH ${CUDA_cudart_static_LIBRARY} library)
   file(REAL_PATH ${CUDAToolkit_BIN_DIR}/.. root)
@@ -59,8 +60,8 @@ function(tandem_choose_cuda_archs result)
   list(REMOVE_DUPLICATES listed)
   foreach(arch ${archs})
     if(NOT arch IN_LIST listed)
-      message(FATAL_ERROR "TANDEM_CUDA_ARCHS: '${arch}' is not allowed; CUDA ${CMAKE_CUDA_COMPILER_VERSION} allows ${listed}. "
-        "V100 (70) needs a toolkit from 11.8 to 12.9: set CUDACXX to its nvcc, in a new build folder")
+      message(FATAL_ERROR "TANDEM_CUDA_ARCHS: '${arch}' is not allowed; CUDA ${CMAKE_CUDA_COMPILER_VERSION} allows "
+        "${listed}. V100 (70) needs a toolkit from 11.8 to 12.9: set CUDACXX to its nvcc, in a new build folder")
     endif()
   endforeach()
   set(${result} ${archs} PARENT_SCOPE)
@@ -78,20 +79,20 @@ else()
       set(CMAKE_CUDA_HOST_COMPILER ${CMAKE_CXX_COMPILER})  # one standard library in a program
     endif()
     set(ENV{CUDACXX} ${nvcc})
-    if(TANDEM_CUDA STREQUAL AUTO)
-      if(NOT CMAKE_CUDA_COMPILER)
-        unset(CMAKE_CUDA_COMPILER CACHE)  # what a toolkit could not do once, another may
-      endif()
-      include(CheckLanguage)
-      check_language(CUDA)
+    if(NOT CMAKE_CUDA_COMPILER)
+      unset(CMAKE_CUDA_COMPILER CACHE)  # what one toolkit could not do, another may
     endif()
-    if(CMAKE_CUDA_COMPILER OR TANDEM_CUDA STREQUAL ON)
+    include(CheckLanguage)
+    check_language(CUDA)
+    if(CMAKE_CUDA_COMPILER)
       set(CMAKE_CUDA_ARCHITECTURES OFF)  # each target has its own
       enable_language(CUDA)
       set(TANDEM_HAS_CUDA TRUE)
     else()
       set(TANDEM_CUDA_REASON "${nvcc} does not work with ${CMAKE_CUDA_HOST_COMPILER}")
     endif()
+  elseif(DEFINED ENV{CUDACXX})
+    set(TANDEM_CUDA_REASON "there is no $ENV{CUDACXX}, which CUDACXX names")
   else()
     set(TANDEM_CUDA_REASON "no nvcc found; tools/setup --cuda installs one")
   endif()
@@ -111,10 +112,10 @@ else()
   message(STATUS "Without CUDA kernels: ${TANDEM_CUDA_REASON}")
 endif()
 
-# ---- kernels -----------------------------------------------------------------------------------------------------------
-# tandem_add_cuda_layer(name SOURCES ... DEPENDS ...): the static library tandem_<name> of .cu and .cpp files. It runs on
-# machines without a driver, where CUDA's calls return errors: only the static runtime is linked, which opens the driver's
-# library when it is first called. Registers and spills of x.cu are in x.cu.o.ptxas, beside its object.
+# ---- kernels ---------------------------------------------------------------------------------------------------------
+# tandem_add_cuda_layer(name SOURCES ... DEPENDS ...): the static library tandem_<name> of .cu and .cpp files. It runs
+# on machines without a driver, where CUDA's calls return errors: only the static runtime is linked, which opens the
+# driver's library when it is first called. Registers and spills of x.cu are in x.cu.o.ptxas, beside its object.
 function(tandem_add_cuda_layer name)
   tandem_add_layer(${name} ${ARGN})
   set(target tandem_${name})

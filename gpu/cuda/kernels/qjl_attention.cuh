@@ -2,7 +2,7 @@
 
 #include "cpu/codec/qjl_layout.h"
 #include "gpu/cuda/kernels/qjl_signs.cuh"
-#include "gpu/cuda/kernels/value_groups.cuh"
+#include "gpu/cuda/kernels/value_sums.cuh"
 
 // Attention over blocks of QJL, see cpu/codec/qjl.h. A prepared query is its sketch S^T q.
 

@@ -61,7 +61,7 @@ struct ScaledBytes {
   __device__ static int element(int lane, int i) { return lane * 8 + i; }
 
   template <int Lanes, int Vectors>
-  __device__ static void scores(const CodedTile& tile, const Keys<Lanes, Vectors>& keys, TileScores<Vectors>& scores) {
+  __device__ static void scores(const CodedTile& tile, Keys<Lanes, Vectors>& keys, TileScores<Vectors>& scores) {
     constexpr int kDots = kRowsAtOnce * Vectors, kOfLane = kDots > Lanes ? kDots / Lanes : 1;
     const int lane = static_cast<int>(threadIdx.x) % Lanes;
 #pragma unroll 1

@@ -1,22 +1,22 @@
 #pragma once
 
 #include "gpu/cuda/kernels/rounding.cuh"
-#include "gpu/cuda/kernels/value_groups.cuh"
+#include "gpu/cuda/kernels/value_sums.cuh"
 
 // V in groups of 32 elements of 2 bits, coded and decoded to the bits of cpu/codec/value_groups.h.
 
 namespace tandem::gpu::cuda {
 
 /// As UniformGroup of cpu/codec/uniform_group.h.
-struct GroupSide {
+struct GroupRange {
   std::uint16_t scale;
   std::uint16_t minimum;
 };
 
 /// As uniform_group() of 2 bits.
-__device__ inline GroupSide group_side(float least, float largest) {
+__device__ inline GroupRange group_range(float least, float largest) {
   const unsigned bits = __float_as_uint(least);
-  GroupSide side;
+  GroupRange side;
   side.minimum = static_cast<std::uint16_t>((bits >> 16) + ((bits >> 31) != 0 && (bits & 0xffffu) != 0 ? 1u : 0u));
   const double step = (static_cast<double>(largest) - static_cast<double>(group_minimum(side.minimum))) / 3.0;
   auto rounded = static_cast<float>(step);
@@ -26,7 +26,7 @@ __device__ inline GroupSide group_side(float least, float largest) {
 }
 
 /// As uniform_code() of 2 bits.
-__device__ inline unsigned group_code(const GroupSide& side, float x) {
+__device__ inline unsigned group_code(const GroupRange& side, float x) {
   if (side.scale == 0) return 0;
   const double steps = (static_cast<double>(x) - static_cast<double>(group_minimum(side.minimum))) /
                        static_cast<double>(group_scale(side.scale));
@@ -47,7 +47,7 @@ __device__ inline void encode_value_chunk(const cpu::BlockFormat& format, const 
       if (elements[i] < least) least = elements[i];
       if (elements[i] > largest) largest = elements[i];
     }
-    const GroupSide side = group_side(least, largest);
+    const GroupRange side = group_range(least, largest);
     sides[2 * group * kTileTokens + row] = side.scale;
     sides[(2 * group + 1) * kTileTokens + row] = side.minimum;
 #pragma unroll

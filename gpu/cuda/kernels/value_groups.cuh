@@ -1,141 +1,65 @@
 #pragma once
 
-#include "gpu/cuda/kernels/shared_softmax.cuh"
-
-// V in groups of 32 elements of 2 bits, as cpu/codec/value_groups.h lays it out, weighted and summed.
+#include "gpu/cuda/kernels/coded_tile.cuh"
+#include "gpu/cuda/kernels/packed_codes.cuh"
 
 namespace tandem::gpu::cuda {
 
-inline constexpr int kGroupElements = 32;
-inline constexpr int kMostGroups = 8;  ///< of 256 elements
+inline constexpr int kValueTokens = 4;  ///< consecutive ones whose sides a lane loads at once
 
-/// What scales and minima of uniform_group.h stand for.
-__device__ inline float group_scale(unsigned bits) { return __uint_as_float(bits << 15); }
-__device__ inline float group_minimum(unsigned bits) { return __uint_as_float(bits << 16); }
+/// Sides of kValueTokens consecutive rows of a block.
+struct ValueSides {
+  uint2 scales;
+  uint2 minima;
 
-/// Where a block's V lies, from its first byte of codes on.
-struct ValueGroups {
-  int stride;  ///< bytes of codes of a token: 16 for each 64 elements
-  int groups;
-  int bytes;
-
-  __device__ explicit ValueGroups(const cpu::BlockFormat& format)
-      : stride(static_cast<int>(format.v_stride)),
-        groups(format.dim_v / kGroupElements),
-        bytes(kTileTokens * (stride + 4 * groups)) {}
-};
-
-/// Weights of a tile's tokens times four times the scales of their groups.
-template <int Vectors>
-struct GroupWeights {
-  Floats<Vectors> of[kMostGroups][kTileTokens + 1];  // one more, so that two groups are not in the same banks
-};
-
-/// Sums over V of a block of Threads threads, each with the four elements of one byte of some of the rows.
-///
-/// An element is minimum + code * scale = (minimum + 1.5 scale) + ((1 + code / 4) - 1.375) 4 scale: a code is two bits
-/// of the fraction of a number in [1, 2), without a conversion, and what is summed has either sign, so that sums stay
-/// as small as they can. The first part is the same for a group, and summed apart.
-template <int Vectors, int Threads>
-struct ValueSums {
-  static constexpr int kWarps = Threads / 32;
-  static constexpr int kGroupsOfWarp = kMostGroups / kWarps;
-  float elements[4][Vectors];             ///< 16 apart
-  float offsets[kGroupsOfWarp][Vectors];  ///< of the groups of the thread's warp, over the lane's tokens
-
-  __device__ void clear() {
-#pragma unroll
-    for (int v = 0; v < Vectors; ++v) {
-#pragma unroll
-      for (int e = 0; e < 4; ++e) elements[e][v] = 0.f;
-#pragma unroll
-      for (int g = 0; g < kGroupsOfWarp; ++g) offsets[g][v] = 0.f;
-    }
+  __device__ GroupSide operator[](int u) const {
+    const unsigned shift = u % 2 == 0 ? 0 : 16;
+    return group_side((u < 2 ? scales.x : scales.y) >> shift & 0xffffu,
+                      (u < 2 ? minima.x : minima.y) >> shift & 0xffffu);
   }
+};
 
-  /// Folds scales into a tile's weights, and adds the offsets. By all threads; a barrier comes after it.
-  template <int Warps>
-  __device__ void fold(const ValueGroups& values, const std::byte* block, const SharedSoftmax<Vectors, Warps>& softmax,
-                       GroupWeights<Vectors>& folded) {
-    const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-    const auto* sides = reinterpret_cast<const std::uint16_t*>(block + kTileTokens * values.stride);
+/// Of group `group` of elements and the rows from `row` on; zeros beyond the last group.
+__device__ inline ValueSides load_value_sides(const CodedTile& tile, int group, int row) {
+  const cpu::BlockFormat& format = *tile.format;
+  if (group * format.group >= format.dim_v) return {};
+  const std::byte* scales = tile.block + format.v_side + 2 * (2 * group * format.block_rows + row);
+  return {*reinterpret_cast<const uint2*>(scales), *reinterpret_cast<const uint2*>(scales + 2 * format.block_rows)};
+}
+
+/// Adds the weighted values of a tile whose V is in groups (cpu/codec/value_groups.h), by one warp: `Lanes` lanes share
+/// a token, a piece of codes each, and out[x][i] of a lane is a part of element code_of_piece(lane % Lanes, i).
+template <int Bits, int Lanes, int Vectors>
+__device__ void accumulate_value_groups(const CodedTile& tile, const TileScores<Vectors>& weights,
+                                        float (&out)[Vectors][kPieceCodes]) {
+  const cpu::BlockFormat& format = *tile.format;
+  const int piece = static_cast<int>(threadIdx.x) % Lanes, of_warp = static_cast<int>(threadIdx.x) % 32 / Lanes;
+  const bool has_codes = piece * Bits < format.v_stride;
+  const int low_group = code_of_piece<Bits>(piece, 0) / format.group;
+  const int high_group = code_of_piece<Bits>(piece, kPieceCodes / 2) / format.group;
+#pragma unroll 1
+  for (int first = of_warp * kValueTokens; first < kTileTokens; first += 32 / Lanes * kValueTokens) {
+    const std::byte* codes = tile.block + format.v_codes + (tile.first + first) * format.v_stride + piece * Bits;
+    unsigned raw[kValueTokens];
 #pragma unroll
-    for (int i = 0; i < kGroupsOfWarp; ++i) {
-      const int group = warp + i * kWarps;
-      if (group >= values.groups) break;
+    for (int u = 0; u < kValueTokens; ++u) raw[u] = has_codes ? load_piece<Bits>(codes + u * format.v_stride) : 0u;
+    const ValueSides low = load_value_sides(tile, low_group, tile.first + first);
+    const ValueSides high = Bits == 4 ? low : load_value_sides(tile, high_group, tile.first + first);
 #pragma unroll
-      for (int v = 0; v < Vectors; ++v) offsets[i][v] *= softmax.kept[v];
+    for (int u = 0; u < kValueTokens; ++u) {
+      float v[kPieceCodes];
+      unpack_piece<Bits>(raw[u], v);
+      const GroupSide sides[2] = {low[u], high[u]};
 #pragma unroll
-      for (int token = lane; token < kTileTokens; token += 32) {
-        const float scale = group_scale(sides[2 * group * kTileTokens + token]);
-        const float offset = fmaf(1.5f, scale, group_minimum(sides[(2 * group + 1) * kTileTokens + token]));
-        const Floats<Vectors> weight = softmax.weights[token];
-        Floats<Vectors> scaled;
+      for (int i = 0; i < kPieceCodes; ++i) v[i] = value_of(sides[i / (kPieceCodes / 2)], v[i]);
 #pragma unroll
-        for (int v = 0; v < Vectors; ++v) {
-          scaled.x[v] = weight.x[v] * (4.f * scale);
-          offsets[i][v] = fmaf(weight.x[v], offset, offsets[i][v]);
-        }
-        folded.of[group][token] = scaled;
+      for (int x = 0; x < Vectors; ++x) {
+        const float weight = weights.of[first + u][x];
+#pragma unroll
+        for (int i = 0; i < kPieceCodes; ++i) out[x][i] = fmaf(weight, v[i], out[x][i]);
       }
     }
   }
-
-  /// Threads that share a row; those from values.stride on have no byte of it.
-  __device__ static int columns(const ValueGroups& values) {
-    return values.stride <= 16 ? 16 : values.stride <= 32 ? 32 : 64;
-  }
-
-  /// Adds a tile. By all threads.
-  template <int Warps>
-  __device__ void add(const ValueGroups& values, const std::byte* block, const SharedSoftmax<Vectors, Warps>& softmax,
-                      const GroupWeights<Vectors>& folded) {
-    const int width = columns(values), column = static_cast<int>(threadIdx.x) % width;
-    if (column >= values.stride) return;
-#pragma unroll
-    for (int e = 0; e < 4; ++e) {
-#pragma unroll
-      for (int v = 0; v < Vectors; ++v) elements[e][v] *= softmax.kept[v];
-    }
-    // The last 16 bytes may hold one group; its two upper elements are then nobody's.
-    const int lower = column / 16 * 2, upper = min(lower + 1, values.groups - 1);
-    const int rows = kTileTokens * width / Threads, first = static_cast<int>(threadIdx.x) / width * rows;
-#pragma unroll 4
-    for (int row = first; row < first + rows; ++row) {
-      const auto codes = static_cast<unsigned>(block[row * values.stride + column]);
-      const Floats<Vectors> weights[2] = {folded.of[lower][row], folded.of[upper][row]};
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const float value = __uint_as_float(0x3f800000u | (codes << (21 - 2 * e) & 0x600000u)) - 1.375f;
-#pragma unroll
-        for (int v = 0; v < Vectors; ++v) elements[e][v] = fmaf(weights[e / 2].x[v], value, elements[e][v]);
-      }
-    }
-  }
-
-  /// Joins what threads have of one vector, in `sums` (4 * Threads) and `group_sums` (kMostGroups), and writes its
-  /// (dim_v), times `factor`, where `out` is not nullptr. By all threads.
-  __device__ void write(const ValueGroups& values, int v, float factor, float* sums, float* group_sums,
-                        float* out) const {
-    const int thread = static_cast<int>(threadIdx.x), width = columns(values), dim_v = values.groups * kGroupElements;
-    __syncthreads();
-#pragma unroll
-    for (int e = 0; e < 4; ++e)
-      sums[thread / width * 4 * width + thread % width / 16 * 64 + e * 16 + thread % 16] = elements[e][v];
-#pragma unroll
-    for (int i = 0; i < kGroupsOfWarp; ++i) {
-      float offset = offsets[i][v];
-#pragma unroll
-      for (int delta = 16; delta > 0; delta /= 2) offset += __shfl_xor_sync(kWholeWarp, offset, delta, 32);
-      if (thread % 32 == 0) group_sums[thread / 32 + i * kWarps] = offset;
-    }
-    __syncthreads();
-    for (int d = thread; d < dim_v && out != nullptr; d += Threads) {
-      float sum = group_sums[d / kGroupElements];
-      for (int part = 0; part < Threads / width; ++part) sum += sums[part * 4 * width + d];
-      out[d] = sum * factor;
-    }
-  }
-};
+}
 
 }  // namespace tandem::gpu::cuda

@@ -1,4 +1,5 @@
 #include "gpu/cuda/kernels/work.cuh"
+#include "gpu/cuda/launch/kivi_launch.h"
 #include "gpu/cuda/launch/nuq_launch.h"
 #include "gpu/cuda/launch/qjl_launch.h"
 #include "gpu/cuda/launch/scaled_bytes_launch.h"
@@ -9,7 +10,7 @@ namespace {
 
 [[noreturn]] void fail_unsupported(const cpu::BlockFormat& format) {
   fail(ErrorCode::unsupported, "there are no CUDA kernels for codec ", cpu::to_string(format.kind),
-       "; there are for int8, fp8, qjl and nuq");
+       "; there are for int8, fp8, kivi, qjl and nuq");
 }
 
 void check_dims(const cpu::BlockFormat& format) {
@@ -28,6 +29,8 @@ void launch_encode(const cpu::BlockFormat& format, const EncodeItem* items, std:
     case cpu::CodecKind::int8:
     case cpu::CodecKind::fp8:
       return encode_scaled_bytes(format, items, num_items, stream);
+    case cpu::CodecKind::kivi:
+      return encode_kivi(format, items, num_items, stream);
     case cpu::CodecKind::qjl:
       return encode_qjl(format, items, num_items, stream);
     case cpu::CodecKind::nuq:
@@ -45,6 +48,8 @@ void launch_decode(const cpu::BlockFormat& format, const DecodeItem* items, std:
     case cpu::CodecKind::int8:
     case cpu::CodecKind::fp8:
       return decode_scaled_bytes(format, items, num_items, stream);
+    case cpu::CodecKind::kivi:
+      return decode_kivi(format, items, num_items, stream);
     case cpu::CodecKind::qjl:
       return decode_qjl(format, items, num_items, stream);
     case cpu::CodecKind::nuq:
@@ -62,6 +67,8 @@ void launch_coded_attention(const cpu::BlockFormat& format, std::int32_t vectors
     case cpu::CodecKind::int8:
     case cpu::CodecKind::fp8:
       return attend_scaled_bytes(format, vectors, jobs, items, num_items, partials, stream);
+    case cpu::CodecKind::kivi:
+      return attend_kivi(format, vectors, jobs, items, num_items, partials, stream);
     case cpu::CodecKind::qjl:
       return attend_qjl(vectors, jobs, items, num_items, partials, stream);
     case cpu::CodecKind::nuq:
@@ -75,6 +82,7 @@ std::int32_t prepared_dim(const cpu::BlockFormat& format) {
   switch (format.kind) {
     case cpu::CodecKind::int8:
     case cpu::CodecKind::fp8:
+    case cpu::CodecKind::kivi:
     case cpu::CodecKind::nuq:
       return 0;
     case cpu::CodecKind::qjl:

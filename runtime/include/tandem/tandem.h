@@ -212,6 +212,8 @@ typedef struct {
   int32_t rope_interleaved;     /* not 0: RoPE pairs elements (2 i, 2 i + 1) instead of (i, i + dims / 2) */
   int32_t reserved2;
   const td_window_policy* window_policy; /* NULL: TD_POLICY_LATEST */
+  int32_t device_timeout_ms; /* a device whose work takes longer is given up: TD_EDEVICE; 0: 10,000 */
+  int32_t reserved3;
 } td_config;
 
 /* A profile is a JSON object of numbers, nanoseconds of one worker for the reference shape (GQA group of 4, head_dim
@@ -344,6 +346,21 @@ typedef struct {
                          Never with int8 or k8v4 rows, whose own error is only known as typical */
 } td_attend_args;
 TD_API td_status td_attend(td_rt* rt, const td_attend_args* args);
+
+/* ---- timeline -----------------------------------------------------------------------------------------------------
+ * Records what every call does from here on, for ui.perfetto.dev or chrome://tracing: a span for each td_append and
+ * td_attend, and within its time, on the thread that did it, spans for what is appended and evicted, index, window,
+ * select, attend and merge, with sequence, layer, KV head, rows and bytes; and a track for the device, where it knows
+ * when it worked. Workers who share the work of another one's task have no spans of it. Costs some 100 ns a span, and
+ * next to nothing when off.
+ *
+ * Every thread keeps its latest spans: max_spans in all (0: 524,288, about 40 MB), split evenly among the workers, seven
+ * calling threads and the device. The event tandem_timeline in the file says how many were dropped. Whether `path` can
+ * be written is found out at once: TD_EIO. TD_ESTATE when a timeline is being recorded already. */
+TD_API td_status td_timeline_start(td_rt* rt, const char* path, int64_t max_spans);
+/* Writes the file, whole or not at all; what has not ended is not in it. A runtime that is destroyed before writes none.
+ * TD_ESTATE without a start, TD_EIO when the file cannot be written. Either call may run beside all others. */
+TD_API td_status td_timeline_stop(td_rt* rt);
 
 /* Messages of the library; NULL (the default) is silence. The hook may be called from any thread. */
 typedef void (*td_log_fn)(int level /* 0 debug, 1 info, 2 warning */, const char* message, void* user);

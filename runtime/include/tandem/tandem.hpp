@@ -64,6 +64,10 @@ class Runtime {
   }
   void append(const td_append_args& args) const { check(td_append(rt_, &args)); }
   void attend(const td_attend_args& args) const { check(td_attend(rt_, &args)); }
+  void start_timeline(const std::string& path, std::int64_t max_spans = 0) const {
+    check(td_timeline_start(rt_, path.c_str(), max_spans));
+  }
+  void stop_timeline() const { check(td_timeline_stop(rt_)); }
 
  private:
   td_rt* rt_ = nullptr;

@@ -1,5 +1,6 @@
 #pragma once
 #include <atomic>
+#include <source_location>
 #include <type_traits>
 
 #include "cuda_emulator/thread.h"
@@ -71,4 +72,6 @@ T atomicCAS_system(T* address, emulator::Value<T> compare, emulator::Value<T> va
 inline void __threadfence() { emulator::fence(); }
 inline void __threadfence_block() { emulator::fence(); }
 inline void __threadfence_system() { emulator::fence(); }
-inline void __nanosleep(unsigned) { emulator::pause_thread(); }
+inline void __nanosleep(unsigned, std::source_location where = std::source_location::current()) {
+  emulator::pause_thread(where);
+}

@@ -34,7 +34,7 @@ std::uint64_t warp_collective(Collective kind, unsigned mask, std::uint64_t bits
 void block_barrier(std::source_location where);
 /// Lets the other threads of the block, the other streams and the host go on; faults after Config::spin_limit_ms of a
 /// block in which nothing else happened.
-void pause_thread();
+void pause_thread(std::source_location where);
 
 void* shared_memory(const void* key, std::size_t bytes);
 /// The dynamic shared memory of the block, aligned to 16 bytes.

@@ -1,0 +1,9 @@
+#pragma once
+
+#include "runtime/runtime.h"
+#include "tandem/tandem.h"
+
+/// What the C ABI's handle points to. Tests make one on a device of their own.
+struct td_rt {
+  tandem::Runtime runtime;
+};

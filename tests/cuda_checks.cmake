@@ -1,0 +1,10 @@
+# Checks of the compiled CUDA kernels. Skipped, with the reason, in builds without a toolkit.
+set(ptxas ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/tools/check_ptxas.py)
+if(TANDEM_HAS_CUDA)
+  set(kernels $<TARGET_OBJECTS:tandem_cuda>)
+else()
+  set(kernels --skip ${TANDEM_CUDA_REASON})
+endif()
+tandem_add_check(check_ptxas COMMAND ${ptxas} ${kernels})
+tandem_add_check(check_ptxas_self_test COMMAND ${ptxas} --self-test)
+tandem_add_check(check_nvrtc COMMAND ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/tools/check_nvrtc.py ${kernels})
