@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
 #include "cpu/row_layout.h"
 
@@ -19,6 +20,10 @@ RopeTable::RopeTable(const RopeParams& rope, std::int32_t dim) : rope_(rope) {
     const auto exponent = -2.0L * static_cast<long double>(i) / static_cast<long double>(dims);
     frequencies.push_back(std::pow(static_cast<long double>(rope.theta), exponent));
   }
+  turns_.resize(static_cast<std::size_t>(padded_pairs_));
+  for (std::size_t i = 0; i < frequencies.size(); ++i)  // frequencies are at most 1: less than a whole turn
+    turns_[i] =
+        static_cast<std::uint64_t>(std::ldexp(frequencies[i] / (2 * std::numbers::pi_v<long double>), 64) + 0.5L);
   for (int digit = 0; digit < kDigits; ++digit) {
     for (int value = 0; value < kRadix; ++value, target += 2 * num_rotated_) {
       const auto position = static_cast<long double>(static_cast<std::int64_t>(value) << (8 * digit));

@@ -30,6 +30,10 @@ struct BlockFormat {
   const float* channel_scale = nullptr;   ///< nuq: (padded_k)
   const float* channel_offset = nullptr;  ///< nuq: (padded_k)
   const class RopeTable* rope = nullptr;  ///< nuq
+  const std::uint64_t* rope_turns =
+      nullptr;                    ///< nuq: (padded_k / 2): RopeTable::turns(), for devices, which have no rope
+  std::int32_t rope_pairs = 0;    ///< nuq: pairs that are rotated, the first ones
+  bool rope_interleaved = false;  ///< nuq: see RopeParams
 };
 
 /// A format that has a kind and the dimensions of a (resolved) shape; kernels take queries as they are.

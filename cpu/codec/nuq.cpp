@@ -227,6 +227,9 @@ BlockFormat nuq_format(const NuqTables& tables, std::int32_t bits, std::int32_t 
   f.block_bytes = f.v_side + std::int64_t{4} * kNuqBlockRows * (2 + f.outliers_v);  // all parts are multiples of 64
   f.code_bytes = f.block_bytes;
   f.rope = &tables.calibration->rope();
+  f.rope_turns = f.rope->turns();
+  f.rope_pairs = f.rope->num_rotated();
+  f.rope_interleaved = f.rope->rope().interleaved;
   f.prepared_dim = 2 * f.rope->padded_pairs();
   f.levels_k = tables.keys.data();
   f.levels_v = tables.values.data();

@@ -59,6 +59,8 @@ const DeviceCodec& DeviceCodecs::of(const cpu::BlockCodec& codec) {
   tables.add(format.levels_v, cpu::kNuqLevels);
   tables.add(format.channel_scale, padded_k);
   tables.add(format.channel_offset, padded_k);
+  tables.add(format.rope_turns, padded_k / 2);
+  format.rope = nullptr;
   const std::size_t table_bytes = tables.bytes().size();
   entry->memory = DeviceMemory(static_cast<std::int64_t>(table_bytes + sizeof(cpu::BlockFormat)));
   tables.relocate(entry->memory.data());

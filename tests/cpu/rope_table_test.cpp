@@ -2,6 +2,7 @@
 #include "cpu/rope_table.h"
 
 #include <cmath>
+#include <numbers>
 
 #include <gtest/gtest.h>
 
@@ -53,6 +54,23 @@ TEST_P(RopeTables, GiveEveryAngle) {
       EXPECT_NEAR(sines[i], static_cast<double>(std::sin(angle)), 1e-9 * (position > 1e7) + 1e-13) << position;
       EXPECT_EQ(short_cosines[i], static_cast<float>(cosines[i]));
       EXPECT_EQ(short_sines[i], static_cast<float>(sines[i]));
+    }
+  }
+}
+
+TEST_P(RopeTables, SayByWhatPartOfATurnPairsTurn) {
+  const auto& [rope, dim] = GetParam();
+  const RopeTable table(rope, dim);
+  const auto pairs = static_cast<std::size_t>(table.padded_pairs());
+  EXPECT_EQ(table.num_rotated(), rotated_pairs());
+  std::vector<double> cosines(pairs), sines(pairs);
+  for (const std::int64_t position : {0L, 1L, 63L, 65536L, 1000003L, (1L << 31) - 1}) {
+    table.at(position, cosines.data(), sines.data());
+    for (std::size_t i = 0; i < pairs; ++i) {
+      const std::uint64_t turns = table.turns()[i] * static_cast<std::uint64_t>(position);  // whole ones drop out
+      const double angle = std::ldexp(static_cast<double>(turns), -64) * 2 * std::numbers::pi;
+      EXPECT_NEAR(cosines[i], std::cos(angle), 1e-9 * (position > 1e7) + 1e-11) << position;
+      EXPECT_NEAR(sines[i], std::sin(angle), 1e-9 * (position > 1e7) + 1e-11) << position;
     }
   }
 }

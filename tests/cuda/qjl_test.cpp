@@ -1,16 +1,13 @@
 // Kernels of codec qjl: attention over the rows that blocks stand for, and blocks as the host makes them.
 #include <limits>
 
-#include "gpu/cuda/device_codec.h"
 #include "tests/cuda/codec_checks.h"
 #include "tests/cuda/cuda_test.h"
+#include "tests/cuda/device_formats.h"
 #include "tests/support/codecs.h"
 
 namespace tandem::testing {
 namespace {
-
-using gpu::cuda::CudaStream;
-using gpu::cuda::DeviceCodecs;
 
 struct Case {
   cpu::CodecParams params;
@@ -35,25 +32,23 @@ class CudaQjl : public CudaTest {};
 INSTANTIATE_TEST_SUITE_P(Orders, CudaQjl, kThreadOrders);
 
 TEST_P(CudaQjl, AttentionIsThatOfTheDecodedRows) {
-  const CudaStream stream;
-  DeviceCodecs codecs(stream.get());
+  DeviceFormats formats;
   for (const Case& c : kCases) {
     SCOPED_TRACE(name_of(c.params) + " " + ::testing::PrintToString(c.window));
     const CodedWindow window(c.params, c.window);
-    const cpu::BlockFormat& format = codecs.of(window.head().codec).format;
+    const cpu::BlockFormat& format = formats.of(window.head().codec);
     for (const std::int64_t tokens_per_item : {64, 128, 1024})
       window.expect_close(window.attend(format, tokens_per_item), 1e-6);
   }
 }
 
 TEST_P(CudaQjl, ExtremeMagnitudesStayFinite) {
-  const CudaStream stream;
-  DeviceCodecs codecs(stream.get());
+  DeviceFormats formats;
   for (const auto& [key_scale, value_scale] :
        {std::pair{0.0, 0.0}, {1e-40, 1e-40}, {1e-30, 1e-30}, {3.0, 2e15}, {2e15, 2e15}}) {
     const CodedWindow window(qjl(128, 8), {.group = 2, .key_scale = key_scale, .value_scale = value_scale});
     SCOPED_TRACE(key_scale);
-    const auto result = window.attend(codecs.of(window.head().codec).format, 128);
+    const auto result = window.attend(formats.of(window.head().codec), 128);
     for (const float x : result) ASSERT_TRUE(std::isfinite(x));
     // Among logits of 1e16 an ulp decides between two keys; weights a scale of 1e-40 leaves are subnormal.
     if (key_scale < 1e15 && value_scale > 1e-35) window.expect_close(result, 1e-5);
@@ -61,12 +56,11 @@ TEST_P(CudaQjl, ExtremeMagnitudesStayFinite) {
 }
 
 TEST_P(CudaQjl, CodesAndValuesAreThoseOfTheHost) {
-  const CudaStream stream;
-  DeviceCodecs codecs(stream.get());
+  DeviceFormats formats;
   for (const Case& c : kCases) {
     SCOPED_TRACE(name_of(c.params) + " " + ::testing::PrintToString(c.window));
     CodedHead head(c.params, resolved({1, 1, 1, c.window.dim_k, c.window.dim_v, 0.f, 0.f}), 100);
-    const cpu::BlockFormat& format = codecs.of(head.codec).format;
+    const cpu::BlockFormat& format = formats.of(head.codec);
     expect_codes_of_the_host(head, format);
     // Channels that are alike, and rows that are constant, zero, negative zero, subnormal, and as large as may be.
     const float values[] = {0.f,    -0.f,    std::numeric_limits<float>::denorm_min(), 1e-40f, 9.9e15f, -3.5f,

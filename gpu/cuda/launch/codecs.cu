@@ -1,5 +1,6 @@
 #include "gpu/cuda/kernels/work.cuh"
 #include "gpu/cuda/launch/kivi_launch.h"
+#include "gpu/cuda/launch/nuq_launch.h"
 #include "gpu/cuda/launch/qjl_launch.h"
 #include "gpu/cuda/launch/scaled_bytes_launch.h"
 #include "runtime/base/error.h"
@@ -9,7 +10,7 @@ namespace {
 
 [[noreturn]] void fail_unsupported(const cpu::BlockFormat& format) {
   fail(ErrorCode::unsupported, "there are no CUDA kernels for codec ", cpu::to_string(format.kind),
-       "; there are for int8, fp8, kivi and qjl");
+       "; there are for int8, fp8, kivi, qjl and nuq");
 }
 
 void check_dims(const cpu::BlockFormat& format) {
@@ -32,6 +33,8 @@ void launch_encode(const cpu::BlockFormat& format, const EncodeItem* items, std:
       return encode_kivi(format, items, num_items, stream);
     case cpu::CodecKind::qjl:
       return encode_qjl(format, items, num_items, stream);
+    case cpu::CodecKind::nuq:
+      return encode_nuq(format, items, num_items, stream);
     default:
       fail_unsupported(format);
   }
@@ -49,6 +52,8 @@ void launch_decode(const cpu::BlockFormat& format, const DecodeItem* items, std:
       return decode_kivi(format, items, num_items, stream);
     case cpu::CodecKind::qjl:
       return decode_qjl(format, items, num_items, stream);
+    case cpu::CodecKind::nuq:
+      return decode_nuq(format, items, num_items, stream);
     default:
       fail_unsupported(format);
   }
@@ -66,6 +71,8 @@ void launch_coded_attention(const cpu::BlockFormat& format, std::int32_t vectors
       return attend_kivi(format, vectors, jobs, items, num_items, partials, stream);
     case cpu::CodecKind::qjl:
       return attend_qjl(vectors, jobs, items, num_items, partials, stream);
+    case cpu::CodecKind::nuq:
+      return attend_nuq(format, vectors, jobs, items, num_items, partials, stream);
     default:
       fail_unsupported(format);
   }
@@ -76,6 +83,7 @@ std::int32_t prepared_dim(const cpu::BlockFormat& format) {
     case cpu::CodecKind::int8:
     case cpu::CodecKind::fp8:
     case cpu::CodecKind::kivi:
+    case cpu::CodecKind::nuq:
       return 0;
     case cpu::CodecKind::qjl:
       return prepared_dim_qjl(format);
