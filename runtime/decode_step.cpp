@@ -59,6 +59,16 @@ StepStats summed_up(const StepBuffers& buffers, std::int64_t num_vectors) {
   return total;
 }
 
+/// The queries of all sequences, to the logs of their heads.
+void observe(const AttendRequest& request, const SequenceLock& sequences, const AttentionShape& shape,
+             StepBuffers& buffers) {
+  std::int64_t first_row = 0;
+  for (std::size_t s = 0; s < sequences.size(); ++s) {
+    observe_queries(request.q, first_row, request.num_queries[s], shape, sequences[s].layer(request.layer), buffers);
+    first_row += request.num_queries[s];
+  }
+}
+
 /// A call of `run` that returns only when the device has done with the memory of the step, also where it throws.
 template <typename Run>
 void beside(WindowBatch* window, const Run& run) {
@@ -85,20 +95,17 @@ StepStats Runtime::attend_open(const AttendRequest& request, std::int64_t call) 
   const SequenceLock sequences(buffers->sequences);
   plan_tasks(request, sequences, config_, buffers->tasks);
   check_own_entries(request, sequences, config_);
-  std::int64_t first_row = 0;
-  for (std::size_t s = 0; s < sequences.size(); ++s) {
-    observe_queries(request.q, first_row, request.num_queries[s], config_.shape, sequences[s].layer(request.layer),
-                    *buffers);
-    first_row += request.num_queries[s];
-  }
+  observe(request, sequences, config_.shape, *buffers);
   plan_mass(request, *buffers);
   WindowBatch window(*device_, timeline_, about);
   const bool apart = request.use_window && device_->is_asynchronous();
-  const StepContext step{request,       config_,
-                         kernels_,      *device_,
-                         workers_,      attention_scratch_,
-                         buffers->mass, timeline_,
-                         call,          apart ? &window : nullptr};
+  const StepContext step{
+      request,       config_,
+      kernels_,      *device_,
+      workers_,      attention_scratch_,
+      buffers->mass, timeline_,
+      call,          apart ? &window : nullptr,
+  };
   if (apart) launch_windows(step, *buffers);
   double index_us = 0;
   beside(step.window, [&] { index_us = attend_host(step, *buffers); });

@@ -61,6 +61,15 @@ std::vector<float> life_of_sequences(Runtime& runtime) {
   return outs;
 }
 
+std::optional<ErrorCode> code_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.code();
+  }
+  return std::nullopt;
+}
+
 class Devices : public ::testing::TestWithParam<lsh::SelectorParams> {};
 
 INSTANTIATE_TEST_SUITE_P(Selectors, Devices,
@@ -115,6 +124,30 @@ TEST_P(Devices, AllWindowsOfAStepAreLaunchedOnceAndWaitedForOnce) {
   EXPECT_EQ(calls_of({1, 1, 1}, {.use_window = false}), never);
 }
 
+/// The memory of a step belongs to the device until it has been waited for, also where the host tier fails meanwhile.
+TEST(Devices, AStepThatFailsWaitsForItsWindows) {
+  Config config = config_with(lsh::LshParams{6, 40, 2, 9}, 3);
+  bool failed = false;
+  for (config.host_memory_bytes = 1 << 18; !failed; config.host_memory_bytes += 1 << 16) {
+    Deferred run(config);
+    TokenSource source(config.shape, 10);
+    const auto prompt = source.tokens(900);
+    const auto q = source.queries(1);
+    std::uint64_t sequence = 0;
+    const auto appended = code_of([&] {
+      sequence = run.runtime.create_sequence();
+      append(run.runtime, sequence, prompt.k, prompt.v);
+    });
+    if (appended == ErrorCode::out_of_memory) continue;
+    const int batches = run.device->batches(), waits = run.device->waits();
+    const auto attended = code_of([&] { attend(run.runtime, sequence, 1, q); });
+    EXPECT_EQ(run.device->batches() - batches, 1);
+    EXPECT_EQ(run.device->waits() - waits, 1);
+    ASSERT_EQ(attended, ErrorCode::out_of_memory) << "no limit lets tokens in and keeps their index out";
+    failed = true;
+  }
+}
+
 /// Fails at the operation that `left` counts down to.
 class FailingDevice final : public gpu::ForwardingDevice {
  public:
@@ -156,15 +189,6 @@ class StuckDevice final : public gpu::ForwardingDevice {
   std::mutex mutex_;
   std::condition_variable finished_;
 };
-
-std::optional<ErrorCode> code_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.code();
-  }
-  return std::nullopt;
-}
 
 /// Everything that can be asked of a runtime without a device is refused, but for giving back.
 void expect_closed(Runtime& runtime, std::uint64_t sequence) {

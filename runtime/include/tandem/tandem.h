@@ -212,7 +212,7 @@ typedef struct {
   int32_t rope_interleaved;     /* not 0: RoPE pairs elements (2 i, 2 i + 1) instead of (i, i + dims / 2) */
   int32_t reserved2;
   const td_window_policy* window_policy; /* NULL: TD_POLICY_LATEST */
-  int32_t device_timeout_ms; /* a device whose work takes longer is given up: TD_EDEVICE; 0: 10,000 */
+  int32_t device_timeout_ms;             /* a device whose work takes longer is given up: TD_EDEVICE; 0: 10,000 */
   int32_t reserved3;
   const char* device;   /* what holds the windows: "host", or "cuda:N", a GPU; NULL: "host" */
   const char* hand_off; /* cuda: how the host learns that the device is done: "flag", the device writes to host memory;
@@ -357,12 +357,12 @@ TD_API td_status td_attend(td_rt* rt, const td_attend_args* args);
  * when it worked. Workers who share the work of another one's task have no spans of it. Costs some 100 ns a span, and
  * next to nothing when off.
  *
- * Every thread keeps its latest spans: max_spans in all (0: 524,288, about 40 MB), split evenly among the workers, seven
- * calling threads and the device. The event tandem_timeline in the file says how many were dropped. Whether `path` can
- * be written is found out at once: TD_EIO. TD_ESTATE when a timeline is being recorded already. */
+ * Every thread keeps its latest spans: max_spans in all (0: 524,288, about 40 MB), split evenly among the workers,
+ * seven calling threads and the device. The event tandem_timeline in the file says how many were dropped. Whether
+ * `path` can be written is found out at once: TD_EIO. TD_ESTATE when a timeline is being recorded already. */
 TD_API td_status td_timeline_start(td_rt* rt, const char* path, int64_t max_spans);
-/* Writes the file, whole or not at all; what has not ended is not in it. A runtime that is destroyed before writes none.
- * TD_ESTATE without a start, TD_EIO when the file cannot be written. Either call may run beside all others. */
+/* Writes the file, whole or not at all; what has not ended is not in it. A runtime that is destroyed before writes
+ * none. TD_ESTATE without a start, TD_EIO when the file cannot be written. Either call may run beside all others. */
 TD_API td_status td_timeline_stop(td_rt* rt);
 
 /* Messages of the library; NULL (the default) is silence. The hook may be called from any thread. */
