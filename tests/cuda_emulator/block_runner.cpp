@@ -78,6 +78,7 @@ void BlockRunner::start(std::size_t dynamic_bytes) {
   dynamic_.emplace(dynamic_bytes);
   alive_ = count;
   at_barrier_ = 0;
+  pauses_ = 0;
   unwinding_ = false;
   fault_.reset();
   started_ = std::chrono::steady_clock::now();
@@ -281,14 +282,16 @@ void* BlockRunner::shared(const void* key, std::size_t bytes) {
 }
 
 void BlockRunner::pause(std::source_location where) {
-  if (sticky_error(rules_.device) != cudaSuccess) {
-    unwind();
-    throw Unwind{};
+  if (++pauses_ % alive_ == 0) {  // the other threads of the block have had their turn
+    if (sticky_error(rules_.device) != cudaSuccess) {
+      unwind();
+      throw Unwind{};
+    }
+    if (std::chrono::steady_clock::now() - started_ > rules_.spin_limit) {
+      fail("threads spin beyond the limit of time", where);
+    }
+    std::this_thread::yield();
   }
-  if (std::chrono::steady_clock::now() - started_ > rules_.spin_limit) {
-    fail("threads spin beyond the limit of time", where);
-  }
-  std::this_thread::yield();
   hand_over(true);
 }
 

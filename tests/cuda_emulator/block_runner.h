@@ -94,6 +94,7 @@ class BlockRunner {
   int running_ = Fibers::kThread;
   int alive_ = 0;
   int at_barrier_ = 0;
+  int pauses_ = 0;
   std::source_location barrier_;
   bool unwinding_ = false;
   std::optional<Fault> fault_;

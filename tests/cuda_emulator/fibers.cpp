@@ -15,6 +15,9 @@ constexpr std::size_t kStackBytes = std::size_t{256} << 10;
 constexpr std::size_t kStackBytes = std::size_t{64} << 10;
 #endif
 
+constexpr std::size_t kStackColours = 13;
+constexpr std::size_t kStackColourBytes = 9 * 64;
+
 std::atomic<std::uint64_t> all_switches{0};
 
 /// Fibers own their stacks, so Boost has none to free.
@@ -42,13 +45,14 @@ Fibers::~Fibers() {
 
 void Fibers::grow(int wanted) {
   for (int i = count(); i < wanted; ++i) {
-    Fiber& fiber = fibers_.emplace_back();
+    Fiber& fiber = *fibers_.emplace_back(std::make_unique<Fiber>());
     fiber.memory.reset(new std::byte[kStackBytes]);
     fiber.stack = fiber.memory.get();
-    fiber.stack_bytes = kStackBytes;
+    // Stacks that all end at the same place in a page would share a few sets of the caches.
+    fiber.stack_bytes = kStackBytes - static_cast<std::size_t>(i) % kStackColours * kStackColourBytes;
     boost::context::stack_context stack;
-    stack.size = kStackBytes;
-    stack.sp = fiber.memory.get() + kStackBytes;
+    stack.size = fiber.stack_bytes;
+    stack.sp = fiber.memory.get() + fiber.stack_bytes;
     fiber.context = boost::context::fiber(std::allocator_arg, boost::context::preallocated(stack.sp, stack.size, stack),
                                           BorrowedStack{},
                                           [this, i](boost::context::fiber&& from) { return main(i, std::move(from)); });

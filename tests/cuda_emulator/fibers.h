@@ -1,9 +1,9 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include <boost/context/fiber.hpp>
 
@@ -37,13 +37,13 @@ class Fibers {
     void* thread_sanitizer = nullptr;
   };
 
-  Fiber& at(int fiber) { return fiber == kThread ? thread_ : fibers_[static_cast<std::size_t>(fiber)]; }
+  Fiber& at(int fiber) { return fiber == kThread ? thread_ : *fibers_[static_cast<std::size_t>(fiber)]; }
   boost::context::fiber main(int fiber, boost::context::fiber&& from);
   void before_switch(Fiber& next, bool ends);
   void after_switch(boost::context::fiber&& from);
 
   std::function<int(int)> run_;
-  std::deque<Fiber> fibers_;
+  std::vector<std::unique_ptr<Fiber>> fibers_;
   Fiber thread_;
   Fiber* active_ = &thread_;
   Fiber* previous_ = nullptr;  // who handed over to the active one

@@ -23,15 +23,15 @@ struct Config {
   Progress progress = Progress::eager;
   int late_after_ms = 20;      ///< CUDA promises progress to those who poll memory, too
   int max_delay_us = 0;        ///< before each operation a stream is busy for a random time up to this one
-  int spin_limit_ms = 20000;   ///< a block whose threads only spin faults after this time
+  int spin_limit_ms = 60000;   ///< a block whose threads only spin faults after this time
   int num_devices = 2;         ///< 0: calls return cudaErrorNoDevice
   int compute_capability_major = 9;
   int driver_version = 12090;  ///< below CUDART_VERSION: cudaErrorInsufficientDriver
   std::size_t device_bytes = std::size_t{1} << 30;  ///< cudaMalloc fails where a device's allocations exceed it
 };
 
-/// Waits for all streams, forgets faults, planned failures and lost devices, and takes `config` from here on. What is
-/// allocated stays.
+/// A fresh machine: drops what is in the streams, forgets faults, planned failures, captures and lost devices, and takes
+/// `config` from here on. What is allocated stays, and the calling thread uses device 0.
 void reset(const Config& config = {});
 
 /// Text of the first fault since reset() or take_fault(); empty if there is none.
@@ -40,7 +40,7 @@ std::string last_fault();
 std::string take_fault();
 
 /// The call `after` + 1 of `name` from now on fails with `error`. `name` is a function of the API, as "cudaMalloc", or
-/// "kernel": then the kernel starts and takes the device with it.
+/// "kernel": that kernel takes the device with it when its turn comes.
 void fail_next(const std::string& name, cudaError_t error, int after = 0);
 /// All calls from now on return `error`, as after a fault in a kernel; what is in the streams is dropped.
 void lose_device(int device, cudaError_t error);
