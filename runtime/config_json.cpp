@@ -1,3 +1,4 @@
+#include "gpu/device_choice.h"
 #include "runtime/codec_json.h"
 #include "runtime/config.h"
 #include "runtime/json_fields.h"
@@ -72,9 +73,10 @@ Config config_from_json(const std::string& text) {
   fields.read_unless_zero("max_tokens", config.max_tokens);
   fields.read("host_memory_bytes", config.host_memory_bytes);
   fields.read("device", config.device);
-  if (std::string text; fields.find("hand_off") != nullptr) {
-    fields.read("hand_off", text);
-    config.hand_off = gpu::parse_hand_off(text);
+  if (fields.find("hand_off") != nullptr) {
+    std::string hand_off;
+    fields.read("hand_off", hand_off);
+    config.hand_off = gpu::parse_hand_off(hand_off);
   }
   fields.read_unless_zero("device_timeout_ms", config.device_timeout_ms);
   fields.read("topology", config.topology);

@@ -46,7 +46,7 @@ endfunction()
 function(tandem_choose_cuda_archs result)
   set(archs ${TANDEM_CUDA_ARCHS})
   if(NOT archs)
-    set(archs 75 80 86 89 90)
+    set(archs 75 80 90)  # code for 80 runs on 86 and 89, too
     if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 13)
       list(PREPEND archs 70)
     endif()

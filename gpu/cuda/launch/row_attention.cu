@@ -9,9 +9,7 @@ using Kernel = void (*)(const RowJob*, const WorkItem*, Partials);
 
 template <typename T, int Lanes>
 Kernel kernel_for(std::int32_t vectors) {
-  return vectors == 1   ? row_attention<T, Lanes, 1>
-         : vectors == 4 ? row_attention<T, Lanes, 4>
-                        : row_attention<T, Lanes, 8>;
+  return vectors <= 4 ? row_attention<T, Lanes, 4> : row_attention<T, Lanes, 8>;
 }
 
 template <typename T>
