@@ -30,8 +30,8 @@ struct Config {
   std::size_t device_bytes = std::size_t{1} << 30;  ///< cudaMalloc fails where a device's allocations exceed it
 };
 
-/// A fresh machine: drops what is in the streams, forgets faults, planned failures, captures and lost devices, and takes
-/// `config` from here on. What is allocated stays, and the calling thread uses device 0.
+/// A fresh machine: drops what is in the streams, forgets faults, planned failures, captures and lost devices, and
+/// takes `config` from here on. What is allocated stays, and the calling thread uses device 0.
 void reset(const Config& config = {});
 
 /// Text of the first fault since reset() or take_fault(); empty if there is none.
