@@ -157,8 +157,7 @@ class DeviceAttention : public testing::TestWithParam<std::tuple<DeviceKind, cpu
 };
 
 INSTANTIATE_TEST_SUITE_P(Devices, DeviceAttention,
-                         testing::Combine(device_kinds(),
-                                          testing::ValuesIn(cpu::available_isas())),
+                         testing::Combine(device_kinds(), testing::ValuesIn(cpu::available_isas())),
                          [](const auto& test) {
                            return concat(to_string(std::get<0>(test.param)), "_",
                                          cpu::to_string(std::get<1>(test.param)));
