@@ -8,8 +8,8 @@
 
 namespace tandem::gpu::cuda {
 
-/// Makes `ordinal` the current device of this thread, and the one before again when it goes. That one may be lost, which
-/// is no matter of this device's. Throws Error(device_lost).
+/// Makes `ordinal` the current device of this thread, and the one before again when it goes. That one may be lost,
+/// which is no matter of this device's. Throws Error(device_lost).
 class CurrentDevice {
  public:
   explicit CurrentDevice(int ordinal) : before_(ordinal), ordinal_(ordinal) {
