@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace tandem::bench {
+
+/// The command line of gpu_bench, checked.
+struct GpuOptions {
+  int ordinal = 0;  ///< of the device
+  std::vector<std::int64_t> contexts;
+  std::vector<std::int64_t> batches;
+  std::vector<std::string> formats;  ///< empty: all
+  std::int32_t kv_heads = 8, group = 4, head_dim = 128;
+  std::int64_t repetitions = 60;
+  std::int64_t round_trips = 5000;
+  std::int64_t device_mib = 1024, pinned_mib = 256;
+  std::int64_t wash_mib = 0;  ///< 0: twice the L2 cache
+  bool quick = false;
+  std::string json;
+  std::vector<std::string> command;  ///< argv
+};
+
+/// Prints help and exits when asked to. Throws cli::UsageError.
+GpuOptions parse_gpu_options(int argc, char** argv);
+
+}  // namespace tandem::bench
