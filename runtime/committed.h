@@ -15,6 +15,9 @@ void committed(const Change& change) {
     change();
   } catch (const std::bad_alloc&) {
     fail(ErrorCode::device_lost, "the system refused memory in the middle of a change; the runtime is closed");
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::out_of_memory) throw;
+    fail(ErrorCode::device_lost, "in the middle of a change, which closes the runtime: ", error.what());
   }
 }
 

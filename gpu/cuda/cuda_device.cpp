@@ -1,6 +1,7 @@
 #include "gpu/cuda/cuda_device.h"
 
 #include <algorithm>
+#include <cassert>
 
 #include "gpu/cuda/cuda_error.h"
 #include "gpu/cuda/launchers.h"
@@ -28,12 +29,9 @@ std::string checked_device(int ordinal) {
     fail(ErrorCode::unsupported, "the driver knows CUDA ", version_text(driver), ", and this build needs CUDA ",
          version_text(runtime), "; update the driver, or build with an older toolkit");
   }
-  if (status == cudaErrorNoDevice) {
-    (void)cudaGetLastError();
-    devices = 0;
-  } else {
-    TANDEM_CUDA_CHECK(status);
-  }
+  if (status != cudaSuccess) (void)cudaGetLastError();
+  TANDEM_CHECK(status == cudaSuccess || status == cudaErrorNoDevice, unsupported,
+               "CUDA does not start: ", cudaGetErrorName(status), " (", cudaGetErrorString(status), ")");
   TANDEM_CHECK(devices > 0, unsupported, "there is no CUDA device on this machine");
   TANDEM_CHECK(ordinal >= 0 &&
                        ordinal<devices, invalid_argument, "device is cuda:", ordinal, "; allowed: cuda:0", devices> 1
@@ -58,15 +56,23 @@ CudaDevice::CudaDevice(int ordinal, const DeviceParams& params)
 
 CudaDevice::~CudaDevice() {
   try {
-    const CurrentDevice current(ordinal_);
     if (lost_.empty()) wait({});
+    const CurrentDevice current(ordinal_);
     if (!stuck_) work_.reset();
   } catch (const Error&) {
     // What is lost cannot be waited for, and a device that is lost is reported to whoever uses it.
   }
-  if (work_ == nullptr || !stuck_) return;
+  if (!stuck_) return;
   log(LogLevel::warning, concat(name_, " does not finish its work; its memory is left to the end of the process"));
-  (void)work_.release();
+  leave_behind(std::move(work_));
+}
+
+/// Keeps what a device may still use, and what could not be given back without waiting for it.
+void CudaDevice::leave_behind(std::unique_ptr<Work> work) {
+  static std::mutex mutex;
+  static auto& left = *new std::vector<std::unique_ptr<Work>>;
+  const std::lock_guard lock(mutex);
+  left.push_back(std::move(work));
 }
 
 /// Runs `call` on this device, and remembers that it is lost.
@@ -92,6 +98,7 @@ void CudaDevice::add(Add&& add) {
       work_->idle.pop_back();
     }
     if (add(*work_->open)) return;
+    assert(!work_->open->empty());  // an empty one takes every piece
     submit();
   }
 }
@@ -99,7 +106,11 @@ void CudaDevice::add(Add&& add) {
 /// Sends what was gathered to the device.
 void CudaDevice::submit() {
   if (work_->open == nullptr || work_->open->empty()) return;
-  work_->open->launch(work_->scratch, work_->stream.get());
+  try {
+    work_->open->launch(work_->scratch, work_->stream.get());
+  } catch (const Error& error) {  // half of it may have begun
+    fail(ErrorCode::device_lost, error.what());
+  }
   work_->in_flight.push_back({work_->hand_off.signal(), std::move(work_->open)});
 }
 
@@ -107,15 +118,24 @@ void CudaDevice::submit() {
 void CudaDevice::finish_reached() {
   const std::uint64_t reached = work_->hand_off.reached();
   while (!work_->in_flight.empty() && work_->in_flight.front().epoch <= reached) {
-    work_->in_flight.front().submission->finish();
-    work_->idle.push_back(std::move(work_->in_flight.front().submission));
+    if (std::unique_ptr<Submission>& done = work_->in_flight.front().submission; done != nullptr) {
+      done->finish();
+      work_->idle.push_back(std::move(done));
+    }
     work_->in_flight.pop_front();
   }
 }
 
 void CudaDevice::wait_for(std::uint64_t epoch) {
-  work_->hand_off.wait(epoch, params_.timeout);
+  if (!work_->hand_off.wait(epoch, params_.timeout)) fail_overdue(epoch);
   finish_reached();
+}
+
+void CudaDevice::fail_overdue(std::uint64_t epoch) {
+  stuck_ = true;
+  fail(ErrorCode::device_lost, "the device did not reach epoch ", epoch, " within ", params_.timeout.count(),
+       " ms (device_timeout_ms): it is at ", work_->hand_off.reached(), ", and the host has given it work up to ",
+       work_->hand_off.signalled());
 }
 
 void CudaDevice::prepare(const cpu::RowLayout& layout, const cpu::BlockCodec* codec) {
@@ -146,12 +166,11 @@ void CudaDevice::release(std::byte* data, std::int64_t /*bytes*/) noexcept {
     guarded([&] {
       submit();
       wait_for(work_->hand_off.signalled());
+      work_->memory.erase(data);
     });
   } catch (const std::exception&) {
     // The device is lost, which the next call reports; its memory goes with everything else.
-    return;
   }
-  work_->memory.erase(data);
 }
 
 void CudaDevice::copy(std::byte* target, const std::byte* source, std::int64_t bytes, Stream /*stream*/) {
@@ -165,6 +184,7 @@ void CudaDevice::copy(std::byte* target, const std::byte* source, std::int64_t b
     submit();
     TANDEM_CUDA_CHECK(cudaMemcpyAsync(target, source, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToDevice,
                                       work_->stream.get()));
+    work_->in_flight.push_back({work_->hand_off.signal(), nullptr});
   });
 }
 
@@ -233,15 +253,20 @@ void CudaDevice::wait(Stream /*stream*/) {
     epoch = work_->hand_off.signalled();
   }
   // Others may give the device work meanwhile.
+  bool is_done = false;
   std::string failure;
   try {
-    work_->hand_off.wait(epoch, params_.timeout);
+    const CurrentDevice current(ordinal_);
+    is_done = work_->hand_off.wait(epoch, params_.timeout);
   } catch (const Error& error) {
     failure = error.what();
   }
   const std::lock_guard lock(mutex_);
-  if (!failure.empty() && lost_.empty()) lost_ = failure;
-  guarded([&] { finish_reached(); });
+  guarded([&] {
+    TANDEM_CHECK(failure.empty(), device_lost, failure);
+    if (!is_done) fail_overdue(epoch);
+    finish_reached();
+  });
 }
 
 }  // namespace tandem::gpu::cuda

@@ -48,7 +48,7 @@ class CudaDevice final : public Device {
  private:
   struct InFlight {
     std::uint64_t epoch;
-    std::unique_ptr<Submission> submission;
+    std::unique_ptr<Submission> submission;  ///< nullptr: a copy that was sent by itself
   };
   /// Everything that the driver knows of, in one place that can be left behind. Guarded by mutex_, but for hand_off.
   struct Work {
@@ -63,6 +63,7 @@ class CudaDevice final : public Device {
     std::vector<std::unique_ptr<Submission>> idle;
   };
 
+  static void leave_behind(std::unique_ptr<Work> work);
   template <typename Call>
   auto guarded(Call&& call);
   template <typename Add>
@@ -70,6 +71,7 @@ class CudaDevice final : public Device {
   void submit();
   void finish_reached();
   void wait_for(std::uint64_t epoch);
+  [[noreturn]] void fail_overdue(std::uint64_t epoch);
 
   const int ordinal_;
   const DeviceParams params_;

@@ -64,7 +64,8 @@ const DeviceCodec& DeviceCodecs::of(const cpu::BlockCodec& codec) {
   const std::size_t table_bytes = tables.bytes().size();
   entry->memory = DeviceMemory(static_cast<std::int64_t>(table_bytes + sizeof(cpu::BlockFormat)));
   tables.relocate(entry->memory.data());
-  upload(entry->memory.data(), tables.bytes().data(), table_bytes, stream_);
+  entry->tables = tables.bytes();  // the copy may read them later
+  upload(entry->memory.data(), entry->tables.data(), table_bytes, stream_);
   upload(entry->memory.data() + table_bytes, &format, sizeof(format), stream_);
   entry->device.on_device = reinterpret_cast<const cpu::BlockFormat*>(entry->memory.data() + table_bytes);
   entries_.push_back(std::move(entry));

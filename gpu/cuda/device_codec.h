@@ -27,6 +27,7 @@ class DeviceCodecs {
  private:
   struct Entry {
     cpu::BlockCodec codec;  ///< keeps its tables, so that their addresses say which codec this is
+    std::vector<std::byte> tables;
     DeviceMemory memory;
     DeviceCodec device;
   };

@@ -29,9 +29,9 @@ class HandOff {
   std::uint64_t signal();
   /// The last epoch that the stream has reached; what it wrote before is visible. Throws Error(device_lost).
   std::uint64_t reached();
-  /// Returns when the stream has reached `epoch`. Throws Error(device_lost) when the stream fails, or has not done so
-  /// after `timeout`, with both sides' epochs.
-  void wait(std::uint64_t epoch, std::chrono::milliseconds timeout);
+  /// True when the stream has reached `epoch`, false when it has not after `timeout`. Throws Error(device_lost) when
+  /// the stream fails.
+  bool wait(std::uint64_t epoch, std::chrono::milliseconds timeout);
 
  private:
   struct PendingEvent {
@@ -39,6 +39,7 @@ class HandOff {
     CudaEvent event;
   };
   bool use_flag();
+  [[nodiscard]] bool write_flag(std::uint64_t epoch) const;
   std::uint64_t reached_by_flag() const noexcept;
   std::uint64_t reached_by_events();
 

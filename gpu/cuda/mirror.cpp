@@ -31,10 +31,10 @@ std::int64_t Mirror::add(std::int64_t bytes) {
   return offset;
 }
 
-void Mirror::settle() {
-  if (device_.bytes() >= host_.bytes()) return;
-  device_ = DeviceMemory();  // the old one first: together they might not fit
-  device_ = DeviceMemory(host_.bytes());
+void Mirror::settle(std::int64_t more) {
+  reserve(used_ + more);
+  if (device_.bytes() >= used_ + more) return;
+  device_ = DeviceMemory(std::max(used_ + more, 2 * device_.bytes()));  // the old one goes after the new one is there
 }
 
 void Upload::send(cudaStream_t stream) const {

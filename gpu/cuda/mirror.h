@@ -9,16 +9,18 @@ namespace tandem::gpu::cuda {
 
 /// Host memory and device memory of the same layout, made of parts that are added one by one. Parts are offsets: host
 /// addresses hold until the next add(), device addresses from settle() on until the next add(). Grows to the largest
-/// use and then stays. Not thread-safe. Throws Error(out_of_memory), and what was added stays.
+/// use and then stays. Not thread-safe. Throws Error(out_of_memory), and is as it was.
 class Mirror {
  public:
   void reserve(std::int64_t bytes);
   void clear() noexcept { used_ = 0; }
   [[nodiscard]] std::int64_t bytes() const noexcept { return used_; }
+  /// Takes back what was added beyond the first `bytes`.
+  void shrink(std::int64_t bytes) noexcept { used_ = bytes; }
   /// Room for `bytes`, aligned to 64.
   std::int64_t add(std::int64_t bytes);
-  /// Makes the device memory as large as the host memory.
-  void settle();
+  /// Both memories hold what was added and `more` bytes.
+  void settle(std::int64_t more = 0);
 
   template <typename T = std::byte>
   [[nodiscard]] T* host(std::int64_t offset) const noexcept {

@@ -36,10 +36,8 @@ bool overlap(const std::byte* a, std::int64_t a_bytes, const std::byte* b, std::
 }  // namespace
 
 Submission::Submission() : unpacked_(bytes_of_floats(kUnpackedFloats)) {
-  upload_.reserve(kStagedBytes + kItemBytes);
-  upload_.settle();
-  download_.reserve(kStagedBytes);
-  download_.settle();
+  upload_.settle(kStagedBytes + kItemBytes);
+  download_.settle(kStagedBytes);
 }
 
 bool Submission::takes(Moves kind) const noexcept {
@@ -154,13 +152,17 @@ bool Submission::read_block(const WindowView& window, const DeviceCodec& codec, 
 
 bool Submission::attend(const WindowAttention* batch, std::int64_t count, DeviceCodecs& codecs, DeviceMemory& scratch) {
   if (!attended_.empty()) return false;
-  attended_.reserve(static_cast<std::size_t>(count));
-  plan_.build(batch, count, codecs, upload_, download_);
-  upload_.settle();
-  download_.settle();
-  if (plan_.scratch_bytes() > scratch.bytes()) {
-    scratch = DeviceMemory();  // the old one first: together they might not fit
-    scratch = DeviceMemory(plan_.scratch_bytes());
+  const std::int64_t uploaded = upload_.bytes(), downloaded = download_.bytes();
+  try {
+    attended_.reserve(static_cast<std::size_t>(count));
+    plan_.build(batch, count, codecs, upload_, download_);
+    upload_.settle(kItemBytes);
+    download_.settle();
+    if (plan_.scratch_bytes() > scratch.bytes()) scratch = DeviceMemory(plan_.scratch_bytes());
+  } catch (...) {
+    upload_.shrink(uploaded);
+    download_.shrink(downloaded);
+    throw;
   }
   attended_.assign(batch, batch + count);
   return true;

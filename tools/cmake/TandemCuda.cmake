@@ -125,8 +125,12 @@ function(tandem_add_cuda_layer name)
   list(TRANSFORM TANDEM_CUDA_ARCHS_USED APPEND -real OUTPUT_VARIABLE archs)
   list(GET TANDEM_CUDA_ARCHS_USED -1 newest)
   # CMake 3.25 does not know C++20 of nvcc 12 and later.
+  set(virtual ${newest}-virtual)
+  if(newest LESS 80)  # what runs on later devices needs code for their tensor cores, too
+    list(APPEND virtual 80-virtual)
+  endif()
   set_target_properties(${target} PROPERTIES CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF
-    CUDA_ARCHITECTURES "${archs};${newest}-virtual" CUDA_VISIBILITY_PRESET hidden
+    CUDA_ARCHITECTURES "${archs};${virtual}" CUDA_VISIBILITY_PRESET hidden
     CUDA_COMPILER_LAUNCHER "${PROJECT_SOURCE_DIR}/tools/cmake/keep_ptxas_log.sh;${TANDEM_CCACHE}")
 
   cmake_host_system_information(RESULT cores QUERY NUMBER_OF_LOGICAL_CORES)

@@ -17,8 +17,7 @@ struct RowPlace {
 /// Where row `index` of a job lies.
 __device__ inline RowPlace place_of(const RowJob& job, std::int32_t index) {
   if (index < job.num_sinks) {
-    const std::int32_t slot = job.first_sink + index;
-    return {job.rows[slot], slot};
+    return {job.rows[index], index};
   }
   index -= job.num_sinks;
   if (index < job.num_recent) {

@@ -47,8 +47,7 @@ struct RowJob {
   std::int32_t padded_k;
   std::int32_t padded_v;
   std::int32_t dim_v;
-  std::int32_t v_offset;    ///< bytes from a row's start to its V
-  std::int32_t first_sink;  ///< position, and slot
+  std::int32_t v_offset;  ///< bytes from a row's start to its V
   std::int32_t num_sinks;
   std::int32_t first_recent_slot;  ///< in the ring
   std::int32_t num_recent;
