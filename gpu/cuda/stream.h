@@ -8,13 +8,18 @@
 
 namespace tandem::gpu::cuda {
 
-/// Makes `ordinal` the current device of this thread, and the engine's again when it goes. Throws Error(device_lost).
+/// Makes `ordinal` the current device of this thread, and the one before again when it goes. That one may be lost,
+/// which is no matter of this device's. Throws Error(device_lost).
 class CurrentDevice {
  public:
-  explicit CurrentDevice(int ordinal) {
-    TANDEM_CUDA_CHECK(cudaGetDevice(&before_));
-    if (before_ != ordinal) TANDEM_CUDA_CHECK(cudaSetDevice(ordinal));
-    ordinal_ = ordinal;
+  explicit CurrentDevice(int ordinal) : before_(ordinal), ordinal_(ordinal) {
+    if (cudaGetDevice(&before_) != cudaSuccess) {
+      (void)cudaGetLastError();
+      before_ = ordinal;
+    } else if (before_ == ordinal) {
+      return;
+    }
+    TANDEM_CUDA_CHECK(cudaSetDevice(ordinal));
   }
   ~CurrentDevice() {
     if (before_ != ordinal_) (void)cudaSetDevice(before_);
@@ -23,8 +28,8 @@ class CurrentDevice {
   CurrentDevice& operator=(const CurrentDevice&) = delete;
 
  private:
-  int before_ = 0;
-  int ordinal_ = 0;
+  int before_;
+  int ordinal_;
 };
 
 /// A stream of the current device that does not wait for the default stream. Throws Error(device_lost).

@@ -155,8 +155,7 @@ INSTANTIATE_TEST_SUITE_P(
     Codecs, CodedWindow,
     ::testing::Combine(::testing::Values(tandem::testing::codec_of(cpu::CodecKind::int8), tandem::testing::kivi(4, 32),
                                          tandem::testing::kivi(2, 128), tandem::testing::qjl(64, 4)),
-                       ::testing::Values(0, 4, 70), ::testing::Values(129, 256, 400),
-                       device_kinds()),
+                       ::testing::Values(0, 4, 70), ::testing::Values(129, 256, 400), device_kinds()),
     [](const auto& test) {
       return concat(tandem::testing::name_of(std::get<0>(test.param)), "_s", std::get<1>(test.param), "_l",
                     std::get<2>(test.param), "_", to_string(std::get<3>(test.param)));

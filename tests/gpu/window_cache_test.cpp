@@ -197,8 +197,7 @@ class Window : public testing::TestWithParam<std::tuple<int /*sinks*/, int /*loc
 
 INSTANTIATE_TEST_SUITE_P(WindowCache, Window,
                          testing::Combine(testing::Values(0, 1, 4, 70), testing::Values(1, 63, 64, 65),
-                                          testing::Values(DType::f32, DType::f16, DType::bf16),
-                                          device_kinds()),
+                                          testing::Values(DType::f32, DType::f16, DType::bf16), device_kinds()),
                          [](const auto& test) {
                            return concat("s", std::get<0>(test.param), "_l", std::get<1>(test.param), "_",
                                          to_string(std::get<2>(test.param)), "_", to_string(std::get<3>(test.param)));

@@ -51,8 +51,7 @@ class RuntimeCodedWindow : public ::testing::TestWithParam<std::tuple<cpu::Codec
 };
 
 INSTANTIATE_TEST_SUITE_P(Codecs, RuntimeCodedWindow,
-                         ::testing::Combine(::testing::ValuesIn(codecs_under_test()),
-                                            gpu::device_kinds()),
+                         ::testing::Combine(::testing::ValuesIn(codecs_under_test()), gpu::device_kinds()),
                          [](const auto& test) {
                            return concat(name_of(std::get<0>(test.param)), "_", to_string(std::get<1>(test.param)));
                          });

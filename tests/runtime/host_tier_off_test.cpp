@@ -137,8 +137,7 @@ std::string name_of(const Case& c) {
 class HeldTokens : public ::testing::TestWithParam<std::tuple<Case, bool /*host tier*/, gpu::DeviceKind>> {};
 
 INSTANTIATE_TEST_SUITE_P(HostTierOff, HeldTokens,
-                         ::testing::Combine(::testing::ValuesIn(kCases), ::testing::Bool(),
-                                            gpu::device_kinds()),
+                         ::testing::Combine(::testing::ValuesIn(kCases), ::testing::Bool(), gpu::device_kinds()),
                          [](const auto& test) {
                            return concat(name_of(std::get<0>(test.param)),
                                          std::get<1>(test.param) ? "_host_" : "_alone_",

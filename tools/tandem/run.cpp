@@ -27,6 +27,7 @@ struct RunOptions {
   WindowOptions window;
   std::string trace;
   std::string layers;
+  std::string timeline;
   std::int64_t steps = 0;
   int max_copies = 256;
   bool warm = false;
@@ -99,6 +100,12 @@ td_config config_of(const RunOptions& options, const tools::Trace& trace, const 
   apply(options.tiers, TD_F32, static_cast<td_dtype>(trace.layers.front().k.dtype), config);
   apply(window, config);
   return config;
+}
+
+/// Found out before any work is done.
+void check_timeline(const std::string& path) {
+  if (path == "-") throw UsageError("--timeline: '-' is not allowed; allowed: the name of a file");
+  const JsonOutput can_be_written(path, "--timeline");
 }
 
 std::vector<ExactResults> exact_results(const tools::Trace& trace, std::int64_t steps, int threads) {
@@ -210,6 +217,7 @@ std::string text_of(const RunOptions& options, const td_selector& selector, cons
 
 void run(const RunOptions& options) {
   JsonOutput json(options.common.json);
+  check_timeline(options.timeline);
   const auto selector = to_selector(options.selector, options.common.seed);
   refuse_unused(options.selector, {selector}, "--selector " + options.selector.selector);
   auto window = window_of(options);
@@ -222,7 +230,9 @@ void run(const RunOptions& options) {
 
   Replay replay(runtime, trace);
   const auto plan = fill(replay, trace, options, last_level_cache_bytes(machine));
+  if (!options.timeline.empty()) runtime.start_timeline(options.timeline);
   const auto samples = measure(replay, trace, exact, steps);
+  if (!options.timeline.empty()) runtime.stop_timeline();
   std::vector<Json> layers;
   for (const auto& layer : samples) layers.push_back(layer.figures());
 
@@ -257,6 +267,7 @@ void add_run(CLI::App& app, Action& action) {
   command->add_option("--layers", options->layers, "only these layers, as in 0,2 [all]");
   command->add_option("--steps", options->steps, "only the first steps; 0: all [0]")
       ->check(number_in<std::int64_t>(0, 1 << 30, "a whole number from 0 to the trace's steps"));
+  command->add_option("--timeline", options->timeline, "write what every thread did in the steps, for ui.perfetto.dev");
   command->add_flag("--warm", options->warm, "replay one copy of the prompt, so that data stays in the caches");
   command->add_option("--max-copies", options->max_copies, "cold: at most this many copies of the prompt [256]")
       ->excludes("--warm")

@@ -28,6 +28,11 @@ void add_window(CLI::App& app, WindowOptions& options, unsigned which) {
       ->group(group);
   app.add_option("--nuq-calibration", options.calibration, "nuq: file that `tandem calibrate` wrote for this model")
       ->group(group);
+  app.add_option("--device", options.device, "what holds the window: host, or cuda:N, a GPU [host]")->group(group);
+  app.add_option("--hand-off", options.hand_off,
+                 "how the host learns that a GPU is done: flag (it writes to host memory), host_call, event [flag]")
+      ->check(one_of({"flag", "host_call", "event"}))
+      ->group(group);
   if ((which & kPolicy) != 0)
     app.add_option("--window-policy", options.policy, fmt::format("what stays in it: {} [latest]", policy_forms()))
         ->group(group);
@@ -69,6 +74,8 @@ WindowChoice choose_window(const WindowOptions& options) {
     refuse_with("--host-tier on", "--window-policy " + options.policy, "latest, h2o:K, threshold:K,T");
   choice.host_tier = !choice.policy.without_host && options.host_tier != "off";
   choice.rope_theta = options.rope_theta;
+  choice.device = options.device;
+  choice.hand_off = options.hand_off;
   return choice;
 }
 
@@ -79,6 +86,8 @@ void apply(WindowChoice& choice, td_config& config) {
   config.window_policy = &choice.policy.policy;
   config.host_tier = choice.host_tier ? TD_ON : TD_OFF;
   if (choice.rope_theta > 0) config.rope_theta = choice.rope_theta;
+  config.device = choice.device.c_str();
+  config.hand_off = choice.hand_off.c_str();
 }
 
 void refuse_merging(const std::string& model, const td_config& attention) {
@@ -100,6 +109,7 @@ void add_to_json(const WindowChoice& choice, Json& tiers) {
   if (choice.residual > 0) tiers["residual_tokens"] = choice.residual;
   tiers["window_policy"] = to_json(choice.policy.policy);
   tiers["host_tier"] = choice.host_tier;
+  tiers["device"] = choice.device;
 }
 
 }  // namespace tandem::cli

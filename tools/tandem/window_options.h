@@ -21,9 +21,11 @@ struct WindowOptions {
   std::string policy = "latest";
   std::string host_tier = {};  ///< empty: what the policy needs, else on
   double rope_theta = 0;       ///< 0: the model's, or unknown
+  std::string device = "host";
+  std::string hand_off = "flag";
 };
 
-/// Which of them a subcommand has, beside --window-codec, --residual and --nuq-calibration.
+/// Which of them a subcommand has, beside --window-codec, --residual, --nuq-calibration, --device and --hand-off.
 enum : unsigned { kCodecOnly = 0, kPolicy = 1, kHostTier = 2, kRopeTheta = 4 };
 
 void add_window(CLI::App& app, WindowOptions& options, unsigned which);
@@ -35,6 +37,7 @@ struct WindowChoice {
   PolicyChoice policy{};
   bool host_tier = true;
   double rope_theta = 0;
+  std::string device = "host", hand_off = "flag";
 
   /// Tokens that may be read at a time: without a host tier, or where attention decides what stays, a query of a larger
   /// chunk would find that its latest tokens have left before it could attend to them.
@@ -54,7 +57,7 @@ void refuse_merging(const std::string& model, const td_config& attention);
 /// Throws UsageError for options of the host tier, `given` ones or of `tiers`, where there is none.
 void refuse_host_options(const WindowChoice& choice, const TierOptions& tiers, const std::vector<std::string>& given);
 
-/// Adds "window_codec", "residual_tokens", "window_policy" and "host_tier" to what tiers_json() says.
+/// Adds "window_codec", "residual_tokens", "window_policy", "host_tier" and "device" to what tiers_json() says.
 void add_to_json(const WindowChoice& choice, Json& tiers);
 
 }  // namespace tandem::cli

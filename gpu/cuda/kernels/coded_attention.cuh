@@ -56,7 +56,7 @@ __device__ void attend_item(const CodedJob& job, const WorkItem& item, const Par
 ///
 /// Source: Dao et al., Flash-Decoding (2023).
 template <typename Codec, int Lanes, int Vectors>
-__global__ void __launch_bounds__(kCodedThreads, 4)
+__global__ void __launch_bounds__(kCodedThreads)
     coded_attention(const CodedJob* __restrict__ jobs, const WorkItem* __restrict__ items, Partials partials) {
   const WorkItem item = items[blockIdx.x];
   if constexpr (Codec::kHasCode) attend_item<Codec, Lanes, Vectors>(jobs[item.job], item, partials);

@@ -53,6 +53,25 @@ __device__ inline TokenSpan span_of(const CodedJob& job, const WorkItem& item) {
   return {begin > job.begin ? begin : job.begin, end < job.end ? end : job.end};
 }
 
+/// Turns <q, k> of `tokens` of a tile into logits in base 2, -infinity where the query does not see a token.
+template <int Count>
+__device__ void to_logits(const LogitRule& rule, const CodedTile& tile, const TokenSpan& span,
+                          const int (&tokens)[Count], float (&dots)[Count]) {
+  const std::int64_t first = (span.begin > rule.span.first ? span.begin : rule.span.first) - tile.position;
+  const std::int64_t last = (span.end < rule.span.end ? span.end : rule.span.end) - tile.position;
+  const int begin = first < kTileTokens ? static_cast<int>(first > 0 ? first : 0) : kTileTokens;
+  const int end = last < kTileTokens ? static_cast<int>(last > 0 ? last : 0) : kTileTokens;
+  if (rule.softcap > 0.f || rule.slope != 0.f) {
+#pragma unroll
+    for (int i = 0; i < Count; ++i) dots[i] = logit2(rule, tile.position + tokens[i], dots[i]);
+  } else {
+#pragma unroll
+    for (int i = 0; i < Count; ++i) dots[i] *= kLog2E;
+  }
+#pragma unroll
+  for (int i = 0; i < Count; ++i) dots[i] = tokens[i] >= begin && tokens[i] < end ? dots[i] : -infinity();
+}
+
 /// Scores of a tile, then weights.
 template <int Vectors>
 struct alignas(Vectors * 4 < 16 ? 4 : 16) TileScores {
@@ -89,13 +108,15 @@ struct TileSoftmax {
 #pragma unroll
     for (int x = 0; x < Vectors; ++x) {
       float logits[kOfLane], most = largest[x];
+      int tokens[kOfLane];
 #pragma unroll
       for (int u = 0; u < kOfLane; ++u) {
-        const std::int64_t position = tile.position + lane + 32 * u;
-        const float dot = scores.of[lane + 32 * u][x] * key_factors[u];
-        logits[u] = position >= span.begin && position < span.end ? logit2(rules[x], position, dot) : -infinity();
-        most = fmaxf(most, logits[u]);
+        tokens[u] = lane + 32 * u;
+        logits[u] = scores.of[tokens[u]][x] * key_factors[u];
       }
+      to_logits(rules[x], tile, span, tokens, logits);
+#pragma unroll
+      for (int u = 0; u < kOfLane; ++u) most = fmaxf(most, logits[u]);
 #pragma unroll
       for (int offset = 16; offset > 0; offset /= 2) most = fmaxf(most, __shfl_xor_sync(kWholeWarp, most, offset, 32));
       const float base = most == -infinity() ? 0.f : most;

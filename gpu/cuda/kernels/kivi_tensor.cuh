@@ -134,15 +134,17 @@ struct KiviWarp {
     for (int c = 0; c < 2; ++c) {
       const int vector = 2 * at.column + c;
       float logits[2 * kTokenFragments], most = largest[c];
+      int tokens[2 * kTokenFragments];
       const float biases[2] = {__shfl_sync(kWholeWarp, bias[0], vector * 4, 32),
                                __shfl_sync(kWholeWarp, bias[1], vector * 4, 32)};
 #pragma unroll
       for (int i = 0; i < 2 * kTokenFragments; ++i) {
-        const std::int64_t position = tile.position + token_of(at, i);
-        const float dot = scores[i / 2][i % 2 * 2 + c] + biases[i / kTokenFragments];
-        logits[i] = position >= span.begin && position < span.end ? logit2(rules[vector], position, dot) : -infinity();
-        most = fmaxf(most, logits[i]);
+        tokens[i] = i / 2 * kFragmentRows + 2 * at.row + i % 2;
+        logits[i] = scores[i / 2][i % 2 * 2 + c] + biases[i / kTokenFragments];
       }
+      to_logits(rules[vector], tile, span, tokens, logits);
+#pragma unroll
+      for (int i = 0; i < 2 * kTokenFragments; ++i) most = fmaxf(most, logits[i]);
 #pragma unroll
       for (int offset = 4; offset < 32; offset *= 2) most = fmaxf(most, __shfl_xor_sync(kWholeWarp, most, offset, 32));
       const float base = most == -infinity() ? 0.f : most;
@@ -153,7 +155,7 @@ struct KiviWarp {
       for (int i = 0; i < 2 * kTokenFragments; ++i) {
         const float weight = exp2f(logits[i] - base);
         sum[c] += weight;
-        shared.weights.of[token_of(at, i)][vector] = weight;
+        shared.weights.of[tokens[i]][vector] = weight;
       }
     }
     const float of_even = __shfl_sync(kWholeWarp, kept[0], at.row / 2, 32);
@@ -210,8 +212,6 @@ struct KiviWarp {
     }
     return bf16_sums(x);
   }
-
-  __device__ static int token_of(const FragmentLane& at, int i) { return i / 2 * kFragmentRows + 2 * at.row + i % 2; }
 
   /// Of the one or two groups of tokens that a tile is in.
   __device__ static void load_key_sides(const CodedTile& tile, Shared& shared) {

@@ -74,9 +74,8 @@ __global__ void __launch_bounds__(Threads, 512 / Threads)
     float sums[2][Vectors] = {};
     keys.add_residuals(block, position, sums);
     const auto* key_codes = reinterpret_cast<const std::byte*>(shared.key_codes);
-    if (f.bits == 4) keys.template score<4>(key_codes, position, shared.turned[warp], sums);
-    if (f.bits == 3) keys.template score<3>(key_codes, position, shared.turned[warp], sums);
-    if (f.bits == 2) keys.template score<2>(key_codes, position, shared.turned[warp], sums);
+    if (f.bits == 4) keys.template score<true>(key_codes, position, shared.turned[warp], sums);
+    if (f.bits != 4) keys.template score<false>(key_codes, position, shared.turned[warp], sums);
 #pragma unroll
     for (int v = 0; v < Vectors; ++v) {
 #pragma unroll
@@ -100,9 +99,8 @@ __global__ void __launch_bounds__(Threads, 512 / Threads)
     const Ahead upcoming(tile_of(job, next).block + f.k_codes, next < item.end ? key_bytes : 0);
     const auto* value_codes = reinterpret_cast<const std::byte*>(shared.value_codes);
     values.rescale(shared.softmax.kept);
-    if (f.bits == 4) values.template add<4>(value_codes, f.padded_v, shared.value_levels, shared.scaled);
-    if (f.bits == 3) values.template add<3>(value_codes, f.padded_v, shared.value_levels, shared.scaled);
-    if (f.bits == 2) values.template add<2>(value_codes, f.padded_v, shared.value_levels, shared.scaled);
+    if (f.bits == 4) values.template add<true>(value_codes, 4, f.padded_v, shared.value_levels, shared.scaled);
+    if (f.bits != 4) values.template add<false>(value_codes, f.bits, f.padded_v, shared.value_levels, shared.scaled);
     values.add_residuals(side.residuals, f.outliers_v, f.padded_v, shared.masks, shared.softmax.weights);
     upcoming.store(next < item.end ? key_bytes : 0, shared.key_codes);
   }

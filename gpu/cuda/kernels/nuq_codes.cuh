@@ -15,7 +15,8 @@ inline constexpr int kNuqCodeWarps = kNuqCodeThreads / 32;
 struct KeyPair {
   float channels[2];
 };
-__device__ inline KeyPair key_before_rope(const cpu::BlockFormat& f, const EncodeItem& item, int row, int pair) {
+__device__ __forceinline__ KeyPair key_before_rope(const cpu::BlockFormat& f, const EncodeItem& item, int row,
+                                                   int pair) {
   const auto r = rotation<double>(f.rope_turns[pair] * static_cast<std::uint64_t>(item.first_position + row));
   const PairElements elements = pair_elements(f, pair);
   const double a = item.k[row * f.padded_k + elements.first], b = item.k[row * f.padded_k + elements.second];
@@ -29,7 +30,7 @@ __device__ inline unsigned nearest_code(int bits, float x, const Level& level) {
   int code = 0;
   for (int step = 1 << bits >> 1; step > 0; step >>= 1) {
     const int next = code + step;
-    if (level(next - 1) + level(next) < 2.f * x) code = next;
+    code = level(next - 1) + level(next) < 2.f * x ? next : code;
   }
   return static_cast<unsigned>(code);
 }
@@ -50,50 +51,63 @@ __device__ inline unsigned long long warp_largest(unsigned long long x) {
   return x;
 }
 
-/// A token's outliers of K, the largest residuals first. By a warp.
-__device__ inline void encode_key_outliers(const cpu::BlockFormat& f, const EncodeItem& item, int row) {
-  constexpr int kPairsOfLane = 4;  // of 256 channels
+/// An outlier as a number, of which the larger comes first: the residual's magnitude, the complement of the place, and
+/// the residual's sign. 0 is none.
+__device__ inline unsigned long long ranked_outlier(float residual, int place) {
+  const unsigned bits = __float_as_uint(residual);
+  return static_cast<unsigned long long>(bits & 0x7fffffffu) << 32 | (0x7fffffffu - static_cast<unsigned>(place)) << 1 |
+         bits >> 31;
+}
+__device__ inline unsigned residual_of_ranked(unsigned long long ranked) {
+  if (ranked == 0) return 0;
+  const auto low = static_cast<unsigned>(ranked);
+  const float residual = __uint_as_float(static_cast<unsigned>(ranked >> 32) | low << 31);
+  return packed_residual(residual, static_cast<int>(0x7fffffffu - (low >> 1)));
+}
+
+/// What one warp compares: of 256 channels, lane by lane.
+struct RankedOutliers {
+  static constexpr int kOfLane = 8;
+  unsigned long long of[kOfLane][32];
+};
+
+/// A token's outliers of K, the largest residuals first. By a warp, each lane of which has places of its own in
+/// `ranked`.
+__device__ inline void encode_key_outliers(const cpu::BlockFormat& f, const EncodeItem& item, int row,
+                                           RankedOutliers& ranked) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  unsigned words[2 * kPairsOfLane] = {};
-  unsigned long long keys[2 * kPairsOfLane] = {};  // in the order of outliers; 0: none
-#pragma unroll
-  for (int i = 0; i < kPairsOfLane; ++i) {
+#pragma unroll 1
+  for (int i = 0; i < RankedOutliers::kOfLane / 2; ++i) {
     const int pair = lane + 32 * i;
-    if (pair >= f.padded_k / 2) break;
+    ranked.of[2 * i][lane] = ranked.of[2 * i + 1][lane] = 0;
+    if (pair >= f.padded_k / 2) continue;
     const KeyPair key = key_before_rope(f, item, row, pair);
 #pragma unroll
     for (int side = 0; side < 2; ++side) {
       const int channel = 2 * pair + side;
       const float x = key.channels[side];
       const double deviation = fabs(static_cast<double>(x) - static_cast<double>(f.channel_offset[channel]));
-      if (deviation <= static_cast<double>(f.channel_scale[channel])) continue;
       const float* levels = f.levels_k + channel * cpu::kNuqLevels;
-      const float residual = x - levels[nearest_code(f.bits, x, [levels](int code) { return levels[code]; })];
-      words[2 * i + side] = packed_residual(residual, channel);
-      keys[2 * i + side] = static_cast<unsigned long long>(__float_as_uint(fabsf(residual))) << 32 |
-                           (0xffffffffu - static_cast<unsigned>(channel));
+      const unsigned code = nearest_code(f.bits, x, [levels](int c) { return levels[c]; });
+      if (deviation > static_cast<double>(f.channel_scale[channel]))
+        ranked.of[2 * i + side][lane] = ranked_outlier(x - levels[code], channel);
     }
   }
   auto* target = reinterpret_cast<unsigned*>(item.block + f.k_side) + row * f.outliers;
   unsigned long long last = ~0ull;
   for (int o = 0; o < f.outliers; ++o) {
-    unsigned long long key = 0;
-    unsigned word = 0;
-#pragma unroll
-    for (int i = 0; i < 2 * kPairsOfLane; ++i) {
-      if (keys[i] < last && keys[i] > key) {
-        key = keys[i];
-        word = words[i];
-      }
+    unsigned long long next = 0;
+    for (int i = 0; i < RankedOutliers::kOfLane; ++i) {
+      const unsigned long long other = ranked.of[i][lane];
+      next = other < last && other > next ? other : next;
     }
-    last = warp_largest(key);
-    if (last == 0 ? lane == 0 : key == last) target[o] = word;
-    if (last == 0) last = 1;  // no key is below it
+    last = warp_largest(next);
+    if (lane == 0) target[o] = residual_of_ranked(last);
   }
 }
 
 /// A token's range of V and its outliers, the extremes. By a warp.
-__device__ inline void encode_value_range(const cpu::BlockFormat& f, const EncodeItem& item, int row) {
+__device__ __forceinline__ void encode_value_range(const cpu::BlockFormat& f, const EncodeItem& item, int row) {
   constexpr int kElementsOfLane = 8;  // of 256
   const int lane = static_cast<int>(threadIdx.x) % 32, apart = f.outliers_v / 2;
   const float* v = item.v + row * f.padded_v;
@@ -136,48 +150,60 @@ __device__ inline void encode_value_range(const cpu::BlockFormat& f, const Encod
 }
 
 /// A lane of a unit of K: two channels of four tokens. By one thread.
-__device__ inline void encode_key_lane(const cpu::BlockFormat& f, const EncodeItem& item, int pair, int lane) {
-  unsigned codes[cpu::kNuqFields];
-#pragma unroll
+__device__ __forceinline__ void encode_key_lane(const cpu::BlockFormat& f, const EncodeItem& item, int pair, int lane) {
+  unsigned codes = 0;
+#pragma unroll 1
   for (int i = 0; i < cpu::kNuqFields / 2; ++i) {
     const KeyPair key = key_before_rope(f, item, i * cpu::kNuqLanes + lane, pair);
 #pragma unroll
     for (int side = 0; side < 2; ++side) {
       const float* levels = f.levels_k + (2 * pair + side) * cpu::kNuqLevels;
-      codes[side * (cpu::kNuqFields / 2) + i] =
-          nearest_code(f.bits, key.channels[side], [levels](int code) { return levels[code]; });
+      codes |= nearest_code(f.bits, key.channels[side], [levels](int code) { return levels[code]; })
+               << 4 * (side * (cpu::kNuqFields / 2) + i);
     }
   }
   store_nuq_lane(codes, f.bits, item.block + f.k_codes + pair * cpu::kNuqLanes * f.bits + lane);
 }
 
 /// A lane of a unit of V: an element of eight tokens, whose ranges are in the block. By one thread.
-__device__ inline void encode_value_lane(const cpu::BlockFormat& f, const EncodeItem& item, int octet, int d) {
+__device__ __forceinline__ void encode_value_lane(const cpu::BlockFormat& f, const EncodeItem& item, int octet, int d) {
   const NuqValueSide side(f, item.block);
-  unsigned codes[cpu::kNuqFields] = {};
-#pragma unroll
-  for (int i = 0; i < cpu::kNuqFields; ++i) {
+  unsigned codes = 0;
+  for (int i = 0; i < cpu::kNuqFields && d < f.dim_v; ++i) {
     const int row = octet * cpu::kNuqFields + i;
     const float scale = side.scales[row], offset = side.offsets[row];
-    if (d < f.dim_v) {
-      codes[i] = nearest_code(f.bits, item.v[row * f.padded_v + d],
-                              [&](int code) { return fmaf(f.levels_v[code], scale, offset); });
-    }
+    codes |= nearest_code(f.bits, item.v[row * f.padded_v + d],
+                          [&](int code) { return fmaf(f.levels_v[code], scale, offset); })
+             << 4 * i;
   }
   store_nuq_lane(codes, f.bits,
                  item.block + f.v_codes + (octet * (f.padded_v / 16) + d / 16) * cpu::kNuqLanes * f.bits + d % 16);
 }
 
 __global__ void __launch_bounds__(kNuqCodeThreads)
-    nuq_encode(cpu::BlockFormat format, const EncodeItem* __restrict__ items) {
+    nuq_encode_keys(cpu::BlockFormat format, const EncodeItem* __restrict__ items) {
+  const EncodeItem item = items[blockIdx.x];
+  for (int i = static_cast<int>(threadIdx.x); i < format.padded_k / 2 * cpu::kNuqLanes; i += kNuqCodeThreads)
+    encode_key_lane(format, item, i / cpu::kNuqLanes, i % cpu::kNuqLanes);
+}
+
+__global__ void __launch_bounds__(kNuqCodeThreads)
+    nuq_encode_outliers(cpu::BlockFormat format, const EncodeItem* __restrict__ items) {
+  struct Shared {
+    RankedOutliers ranked[kNuqCodeWarps];
+  };
+  TANDEM_SHARED(Shared, shared);
+  const EncodeItem item = items[blockIdx.x];
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  for (int row = warp; row < cpu::kNuqBlockRows; row += kNuqCodeWarps)
+    encode_key_outliers(format, item, row, shared.ranked[warp]);
+}
+
+__global__ void __launch_bounds__(kNuqCodeThreads)
+    nuq_encode_values(cpu::BlockFormat format, const EncodeItem* __restrict__ items) {
   const EncodeItem item = items[blockIdx.x];
   const int thread = static_cast<int>(threadIdx.x);
-  for (int row = thread / 32; row < cpu::kNuqBlockRows; row += kNuqCodeWarps) {
-    encode_key_outliers(format, item, row);
-    encode_value_range(format, item, row);
-  }
-  for (int i = thread; i < format.padded_k / 2 * cpu::kNuqLanes; i += kNuqCodeThreads)
-    encode_key_lane(format, item, i / cpu::kNuqLanes, i % cpu::kNuqLanes);
+  for (int row = thread / 32; row < cpu::kNuqBlockRows; row += kNuqCodeWarps) encode_value_range(format, item, row);
   __syncthreads();
   for (int i = thread; i < cpu::kNuqBlockRows / cpu::kNuqFields * format.padded_v; i += kNuqCodeThreads)
     encode_value_lane(format, item, i / format.padded_v, i % format.padded_v);

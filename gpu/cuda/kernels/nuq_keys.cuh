@@ -14,24 +14,23 @@ inline constexpr int kTileSixteens = kTileTokens / 16;
 static_assert(kTurnedPairs * kTileSixteens == 32, "a lane turns one of them");
 
 /// Codes of a pair's channels of two tokens, 32 half + lane and the one 16 later: fields 4 channel + 2 half and the
-/// next.
-template <int Bits>
+/// next. Bits above a code do not matter: a table repeats its levels up to 16. Four bits, or fewer.
+template <bool IsFour>
 struct KeyCodes {
   unsigned lines[2];
-  unsigned upper = 0;  ///< of 3 bits
+  unsigned upper;  ///< of 3 bits
 
-  __device__ KeyCodes(const std::byte* unit, int half, int lane) {
+  __device__ KeyCodes(const std::byte* unit, int bits, int half, int lane) {
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
-      const int line = Bits == 4 ? 2 * c + half : c;
-      lines[c] = static_cast<unsigned>(unit[line * cpu::kNuqLanes + lane]) >> (Bits == 4 ? 0 : 4 * half);
+      const int line = IsFour ? 2 * c + half : c;
+      lines[c] = static_cast<unsigned>(unit[line * cpu::kNuqLanes + lane]) >> (IsFour ? 0 : 4 * half);
     }
-    if (Bits == 3) upper = static_cast<unsigned>(unit[2 * cpu::kNuqLanes + lane]) >> 2 * half;
+    upper = bits == 3 ? static_cast<unsigned>(unit[2 * cpu::kNuqLanes + lane]) >> 2 * half : 0u;
   }
   [[nodiscard]] __device__ unsigned code(int channel, int later) const {
-    if (Bits == 4) return lines[channel] >> 4 * later & 15u;
-    const unsigned lower = lines[channel] >> 2 * later & 3u;
-    return Bits == 3 ? lower | (upper >> (4 * channel + later) & 1u) << 2 : lower;
+    if (IsFour) return lines[channel] >> 4 * later & 15u;
+    return (lines[channel] >> 2 * later & 3u) | (upper >> (4 * channel + later) & 1u) << 2;
   }
 };
 
@@ -90,7 +89,7 @@ struct NuqKeys {
   }
 
   /// Adds the products of the lane's tokens of a tile, whose codes of K lie at `codes`. By the whole warp.
-  template <int Bits>
+  template <bool IsFour>
   __device__ void score(const std::byte* codes, std::int64_t position, TurnedQueries<Vectors>& turned,
                         float (&sums)[2][Vectors]) const {
     const int pairs = format.padded_k / 2, lane = static_cast<int>(threadIdx.x) % 32;
@@ -103,7 +102,7 @@ struct NuqKeys {
             turned_back<Vectors>(queries[pair], rotation<float>(format.rope_turns[pair] * at));
       }
       __syncwarp();
-      score_pairs<Bits>(codes, first, min(kTurnedPairs, (pairs - first + Warps - 1) / Warps), turned, sums);
+      score_pairs<IsFour>(codes, first, min(kTurnedPairs, (pairs - first + Warps - 1) / Warps), turned, sums);
     }
   }
 
@@ -128,14 +127,14 @@ struct NuqKeys {
   }
 
  private:
-  template <int Bits>
+  template <bool IsFour>
   __device__ void score_pairs(const std::byte* codes, int first, int count, const TurnedQueries<Vectors>& turned,
                               float (&sums)[2][Vectors]) const {
     const int lane = static_cast<int>(threadIdx.x) % 32, half = lane / cpu::kNuqLanes, place = lane % cpu::kNuqLanes;
 #pragma unroll 2
     for (int j = 0; j < count; ++j) {
       const int pair = first + j * Warps;
-      const KeyCodes<Bits> of_tokens(codes + pair * cpu::kNuqLanes * Bits, half, place);
+      const KeyCodes<IsFour> of_tokens(codes + pair * cpu::kNuqLanes * format.bits, format.bits, half, place);
       const float* of_pair = levels + pair * 2 * cpu::kNuqLevels;
       const float2 r = rotations[pair].of[place];
 #pragma unroll

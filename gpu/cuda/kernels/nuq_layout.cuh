@@ -7,21 +7,23 @@
 
 namespace tandem::gpu::cuda {
 
-/// The bytes that one lane has of a unit, a line each, as codes of fields.
-template <int Bits>
+/// The bytes that one lane has of a unit, a line each, as codes of fields. Bits above a code do not matter: tables
+/// repeat their levels up to 16. Four bits, or fewer.
+template <bool IsFour>
 struct NuqLane {
-  unsigned lines[Bits];
+  unsigned lines[IsFour ? 4 : 2];
+  unsigned upper;  ///< of 3 bits
 
   /// `unit` points to the lane's first byte.
-  __device__ explicit NuqLane(const std::byte* unit) {
+  __device__ NuqLane(const std::byte* unit, int bits) {
 #pragma unroll
-    for (int i = 0; i < Bits; ++i) lines[i] = static_cast<unsigned>(unit[i * cpu::kNuqLanes]);
+    for (int i = 0; i < (IsFour ? 4 : 2); ++i) lines[i] = static_cast<unsigned>(unit[i * cpu::kNuqLanes]);
+    upper = bits == 3 ? static_cast<unsigned>(unit[2 * cpu::kNuqLanes]) : 0u;
   }
   /// Of a field below kNuqFields.
   [[nodiscard]] __device__ unsigned code(int field) const {
-    if (Bits == 4) return lines[field / 2] >> field % 2 * 4 & 15u;
-    const unsigned lower = lines[field / 4] >> field % 4 * 2 & 3u;
-    return Bits == 3 ? lower | (lines[Bits - 1] >> field & 1u) << 2 : lower;
+    if (IsFour) return lines[field / 2] >> field % 2 * 4 & 15u;
+    return (lines[field / 4] >> field % 4 * 2 & 3u) | (upper >> field & 1u) << 2;
   }
 };
 
@@ -33,16 +35,17 @@ __device__ inline int nuq_code(const std::byte* unit, int bits, int field) {
   return static_cast<int>(bits == 3 ? lower | (line(2) >> field & 1u) << 2 : lower);
 }
 
-/// Writes the bytes of a lane whose fields are these codes.
-__device__ inline void store_nuq_lane(const unsigned (&codes)[cpu::kNuqFields], int bits, std::byte* unit) {
+/// Writes the bytes of a lane. `codes` has that of field i in the four bits from 4 i on.
+__device__ inline void store_nuq_lane(unsigned codes, int bits, std::byte* unit) {
   unsigned lines[4] = {};
 #pragma unroll
   for (int field = 0; field < cpu::kNuqFields; ++field) {
+    const unsigned code = codes >> 4 * field & 15u;
     if (bits == 4) {
-      lines[field / 2] |= codes[field] << field % 2 * 4;
+      lines[field / 2] |= code << field % 2 * 4;
     } else {
-      lines[field / 4] |= (codes[field] & 3u) << field % 4 * 2;
-      lines[2] |= codes[field] >> 2 << field;
+      lines[field / 4] |= (code & 3u) << field % 4 * 2;
+      lines[2] |= code >> 2 << field;
     }
   }
 #pragma unroll

@@ -60,14 +60,15 @@ struct NuqValues {
   }
 
   /// Adds a tile, whose codes of V lie at `codes`. `scaled` are its weights times its scales, `levels` (kNuqLevels).
-  template <int Bits>
-  __device__ void add(const std::byte* codes, int padded_v, const float* levels, const Floats<Vectors>* scaled) {
+  template <bool IsFour>
+  __device__ void add(const std::byte* codes, int bits, int padded_v, const float* levels,
+                      const Floats<Vectors>* scaled) {
     if (element >= padded_v) return;
-    const int later = element + 16 < padded_v ? cpu::kNuqLanes * Bits : 0;  // where there is none, nobody reads its sum
+    const int later = element + 16 < padded_v ? cpu::kNuqLanes * bits : 0;  // where there is none, nobody reads its sum
     for (int token = first; token < first + count; token += cpu::kNuqFields) {
       const std::byte* unit =
-          codes + (token / cpu::kNuqFields * (padded_v / 16) + element / 16) * cpu::kNuqLanes * Bits + element % 16;
-      const NuqLane<Bits> lanes[2] = {NuqLane<Bits>(unit), NuqLane<Bits>(unit + later)};
+          codes + (token / cpu::kNuqFields * (padded_v / 16) + element / 16) * cpu::kNuqLanes * bits + element % 16;
+      const NuqLane<IsFour> lanes[2] = {{unit, bits}, {unit + later, bits}};
 #pragma unroll
       for (int field = 0; field < cpu::kNuqFields; ++field) {
         const Floats<Vectors> weight = scaled[token + field];

@@ -1,7 +1,9 @@
 #pragma once
 
 #include "cpu/codec/qjl_layout.h"
-#include "gpu/cuda/kernels/value_group_codes.cuh"
+#include "gpu/cuda/kernels/kivi_coding.cuh"
+#include "gpu/cuda/kernels/rounding.cuh"
+#include "gpu/cuda/kernels/value_sums.cuh"
 
 // Blocks of QJL, encoded and decoded to the bits of cpu/codec/qjl.cpp.
 
@@ -108,9 +110,9 @@ __device__ inline void fill_zero(std::byte* block, std::int64_t begin, std::int6
   for (std::int64_t i = begin + threadIdx.x; i < end; i += kQjlCodeThreads) block[i] = std::byte{0};
 }
 
-/// Encodes blocks: blockIdx.y is the group of tokens.
+/// Encodes K of blocks, and what no code fills; blockIdx.y is the group of tokens.
 __global__ void __launch_bounds__(kQjlCodeThreads)
-    qjl_encode(cpu::BlockFormat format, const EncodeItem* __restrict__ items) {
+    qjl_encode_keys(cpu::BlockFormat format, const EncodeItem* __restrict__ items) {
   TANDEM_SHARED(QjlChannels, channels);
   const EncodeItem item = items[blockIdx.x];
   const int thread = static_cast<int>(threadIdx.x), group = static_cast<int>(blockIdx.y);
@@ -127,14 +129,26 @@ __global__ void __launch_bounds__(kQjlCodeThreads)
     reinterpret_cast<std::uint16_t*>(norms)[p * cpu::kQjlBlockRows + first + token] =
         qjl_norm(keys + token * format.padded_k, qjl_part(format, channels, p != 0));
   }
-  const int chunks = static_cast<int>(format.v_stride) / 16;
-  for (int i = thread; i < cpu::kQjlGroupRows * chunks; i += kQjlCodeThreads)
-    encode_value_chunk(format, item.v, first + i / chunks, i % chunks, item.block);
   if (group != 0) return;
   const std::int64_t k_end =
       format.k_side + num_parts * cpu::kQjlNormBytes + cpu::kQjlBlockRows / cpu::kQjlGroupRows * format.outliers;
   fill_zero(item.block, k_end, format.v_codes);
   fill_zero(item.block, format.v_side + 4 * cpu::kQjlBlockRows * (format.dim_v / kGroupElements), format.block_bytes);
+}
+
+/// Encodes V of blocks; blockIdx.y is the group of tokens.
+__global__ void __launch_bounds__(kQjlCodeThreads)
+    qjl_encode_values(cpu::BlockFormat format, const EncodeItem* __restrict__ items) {
+  const EncodeItem item = items[blockIdx.x];
+  const int thread = static_cast<int>(threadIdx.x), first = static_cast<int>(blockIdx.y) * cpu::kQjlGroupRows;
+  const int chunks = static_cast<int>(format.v_stride) / 16;
+  for (int i = thread; i < cpu::kQjlGroupRows * chunks; i += kQjlCodeThreads) {
+    const int row = first + i / chunks, chunk = i % chunks;
+    encode_chunk<2>({item.v + row * format.padded_v, 1, format.dim_v, kGroupElements}, chunk * kChunkCodes<2>,
+                    item.block + format.v_codes + row * format.v_stride + chunk * 16,
+                    reinterpret_cast<unsigned short*>(item.block + format.v_side) + row, 2 * cpu::kQjlBlockRows,
+                    cpu::kQjlBlockRows);
+  }
 }
 
 /// One channel of a decoded key, in the order of additions that the host has.
@@ -165,13 +179,21 @@ __device__ inline float decode_qjl_channel(const cpu::BlockFormat& format, const
   return static_cast<float>(static_cast<double>(factor) * sum);
 }
 
+__device__ inline float decode_qjl_element(const cpu::BlockFormat& format, const std::byte* block, int row, int d) {
+  if (d >= format.dim_v) return 0.f;
+  const auto* scales = reinterpret_cast<const unsigned short*>(block + format.v_side) +
+                       2 * (d / kGroupElements) * cpu::kQjlBlockRows + row;
+  return value_of(group_side(scales[0], scales[cpu::kQjlBlockRows]),
+                  static_cast<float>(packed_code<2>(block + format.v_codes + row * format.v_stride, d)));
+}
+
 __global__ void __launch_bounds__(kQjlCodeThreads)
     qjl_decode(cpu::BlockFormat format, const DecodeItem* __restrict__ items) {
   const DecodeItem item = items[blockIdx.x];
   for (int i = static_cast<int>(threadIdx.x); i < item.count * format.padded_k; i += kQjlCodeThreads)
     item.k[i] = decode_qjl_channel(format, item.block, item.first + i / format.padded_k, i % format.padded_k);
   for (int i = static_cast<int>(threadIdx.x); i < item.count * format.padded_v; i += kQjlCodeThreads)
-    item.v[i] = decode_value_element(format, item.block, item.first + i / format.padded_v, i % format.padded_v);
+    item.v[i] = decode_qjl_element(format, item.block, item.first + i / format.padded_v, i % format.padded_v);
 }
 
 }  // namespace tandem::gpu::cuda

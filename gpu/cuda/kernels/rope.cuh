@@ -13,7 +13,7 @@ struct Rotation {
 /// Of an angle in whole turns times 2^64, which wraps as angles do: RopeTable::turns() times a position needs no
 /// reduction. Exact to rounding, by Taylor's series of less than an eighth of a turn: no table, and no slow path.
 template <typename T>
-__device__ inline Rotation<T> rotation(std::uint64_t turns) {
+__device__ __forceinline__ Rotation<T> rotation(std::uint64_t turns) {
   const auto quarters = static_cast<unsigned>((turns + (std::uint64_t{1} << 61)) >> 62);
   const auto rest = static_cast<std::int64_t>(turns - (static_cast<std::uint64_t>(quarters) << 62));
   const T x = static_cast<T>(rest) * static_cast<T>(3.40612158008655458933e-19);  // 2 pi / 2^64

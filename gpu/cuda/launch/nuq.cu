@@ -24,7 +24,8 @@ void attend(std::int32_t vectors, const CodedJob* jobs, const WorkItem* items, s
 }  // namespace
 
 void encode_nuq(const cpu::BlockFormat& format, const EncodeItem* items, std::int64_t num_items, cudaStream_t stream) {
-  launch(nuq_encode, dim3(static_cast<unsigned>(num_items)), dim3(kNuqCodeThreads), 0, stream, format, items);
+  for (const auto kernel : {nuq_encode_keys, nuq_encode_outliers, nuq_encode_values})
+    launch(kernel, dim3(static_cast<unsigned>(num_items)), dim3(kNuqCodeThreads), 0, stream, format, items);
 }
 
 void decode_nuq(const cpu::BlockFormat& format, const DecodeItem* items, std::int64_t num_items, cudaStream_t stream) {
@@ -35,9 +36,7 @@ void attend_nuq(const cpu::BlockFormat& format, std::int32_t vectors, const Code
                 std::int64_t num_items, Partials partials, cudaStream_t stream) {
   const bool is_wide = format.padded_k > 128 || format.padded_v > 128;
   // Lookups and not bytes are what takes time: for more vectors, blocks of threads read the same codes.
-  const auto kernels = is_wide        ? vectors == 1 ? attend<256, 1> : attend<256, 2>
-                              : vectors == 1 ? attend<128, 1>
-                                      : attend<128, 4>;
+  const auto kernels = is_wide ? attend<256, 2> : vectors == 1 ? attend<128, 1> : attend<128, 4>;
   kernels(vectors, jobs, items, num_items, partials, stream);
 }
 

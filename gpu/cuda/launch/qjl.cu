@@ -11,8 +11,9 @@ unsigned parts(std::int32_t count, std::int32_t of) { return static_cast<unsigne
 }  // namespace
 
 void encode_qjl(const cpu::BlockFormat& format, const EncodeItem* items, std::int64_t num_items, cudaStream_t stream) {
-  launch(qjl_encode, dim3(static_cast<unsigned>(num_items), kQjlGroups), dim3(kQjlCodeThreads), 0, stream, format,
-         items);
+  const dim3 grid(static_cast<unsigned>(num_items), kQjlGroups);
+  launch(qjl_encode_keys, grid, dim3(kQjlCodeThreads), 0, stream, format, items);
+  launch(qjl_encode_values, grid, dim3(kQjlCodeThreads), 0, stream, format, items);
 }
 
 void decode_qjl(const cpu::BlockFormat& format, const DecodeItem* items, std::int64_t num_items, cudaStream_t stream) {

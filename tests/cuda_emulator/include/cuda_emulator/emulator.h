@@ -21,17 +21,17 @@ struct Config {
   Order order = Order::forward;  ///< of the blocks of a grid and the threads of a block
   std::uint64_t seed = 1;        ///< of random orders and delays
   Progress progress = Progress::eager;
-  int late_after_ms = 20;      ///< CUDA promises progress to those who poll memory, too
-  int max_delay_us = 0;        ///< before each operation a stream is busy for a random time up to this one
-  int spin_limit_ms = 60000;   ///< a block whose threads only spin faults after this time
-  int num_devices = 2;         ///< 0: calls return cudaErrorNoDevice
+  int late_after_ms = 20;     ///< CUDA promises progress to those who poll memory, too
+  int max_delay_us = 0;       ///< before each operation a stream is busy for a random time up to this one
+  int spin_limit_ms = 60000;  ///< a block whose threads only spin faults after this time
+  int num_devices = 2;        ///< 0: calls return cudaErrorNoDevice
   int compute_capability_major = 9;
-  int driver_version = 12090;  ///< below CUDART_VERSION: cudaErrorInsufficientDriver
+  int driver_version = 12090;                       ///< below CUDART_VERSION: cudaErrorInsufficientDriver
   std::size_t device_bytes = std::size_t{1} << 30;  ///< cudaMalloc fails where a device's allocations exceed it
 };
 
-/// A fresh machine: drops what is in the streams, forgets faults, planned failures, captures and lost devices, and takes
-/// `config` from here on. What is allocated stays, and the calling thread uses device 0.
+/// A fresh machine: drops what is in the streams, forgets faults, planned failures, captures and lost devices, and
+/// takes `config` from here on. What is allocated stays, and the calling thread uses device 0.
 void reset(const Config& config = {});
 
 /// Text of the first fault since reset() or take_fault(); empty if there is none.
