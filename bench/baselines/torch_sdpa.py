@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What PyTorch takes for the dense decode step that decode_step measures, on the CPU: scaled_dot_product_attention.
+"""What PyTorch takes for the dense decode step that decode_step measures: scaled_dot_product_attention, on the CPU or,
+with --device cuda, on a GPU (by CUDA events); there also what FlashInfer takes, with --library flashinfer.
 
 One layer of a batch-1 step: 8 KV heads, the query heads of a group folded into the query length (so that K and V are
 read once per group, the best case for it), no mask. Cold: steps visit copies of K and V that exceed the last-level cache
@@ -7,6 +8,7 @@ together. The floor is bytes of K and V over the bandwidth of summing a buffer a
 JSON that decode_step writes, for compare.py and plot.py.
 
 usage: torch_sdpa.py [--contexts 4K,32K] [--threads 2,1] [--dtypes bf16,f32] [--steps N] [--json FILE]
+                     [--device cpu|cuda] [--library torch|flashinfer]
 
 Needs PyTorch, which the project itself does not: python3 -m venv venv && venv/bin/pip install torch
 """
@@ -54,15 +56,40 @@ def processor():
         return platform.processor()
 
 
-def bandwidth(torch, cache_bytes, passes=3):
+def timed_us(torch, device, call):
+    """Microseconds that `call` takes, on the device's clock where it has one, and what it returns."""
+    if device == "cuda":
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        result = call()
+        end.record()
+        end.synchronize()
+        return begin.elapsed_time(end) * 1e3, result
+    start = time.perf_counter()
+    result = call()
+    return (time.perf_counter() - start) * 1e6, result
+
+
+def bandwidth(torch, device, cache_bytes, passes=3):
     """GB/s of the best of a few sums over a buffer larger than the caches."""
-    buffer = torch.ones(int(COLD_FACTOR * cache_bytes) // 8, dtype=torch.int64)
+    buffer = torch.ones(int(COLD_FACTOR * cache_bytes) // 8, dtype=torch.int64, device=device)
     best = 0.0
     for _ in range(passes + 1):
-        start = time.perf_counter()
-        buffer.sum()
-        best = max(best, buffer.numel() * 8 / (time.perf_counter() - start) / 1e9)
+        us, _ = timed_us(torch, device, buffer.sum)
+        best = max(best, buffer.numel() * 8 / us / 1e3)
     return best
+
+
+def attention_of(torch, library):
+    """attend(q (1, kv_heads, group, dim), k and v (1, kv_heads, tokens, dim)) -> out like q."""
+    if library == "torch":
+        return torch.nn.functional.scaled_dot_product_attention
+    import flashinfer
+
+    def attend(q, k, v):
+        out = flashinfer.single_decode_with_kv_cache(q.flatten(0, 2), k[0], v[0], kv_layout="HND")
+        return out.view(q.shape)
+    return attend
 
 
 def relative_errors(torch, q, k, v, out):
@@ -80,24 +107,25 @@ def measure(torch, options, tokens, threads, dtype_name, cache_bytes):
     kv_bytes = 2 * math.prod(shape) * torch.empty(0, dtype=dtype).element_size()
     copies = math.ceil(COLD_FACTOR * cache_bytes / kv_bytes) + 1
     generator = torch.Generator().manual_seed(1)
-    k, v = (torch.randn(shape, generator=generator).to(dtype) for _ in range(2))
+    k, v = (torch.randn(shape, generator=generator).to(options.device, dtype) for _ in range(2))
     pairs = [(k, v)] + [(k.clone(), v.clone()) for _ in range(copies - 1)]
-    q = torch.randn(1, options.kv_heads, group, options.head_dim, generator=generator).to(dtype)
-    before = bandwidth(torch, cache_bytes)
-    attend = torch.nn.functional.scaled_dot_product_attention
+    q = torch.randn(1, options.kv_heads, group, options.head_dim, generator=generator).to(options.device, dtype)
+    before = bandwidth(torch, options.device, cache_bytes)
+    attend = attention_of(torch, options.library)
     times = []
     with torch.inference_mode():
         for step in range(options.steps + copies):
             keys, values = pairs[step % copies]
-            start = time.perf_counter()
-            out = attend(q, keys, values)
+            us, out = timed_us(torch, options.device, lambda: attend(q, keys, values))
             if step >= copies:  # the first round only touches the copies
-                times.append((time.perf_counter() - start) * 1e6)
+                times.append(us)
         errors = relative_errors(torch, q, k, v, out)
-    after = bandwidth(torch, cache_bytes)
+    after = bandwidth(torch, options.device, cache_bytes)
     floor = kv_bytes / max(before, after) / 1000
     median = quantile(times, 0.5)
-    return {"name": "torch sdpa", "selector": {"kind": "torch_sdpa", "library": f"torch {torch.__version__}"},
+    name = "torch sdpa" if options.library == "torch" else options.library
+    return {"name": name if options.device == "cpu" else f"{name} on {options.device}",
+            "selector": {"kind": "torch_sdpa", "library": f"torch {torch.__version__}"}, "device": options.device,
             "tokens": tokens, "threads": threads, "batch": 1, "host_dtype": dtype_name, "layers": copies, "cold": "rotate",
             "bandwidth_gb_per_s": {"before": before, "after": after}, "samples": len(times),
             "us": {"min": min(times), "p10": quantile(times, 0.1), "median": median, "p90": quantile(times, 0.9),
@@ -118,6 +146,9 @@ def main(arguments):
     parser.add_argument("--q-heads", type=int, default=32)
     parser.add_argument("--head-dim", type=int, default=128)
     parser.add_argument("--cache-mib", type=int, default=0, help="last-level cache; 0: what the system says [0]")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where tensors are [cpu]")
+    parser.add_argument("--library", choices=("torch", "flashinfer"), default="torch",
+                        help="whose attention; flashinfer needs --device cuda [torch]")
     parser.add_argument("--json", default="")
     options = parser.parse_args(arguments)
     try:
@@ -125,7 +156,13 @@ def main(arguments):
     except ImportError:
         print("torch_sdpa.py: PyTorch is missing; python3 -m venv venv && venv/bin/pip install torch", file=sys.stderr)
         return 2
-    cache_bytes = options.cache_mib << 20 or last_level_cache_bytes()
+    if options.device == "cuda":
+        options.threads = "1"  # of the host, which does not matter
+        properties = torch.cuda.get_device_properties(0)
+        cache = getattr(properties, "L2_cache_size", 64 << 20)
+    else:
+        properties, cache = None, last_level_cache_bytes()
+    cache_bytes = options.cache_mib << 20 or cache
     rows = []
     print(f"{'tokens':>8} {'threads':>7} {'dtype':>5} {'min us':>10} {'median':>10} {'floor us':>10} {'gap':>6} {'error':>9}",
           file=sys.stderr)
@@ -138,7 +175,8 @@ def main(arguments):
                       f"{row['floor_us']:10.1f} {row['gap']:6.2f} {row['error']['mean']:9.2g}", file=sys.stderr)
     report = {"benchmark": "torch_sdpa", "version": torch.__version__,
               "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-              "command": sys.argv, "machine": {"processor": processor(), "kernel": platform.platform(),
+              "command": sys.argv, "machine": {"processor": properties.name if properties else processor(),
+                                               "kernel": platform.platform(),
                                                "last_level_cache_bytes": cache_bytes},
               "settings": {"num_kv_heads": options.kv_heads, "num_q_heads": options.q_heads, "head_dim": options.head_dim,
                            "kind": "random", "steps": options.steps, "cold": "rotate"}, "rows": rows}

@@ -60,20 +60,23 @@ std::vector<Planned> plan_of(const Bench& bench, const tools::TraceMeta& meta, c
       for (const auto& dtype : bench.options.host_dtypes) {
         const auto bytes = batch * kv_bytes(meta, dtype);
         for (const Json& selector : bench.options.selectors) {
-          const RuntimeSettings settings{
-              .selector = selector,
-              .threads = threads,
-              .batch = batch,
-              .layers = layers_for(bench.cold, bytes, bench.topology.last_level_cache_bytes()),
-              .host_dtype = dtype,
-              .tiers = bench.options.tiers,
-              .window = cli::choose_window(bench.options.window),
-              .never_slower = bench.options.never_slower,
-              .isa = bench.options.isa};
-          plan.push_back({selector_name(selector), settings.layers * bytes, settings.layers * batch * meta.tokens,
-                          [settings, &layer](const tools::TraceMeta& part, Progress& progress) {
-                            return make_runtime_contender(settings, part, layer, progress);
-                          }});
+          for (const auto& device : bench.options.devices) {
+            const RuntimeSettings settings{
+                .selector = selector,
+                .threads = threads,
+                .batch = batch,
+                .layers = layers_for(bench.cold, bytes, bench.topology.last_level_cache_bytes()),
+                .host_dtype = dtype,
+                .device = device,
+                .tiers = bench.options.tiers,
+                .window = cli::choose_window(bench.options.window),
+                .never_slower = bench.options.never_slower,
+                .isa = bench.options.isa};
+            plan.push_back({name_of(settings), settings.layers * bytes, settings.layers * batch * meta.tokens,
+                            [settings, &layer](const tools::TraceMeta& part, Progress& progress) {
+                              return make_runtime_contender(settings, part, layer, progress);
+                            }});
+          }
         }
       }
     }
@@ -185,14 +188,16 @@ void run_context(Bench bench, std::int64_t tokens, int& group, Json& rows) {
   }
 }
 
-/// A runtime of the smallest shape with each selector, so that a bad one is refused before any work.
+/// A runtime of the smallest shape with each selector on each device, so that a bad one is refused before any work.
 Json check_selectors(const Options& options) {
   Json described;
-  for (const Json& selector : options.selectors) {
-    Json config = {{"num_layers", 1},  {"num_q_heads", 1},  {"num_kv_heads", 1},   {"head_dim_k", 64},
-                   {"num_threads", 1}, {"local_tokens", 1}, {"selector", selector}};
-    if (!options.isa.empty()) config["isa"] = options.isa;
-    described = cli::describe(td::Runtime(config.dump()));
+  for (const auto& device : options.devices) {
+    for (const Json& selector : options.selectors) {
+      Json config = {{"num_layers", 1},  {"num_q_heads", 1},  {"num_kv_heads", 1},    {"head_dim_k", 64},
+                     {"num_threads", 1}, {"local_tokens", 1}, {"selector", selector}, {"device", device}};
+      if (!options.isa.empty()) config["isa"] = options.isa;
+      described = cli::describe(td::Runtime(config.dump()));
+    }
   }
   return described;
 }

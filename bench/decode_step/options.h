@@ -19,6 +19,7 @@ struct Options {
   std::vector<int> threads;
   std::vector<int> batches = {1};
   std::vector<std::string> host_dtypes = {"bf16"};
+  std::vector<std::string> devices = {"host"};
   cli::TierOptions tiers;
   cli::WindowOptions window;
   std::int64_t steps = 32;       ///< timed ones; one more comes before them

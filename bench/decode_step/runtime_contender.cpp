@@ -24,6 +24,7 @@ Json config_of(const RuntimeSettings& s, const tools::TraceMeta& meta) {
                  {"local_tokens", s.tiers.local},
                  {"window_dtype", s.tiers.window_dtype.empty() ? window_dtype_for(s.host_dtype) : s.tiers.window_dtype},
                  {"host_dtype", s.host_dtype},
+                 {"device", s.device},
                  {"num_threads", s.threads},
                  {"selector", s.selector},
                  {"never_slower", s.never_slower}};
@@ -149,17 +150,20 @@ class RuntimeSteps {
 
 }  // namespace
 
+std::string name_of(const RuntimeSettings& settings) {
+  const std::string name = selector_name(settings.selector);
+  return settings.device == "host" ? name : name + " on " + settings.device;
+}
+
 Contender make_runtime_contender(const RuntimeSettings& settings, const tools::TraceMeta& meta,
                                  const tools::TraceLayer& trace, cli::Progress& progress) {
   const auto steps = std::make_shared<RuntimeSteps>(settings, meta, trace);
   steps->read_prompt(progress);
   Contender contender;
-  contender.settings = {{"name", selector_name(settings.selector)},
-                        {"selector", settings.selector},
-                        {"tokens", meta.tokens},
-                        {"threads", settings.threads},
-                        {"batch", settings.batch},
-                        {"host_dtype", settings.host_dtype}};
+  contender.settings = {{"name", name_of(settings)}, {"selector", settings.selector},
+                        {"tokens", meta.tokens},     {"threads", settings.threads},
+                        {"batch", settings.batch},   {"host_dtype", settings.host_dtype},
+                        {"device", settings.device}};
   contender.threads = settings.threads;
   contender.layers = settings.layers;
   contender.step = [steps](std::int64_t step, int layer) { return steps->step(step, layer); };

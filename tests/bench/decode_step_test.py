@@ -112,7 +112,7 @@ class DecodeStep(unittest.TestCase):
                                       ("--contexts", "4G", "4G"), ("--threads", "0", "--threads"),
                                       ("--host-dtypes", "int4", "int8"), ("--kind", "round", "positional"),
                                       ("--baselines", "magic", "magic"), ("--cold", "icy", "rotate"),
-                                      ("--steps", "0", "from 1")]:
+                                      ("--steps", "0", "from 1"), ("--device", "host,gpu", "cuda:0")]:
             with self.subTest(option=option, value=value):
                 result = decode_step(option, value)
                 self.assertEqual(result.returncode, 2, result.stderr)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""bench/compare.py, bench/plot.py and bench/baselines/torch_sdpa.py on small results.
+"""bench/compare.py, plot.py, machine_profile.py and baselines/torch_sdpa.py on small results.
 
 usage: scripts_test.py BENCH_FOLDER [unittest options]
 """
@@ -164,6 +164,48 @@ class Plot(Scripts):
         result = self.run_script("plot.py", self.write("r.json", RESULT), "--tokens", 5)
         self.assertEqual(result.returncode, 2)
         self.assertIn("5 tokens", result.stderr)
+
+
+def spread(value):
+    return {"min": value, "median": value, "p99": 2 * value}
+
+
+GPU_BENCH = {
+    "emulated": False, "launches": {"call_us": spread(3)},
+    "bandwidth": {"copy": {"gb_per_s": spread(1500)}, "read": {"gb_per_s": spread(1600)},
+                  "to_device": [{"gb_per_s": spread(1)}, {"gb_per_s": spread(25)}], "to_host": [{"gb_per_s": spread(26)}]},
+    "hand_offs": [{"became": "flag", "kernel": False, "us": spread(4)}, {"became": "flag", "kernel": True, "us": spread(7)}],
+    "rows": [{"name": "bf16", "tokens": 4096, "batch": 1, "us": spread(20)},
+             {"name": "bf16", "tokens": 8192, "batch": 1, "us": spread(30)},
+             {"name": "bf16", "tokens": 8192, "batch": 8, "us": spread(200)}]}
+
+
+class MachineProfile(Scripts):
+    def profile(self, **results):
+        with tempfile.TemporaryDirectory() as folder:
+            for name, result in results.items():
+                (pathlib.Path(folder) / f"{name}.json").write_text(json.dumps(result), encoding="utf-8")
+            status = subprocess.run([sys.executable, BENCH / "machine_profile.py", folder], capture_output=True,
+                                    check=False).returncode
+            path = pathlib.Path(folder) / "profile.json"
+            return status, json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def test_has_every_result_and_the_figures_of_gpu_bench(self):
+        status, profile = self.profile(gpu_bench=GPU_BENCH, decode_step=RESULT, timeline=[])
+        self.assertEqual(status, 0)
+        self.assertEqual(profile["results"], {"gpu_bench": GPU_BENCH, "decode_step": RESULT})
+        self.assertIn("gpu", profile)
+        self.assertIn("numa_nodes", profile)
+        figures = profile["figures"]
+        self.assertEqual((figures["read_gb_per_s"], figures["to_device_gb_per_s"]), (1600, 25))
+        self.assertEqual((figures["hand_off_us"], figures["hand_off_p99_us"]), ({"flag": 7}, {"flag": 14}))
+        self.assertEqual((figures["window_tokens"], figures["window_us"]), (8192, {"bf16": 30}))
+
+    def test_other_results_have_no_figures(self):
+        self.assertIsNone(self.profile(decode_step=RESULT)[1]["figures"])
+
+    def test_nothing_is_no_profile(self):
+        self.assertEqual(self.profile(), (2, None))
 
 
 class TorchSdpa(Scripts):

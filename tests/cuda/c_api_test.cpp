@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "cuda_emulator/emulator.h"
-#include "tests/c_api/driver.h"
+#include "tests/cuda/runtime_life.h"
 
 namespace c_api {
 namespace {
@@ -18,39 +18,11 @@ class CudaRuntime : public testing::Test {
   }
 };
 
-td_config on(const char* device) {
-  td_config c = config();
-  c.device = device;
-  return c;
-}
-
 std::string refusal(const td_config& c, td_status expected) {
   td_rt* rt = nullptr;
   EXPECT_EQ(td_create(&c, &rt), expected);
   EXPECT_EQ(rt, nullptr);
   return td_last_error();
-}
-
-/// The outputs of a sequence that is filled, grows, forks and is cut.
-std::vector<float> life(td_rt* rt) {
-  std::vector<float> outputs;
-  const auto keep = [&](const std::vector<float>& values) {
-    outputs.insert(outputs.end(), values.begin(), values.end());
-  };
-  const td_seq a = create(rt);
-  fill(rt, a, 150, 1);
-  keep(attended(rt, a, 3));
-  for (std::uint32_t i = 0; i < 4; ++i) {
-    fill(rt, a, 1, 10 + i);
-    keep(attended(rt, a, 1, 1));
-  }
-  td_seq b = 0;
-  EXPECT_EQ(td_seq_fork(rt, a, 120, nullptr, &b), TD_OK) << td_last_error();
-  EXPECT_EQ(td_seq_truncate(rt, a, 140), TD_OK) << td_last_error();
-  fill(rt, b, 2, 20);
-  keep(attended(rt, a));
-  keep(attended(rt, b));
-  return outputs;
 }
 
 TEST_F(CudaRuntime, AgreesWithTheHostWhateverTheHandOff) {

@@ -45,12 +45,7 @@ const std::vector<CodedCase> kCases = {
 /// The thread orders, on a device without bf16 tensor cores.
 class CudaCodecsOfOlderDevices : public CudaCodecs {
  protected:
-  void SetUp() override {
-    emulator::Config config;
-    config.order = GetParam();
-    config.compute_capability_major = 7;
-    emulator::reset(config);
-  }
+  void SetUp() override { start_older(); }
 };
 INSTANTIATE_TEST_SUITE_P(Orders, CudaCodecsOfOlderDevices, kThreadOrders);
 
