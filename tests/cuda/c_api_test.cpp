@@ -149,6 +149,24 @@ TEST_F(CudaRuntime, AnAttendThatFindsNoMemoryCanBeRepeated) {
   EXPECT_EQ(attended(rt, seq), attended(other, reference));
 }
 
+TEST_F(CudaRuntime, AnAppendFollowsALargeAttendThatFoundNoMemory) {
+  td_config c = on("cuda");
+  c.local_tokens = 4096;
+  const Rt rt(c), other(on("cuda"));
+  const td_seq seq = create(rt), reference = create(other);
+  fill(rt, seq, 100, 1);
+  fill(rt, seq, 3000, 2);
+  // Queries of a whole prompt: megabytes on their way to the device.
+  for (const int after : {0, 1, 2}) {
+    emulator::fail_next("cudaMalloc", cudaErrorMemoryAllocation, after);
+    Attend attend({seq}, {3000}, 99);
+    EXPECT_EQ(attend.run(rt), TD_ENOMEM) << after;
+    fill(rt, seq, 1, 3);
+  }
+  fill(other, reference, 3103, 4);
+  EXPECT_EQ(attended(rt, seq).size(), attended(other, reference).size());
+}
+
 TEST_F(CudaRuntime, WorksWithoutPinnedMemory) {
   static std::vector<std::string> messages;
   messages.clear();
@@ -211,6 +229,7 @@ TEST(CudaWatchdog, ADeviceThatHangsIsGivenUpWithBothSidesEpochs) {
   EXPECT_THAT(td_last_error(), testing::ContainsRegex("epoch [0-9]+ within 1 ms: it is at [0-9]+, .* up to [0-9]+"));
   EXPECT_EQ(attend.run(rt), TD_ESTATE);
   td_destroy(rt);
+  EXPECT_GT(emulator::live().device_allocations, 0) << "to give memory back it has to wait for the device";
 }
 
 }  // namespace
