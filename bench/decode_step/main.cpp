@@ -221,6 +221,7 @@ Json settings_json(const Bench& bench) {
           {"sink_tokens", options.tiers.sinks},
           {"local_tokens", options.tiers.local},
           {"window_codec", options.window.codec},
+          {"hand_off", options.window.hand_off},
           {"steps", options.steps},
           {"error_steps", options.exact_steps},
           {"cold", options.cold},

@@ -33,8 +33,7 @@ Example:
 
 /// The lists of the command line as text.
 struct Raw {
-  std::string contexts = "4K,32K", threads, batches = "1", host_dtypes = "bf16", devices = "host", baselines,
-              kind = "mixed";
+  std::string contexts = "4K,32K", threads, batches = "1", host_dtypes = "bf16", baselines, kind = "mixed";
   std::vector<std::string> selectors = {"all", "topk:budget=0.02", "lsh"};
 };
 
@@ -73,7 +72,7 @@ void resolve(const Raw& raw, Options& options) {
   options.batches = counts("--batches", raw.batches, 1024);
   options.host_dtypes = cli::split_list(raw.host_dtypes);
   for (const auto& dtype : options.host_dtypes) parse_row_format("--host-dtypes", dtype);
-  options.devices = cli::split_list(raw.devices);
+  options.devices = cli::split_list(options.window.device);
   options.baselines = known_baselines(raw.baselines);
   options.shape.kind = cli::head_kind_named(raw.kind);
   options.exact_steps = std::min(options.exact_steps, options.steps + 1);
@@ -95,7 +94,6 @@ void add_options(CLI::App& app, Raw& raw, Options& options) {
   app.add_option("--batches", raw.batches, "sequences of one step, a list [1]");
   app.add_option("--host-dtypes", raw.host_dtypes,
                  "dtypes of the host rows, a list of f32, f16, bf16, int8, k8v4 [bf16]");
-  app.add_option("--device", raw.devices, "what holds the windows, a list of host, cuda:N [host]");
   app.add_option("--steps", options.steps, "timed steps [32]")
       ->check(number_in<std::int64_t>(1, 100000, "a whole number from 1 to 100000"));
   app.add_option("--error-steps", options.exact_steps, "steps compared with the exact result [4]")
@@ -113,6 +111,7 @@ void add_options(CLI::App& app, Raw& raw, Options& options) {
   app.add_option("--local", options.tiers.local, "latest tokens that stay in the window [64]")
       ->check(number_in(1, 1 << 24, "a whole number from 1 to 2^24"));
   cli::add_window(app, options.window, cli::kCodecOnly);
+  app.get_option("--device")->description("what holds the windows, a list of host, cuda:N [host]");
   app.add_option("--cold", options.cold, "auto, wash, rotate or warm [auto]")
       ->check(cli::one_of({"auto", "wash", "rotate", "warm"}));
   app.add_flag_callback(

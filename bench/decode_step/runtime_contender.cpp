@@ -25,6 +25,7 @@ Json config_of(const RuntimeSettings& s, const tools::TraceMeta& meta) {
                  {"window_dtype", s.tiers.window_dtype.empty() ? window_dtype_for(s.host_dtype) : s.tiers.window_dtype},
                  {"host_dtype", s.host_dtype},
                  {"device", s.device},
+                 {"hand_off", s.window.hand_off},
                  {"num_threads", s.threads},
                  {"selector", s.selector},
                  {"never_slower", s.never_slower}};
