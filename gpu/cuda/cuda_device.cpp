@@ -52,6 +52,12 @@ CudaDevice::CudaDevice(int ordinal, const DeviceParams& params)
     : ordinal_(ordinal), params_(params), name_(checked_device(ordinal)) {
   const CurrentDevice current(ordinal_);
   work_ = std::make_unique<Work>(params.hand_off);
+  try {
+    launch_nothing(work_->stream.get());
+  } catch (const Error& error) {
+    fail(ErrorCode::unsupported, name_,
+         " does not run the kernels of this build, see TANDEM_CUDA_ARCHS: ", error.what());
+  }
 }
 
 CudaDevice::~CudaDevice() {
@@ -161,13 +167,15 @@ std::byte* CudaDevice::allocate(std::int64_t bytes, int /*node*/) {
 }
 
 void CudaDevice::release(std::byte* data, std::int64_t /*bytes*/) noexcept {
-  const std::lock_guard lock(mutex_);
   try {
-    guarded([&] {
-      submit();
-      wait_for(work_->hand_off.signalled());
-      work_->memory.erase(data);
-    });
+    wait({});
+    std::unordered_map<std::byte*, DeviceMemory>::node_type memory;  // given back outside the lock: it takes a while
+    {
+      const std::lock_guard lock(mutex_);
+      memory = work_->memory.extract(data);
+    }
+    const CurrentDevice current(ordinal_);
+    memory = {};
   } catch (const std::exception&) {
     // The device is lost, which the next call reports; its memory goes with everything else.
   }

@@ -39,6 +39,9 @@ void launch_merge_partials(const MergeItem* items, std::int64_t num_items, Parti
 void launch_attention_mass(RowType type, std::int32_t padded_k, const RowJob* jobs, const MassItem* items,
                            std::int64_t num_items, cudaStream_t stream);
 
+/// A kernel that does nothing, to see whether the device runs any.
+void launch_nothing(cudaStream_t stream);
+
 void launch_move_runs(const MoveItem* items, std::int64_t num_items, cudaStream_t stream);
 
 /// Rows as fp32.

@@ -9,19 +9,22 @@
 namespace tandem::gpu::cuda {
 
 /// Makes `ordinal` the current device of this thread, and the one before again when it goes. That one may be lost,
-/// which is no matter of this device's. Throws Error(device_lost).
+/// which is no matter of this device's. Meanwhile no capture that an engine has under way in a stream of its own
+/// forbids calls, nor is it spoiled by them: nothing here touches its streams. Throws Error(device_lost).
 class CurrentDevice {
  public:
   explicit CurrentDevice(int ordinal) : before_(ordinal), ordinal_(ordinal) {
     if (cudaGetDevice(&before_) != cudaSuccess) {
       (void)cudaGetLastError();
       before_ = ordinal;
-    } else if (before_ == ordinal) {
-      return;
+      TANDEM_CUDA_CHECK(cudaSetDevice(ordinal));
+    } else if (before_ != ordinal) {
+      TANDEM_CUDA_CHECK(cudaSetDevice(ordinal));
     }
-    TANDEM_CUDA_CHECK(cudaSetDevice(ordinal));
+    (void)cudaThreadExchangeStreamCaptureMode(&mode_);
   }
   ~CurrentDevice() {
+    (void)cudaThreadExchangeStreamCaptureMode(&mode_);
     if (before_ != ordinal_) (void)cudaSetDevice(before_);
   }
   CurrentDevice(const CurrentDevice&) = delete;
@@ -30,6 +33,7 @@ class CurrentDevice {
  private:
   int before_;
   int ordinal_;
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;  // of what went before, once exchanged
 };
 
 /// A stream of the current device that does not wait for the default stream. Throws Error(device_lost).

@@ -100,7 +100,7 @@ void Timeline::start(const std::string& path, std::int64_t max_spans) {
 }
 
 void Timeline::stop(const std::string& device) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   TANDEM_CHECK(is_on(), invalid_state, "no timeline is being recorded");
   session_.store(0, std::memory_order_relaxed);
   std::uint64_t dropped = homeless_;
@@ -116,18 +116,20 @@ void Timeline::stop(const std::string& device) {
       tracks[t].name = concat("worker ", ++workers);
     }
   }
-  const fs::path temporary = std::exchange(temporary_, {});
+  const fs::path temporary = std::exchange(temporary_, {}), path = path_;
+  const auto started = started_;
+  lock.unlock();  // threads that take their first track do not wait for the file
   errno = 0;
   std::ofstream file(temporary, std::ios::binary | std::ios::trunc);
-  write_timeline(file, std::move(tracks), started_, dropped);
+  write_timeline(file, std::move(tracks), started, dropped);
   file.close();
   std::error_code error(errno, std::generic_category());
   const bool written = static_cast<bool>(file);
-  if (written) fs::rename(temporary, path_, error);
+  if (written) fs::rename(temporary, path, error);
   if (written && !error) return;
   std::error_code ignored;
   fs::remove(temporary, ignored);
-  fail_to_write(path_, error.message());
+  fail_to_write(path, error.message());
 }
 
 Track* Timeline::track_of_this_thread(std::uint64_t session) noexcept {

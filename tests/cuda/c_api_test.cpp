@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "cuda_emulator/emulator.h"
+#include "cuda_runtime_api.h"
 #include "tests/cuda/runtime_life.h"
 
 namespace c_api {
@@ -198,6 +199,24 @@ TEST_F(CudaRuntime, ALostDeviceClosesItsRuntimesAndNoOther) {
   Attend other({b}, {1}, 99);
   EXPECT_EQ(other.run(second), TD_EDEVICE);
   EXPECT_EQ(attended(elsewhere, c), expected);
+}
+
+TEST_F(CudaRuntime, AnEnginesCaptureGoesOnMeanwhile) {
+  const Rt rt(on("cuda"));
+  const td_seq seq = create(rt);
+  fill(rt, seq, 100, 1);
+  const std::vector<float> expected = attended(rt, seq);
+  cudaStream_t stream = nullptr;
+  cudaGraph_t graph = nullptr;
+  ASSERT_EQ(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), cudaSuccess);
+  ASSERT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), cudaSuccess);
+  EXPECT_EQ(attended(rt, seq), expected);
+  const td_seq other = create(rt);
+  fill(rt, other, 1, 2);
+  EXPECT_EQ(td_seq_destroy(rt, other), TD_OK);
+  EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess);
+  EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+  EXPECT_EQ(cudaStreamDestroy(stream), cudaSuccess);
 }
 
 TEST_F(CudaRuntime, EndsWithWorkInFlight) {

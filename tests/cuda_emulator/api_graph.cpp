@@ -88,6 +88,13 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   });
 }
 
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
+  return api_call("cudaThreadExchangeStreamCaptureMode", [&] {
+    *mode = exchange_thread_mode(*mode);
+    return cudaSuccess;
+  });
+}
+
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
   return release_call("cudaGraphExecDestroy", [&] {
     executables().destroy(executable);

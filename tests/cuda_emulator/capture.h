@@ -39,6 +39,8 @@ void submit(const std::shared_ptr<Stream>& stream, Operation operation);
 void refuse_capture(const std::shared_ptr<Stream>& stream);
 /// Throws Refusal, and invalidates the capture, if a capture forbids the calling thread what might wait for a device.
 void refuse_unsafe_call();
+/// How captures see the calls of this thread. Returns what it was before.
+cudaStreamCaptureMode exchange_thread_mode(cudaStreamCaptureMode mode);
 
 void begin_capture(const std::shared_ptr<Stream>& stream, cudaStreamCaptureMode mode);  ///< throws Refusal
 std::vector<Operation> end_capture(const std::shared_ptr<Stream>& stream);              ///< throws Refusal

@@ -10,13 +10,13 @@
 
 #include <gtest/gtest.h>
 
-#include "gpu/stream_epochs.h"
 #include "runtime/base/error.h"
 #include "runtime/c_api_handle.h"
 #include "tandem/tandem.hpp"
 #include "tests/support/deferred_device.h"
 #include "tests/support/forwarding_device.h"
 #include "tests/support/runtime_driver.h"
+#include "tests/support/stream_epochs.h"
 
 namespace tandem::testing {
 namespace {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "gpu/device.h"
+#include "runtime/base/error.h"
 
 namespace tandem::gpu {
 
@@ -29,7 +30,10 @@ class StreamEpochs {
 };
 
 /// What a device's wait() says once its time is up: throws Error(device_lost) with the figures.
-[[noreturn]] void fail_overdue(const std::string& device, Stream stream, const StreamEpochs& epochs,
-                               std::chrono::milliseconds timeout);
+[[noreturn]] inline void fail_overdue(const std::string& device, Stream stream, const StreamEpochs& epochs,
+                                      std::chrono::milliseconds timeout) {
+  fail(ErrorCode::device_lost, device, ": stream ", stream.id, " has not finished within ", timeout.count(),
+       " ms (device_timeout_ms): ", epochs.launched(), " operations launched, ", epochs.finished(), " finished");
+}
 
 }  // namespace tandem::gpu
