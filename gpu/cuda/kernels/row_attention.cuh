@@ -40,17 +40,6 @@ __device__ void load_queries(const RowJob& job, std::int32_t first, int count, f
   }
 }
 
-__device__ inline float dot8(const float4& low, const float4& high, const float (&k)[8]) {
-  float dot = low.x * k[0];
-  dot = fmaf(low.y, k[1], dot);
-  dot = fmaf(low.z, k[2], dot);
-  dot = fmaf(low.w, k[3], dot);
-  dot = fmaf(high.x, k[4], dot);
-  dot = fmaf(high.y, k[5], dot);
-  dot = fmaf(high.z, k[6], dot);
-  return fmaf(high.w, k[7], dot);
-}
-
 /// What the groups of lanes of a block have found, to be joined: for one vector at a time.
 template <int Lanes>
 struct RowGroups {

@@ -131,14 +131,7 @@ struct ScaledBytes {
   }
 
   __device__ static float dot(const float4& low, const float4& high, const float (&k)[8]) {
-    float dot = low.x * k[0];
-    dot = fmaf(low.y, k[1], dot);
-    dot = fmaf(low.z, k[2], dot);
-    dot = fmaf(low.w, k[3], dot);
-    dot = fmaf(high.x, k[4], dot);
-    dot = fmaf(high.y, k[5], dot);
-    dot = fmaf(high.z, k[6], dot);
-    return fmaf(high.w, k[7], dot);
+    return dot8(low, high, k);
   }
 };
 
