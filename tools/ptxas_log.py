@@ -63,34 +63,40 @@ def expression(demangled: str) -> str:
 
 
 class Budget:
-    """budget.json: {"registers": of a kernel that is not listed, "kernels": {name or its beginning: registers}}. The
-    longest beginning counts; no kernel may spill."""
+    """budget.json: {"registers": of a kernel that is not listed, "kernels": {name or its beginning: registers},
+    "spill_bytes": {name or its beginning: stores and loads}}. The longest beginning counts; others may not spill."""
 
     def __init__(self, text: str):
         content = json.loads(text)
         self.default, self.kernels = content["registers"], content["kernels"]
+        self.spills = content.get("spill_bytes", {})
         self.used = set()
 
     def registers(self, name: str) -> int:
+        return self._of(name, self.kernels, self.default)
+
+    def _of(self, name: str, entries: dict, default: int) -> int:
         def fits(key):
             return name == key or name.startswith(key if "<" in key else key + "<")
 
-        key = max(filter(fits, self.kernels), key=len, default=None)
+        key = max(filter(fits, entries), key=len, default=None)
         if key is None:
-            return self.default
+            return default
         self.used.add(key)
-        return self.kernels[key]
+        return entries[key]
 
     def violations(self, kernels):
         for kernel in kernels:
             allowed = self.registers(kernel.name)
             if kernel.registers > allowed:
                 yield f"{kernel.name} for {kernel.arch}: {kernel.registers} registers; allowed: {allowed}"
-            if kernel.spill_bytes:
-                yield f"{kernel.name} for {kernel.arch}: {kernel.spill_bytes} bytes of spills; allowed: none"
+            allowed = self._of(kernel.name, self.spills, 0)
+            if kernel.spill_bytes > allowed:
+                yield (f"{kernel.name} for {kernel.arch}: {kernel.spill_bytes} bytes of spills; "
+                       f"allowed: {allowed or 'none'}")
 
     def unused(self):
-        return sorted(set(self.kernels) - self.used)
+        return sorted((set(self.kernels) | set(self.spills)) - self.used)
 
 
 def logs_of(objects):

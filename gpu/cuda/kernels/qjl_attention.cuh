@@ -9,6 +9,11 @@
 namespace tandem::gpu::cuda {
 
 inline constexpr int kQjlThreads = 128;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 750
+inline constexpr int kQjlBlocks = 3;  // a V100 needs more registers for the same code
+#else
+inline constexpr int kQjlBlocks = 4;  ///< that a processor should hold
+#endif
 inline constexpr int kQjlWarps = kQjlThreads / 32;
 inline constexpr int kQjlColumns = kQjlWarps * kWarpColumns;  ///< of a sketch that a block of threads has tables of
 inline constexpr int kQjlGroups = cpu::kQjlBlockRows / cpu::kQjlGroupRows;
@@ -121,7 +126,7 @@ struct QjlShared {
 /// Split-KV attention over coded tokens: one item a block, Vectors query vectors of it: those from blockIdx.y * Vectors
 /// on of what the item has.
 template <int Vectors>
-__global__ void __launch_bounds__(kQjlThreads, 4)
+__global__ void __launch_bounds__(kQjlThreads, kQjlBlocks)
     qjl_attention(const CodedJob* __restrict__ jobs, const WorkItem* __restrict__ items, Partials partials) {
   TANDEM_SHARED(QjlShared<Vectors>, shared);
   const WorkItem item = items[blockIdx.x];

@@ -130,9 +130,7 @@ struct ScaledBytes {
     }
   }
 
-  __device__ static float dot(const float4& low, const float4& high, const float (&k)[8]) {
-    return dot8(low, high, k);
-  }
+  __device__ static float dot(const float4& low, const float4& high, const float (&k)[8]) { return dot8(low, high, k); }
 };
 
 }  // namespace tandem::gpu::cuda
