@@ -78,12 +78,12 @@ class Nvrtc:
     """The few calls of libnvrtc that it takes. Thread-safe."""
 
     def __init__(self):
-        self.library = ctypes.CDLL(str(NVRTC))
-        self.library.nvrtcGetErrorString.restype = ctypes.c_char_p
+        self.nvrtc = ctypes.CDLL(str(NVRTC))
+        self.nvrtc.nvrtcGetErrorString.restype = ctypes.c_char_p
 
     def check(self, status):
         if status != 0:
-            raise RuntimeError(f"NVRTC: {self.library.nvrtcGetErrorString(status).decode()}")
+            raise RuntimeError(f"NVRTC: {self.nvrtc.nvrtcGetErrorString(status).decode()}")
 
     def compile(self, headers: list, names: dict, arch: str) -> Compilation:
         """`names`: expression -> symbol. Paths are from the current folder."""
@@ -91,17 +91,17 @@ class Nvrtc:
         text = "".join(f'#include "{header}"\n' for header in headers)
         array = ctypes.c_char_p * len(HEADERS)
         sources, includes = (array(*(t.encode() for t in texts)) for texts in (HEADERS.values(), HEADERS))
-        self.check(self.library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"check.cu", len(HEADERS),
+        self.check(self.nvrtc.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"check.cu", len(HEADERS),
                                                    sources, includes))
         try:
             for expression in names:
-                self.check(self.library.nvrtcAddNameExpression(program, expression.encode()))
+                self.check(self.nvrtc.nvrtcAddNameExpression(program, expression.encode()))
             # As tools/cmake/TandemCuda.cmake has them.
             options = [f"--gpu-architecture={arch}", "-std=c++17", "-I.", "--fmad=false", "-default-device"]
             if arch.startswith("sm_"):
                 options.append("--ptxas-options=-v")
             start = time.monotonic()
-            status = self.library.nvrtcCompileProgram(program, len(options),
+            status = self.nvrtc.nvrtcCompileProgram(program, len(options),
                                                       (ctypes.c_char_p * len(options))(*(o.encode() for o in options)))
             seconds = time.monotonic() - start
             log = self.log_of(program)
@@ -110,18 +110,18 @@ class Nvrtc:
             missing = [e for e, symbol in names.items() if status == 0 and self.symbol_of(program, e) != symbol]
             return Compilation(log, seconds, missing)
         finally:
-            self.library.nvrtcDestroyProgram(ctypes.byref(program))
+            self.nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
 
     def log_of(self, program) -> str:
         size = ctypes.c_size_t()
-        self.check(self.library.nvrtcGetProgramLogSize(program, ctypes.byref(size)))
+        self.check(self.nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size)))
         text = ctypes.create_string_buffer(size.value)
-        self.check(self.library.nvrtcGetProgramLog(program, text))
+        self.check(self.nvrtc.nvrtcGetProgramLog(program, text))
         return text.value.decode()
 
     def symbol_of(self, program, expression: str) -> str:
         symbol = ctypes.c_char_p()
-        self.check(self.library.nvrtcGetLoweredName(program, expression.encode(), ctypes.byref(symbol)))
+        self.check(self.nvrtc.nvrtcGetLoweredName(program, expression.encode(), ctypes.byref(symbol)))
         return symbol.value.decode()
 
 

@@ -111,7 +111,7 @@ def measure(torch, options, tokens, threads, dtype_name, cache_bytes):
     pairs = [(k, v)] + [(k.clone(), v.clone()) for _ in range(copies - 1)]
     q = torch.randn(1, options.kv_heads, group, options.head_dim, generator=generator).to(options.device, dtype)
     before = bandwidth(torch, options.device, cache_bytes)
-    attend = attention_of(torch, options.library)
+    attend = attention_of(torch, options.backend)
     times = []
     with torch.inference_mode():
         for step in range(options.steps + copies):
@@ -123,7 +123,7 @@ def measure(torch, options, tokens, threads, dtype_name, cache_bytes):
     after = bandwidth(torch, options.device, cache_bytes)
     floor = kv_bytes / max(before, after) / 1000
     median = quantile(times, 0.5)
-    name = "torch sdpa" if options.library == "torch" else options.library
+    name = "torch sdpa" if options.backend == "torch" else options.backend
     return {"name": name if options.device == "cpu" else f"{name} on {options.device}",
             "selector": {"kind": "torch_sdpa", "library": f"torch {torch.__version__}"}, "device": options.device,
             "tokens": tokens, "threads": threads, "batch": 1, "host_dtype": dtype_name, "layers": copies, "cold": "rotate",
@@ -147,7 +147,7 @@ def main(arguments):
     parser.add_argument("--head-dim", type=int, default=128)
     parser.add_argument("--cache-mib", type=int, default=0, help="last-level cache; 0: what the system says [0]")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where tensors are [cpu]")
-    parser.add_argument("--library", choices=("torch", "flashinfer"), default="torch",
+    parser.add_argument("--library", dest="backend", choices=("torch", "flashinfer"), default="torch",
                         help="whose attention; flashinfer needs --device cuda [torch]")
     parser.add_argument("--json", default="")
     options = parser.parse_args(arguments)
