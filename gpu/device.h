@@ -88,6 +88,21 @@ struct DeviceSpan {
   std::chrono::steady_clock::time_point begin, end;
 };
 
+/// A caller's own work on a device: a cudaStream_t; nullptr is the default stream.
+struct CallerStream {
+  void* handle = nullptr;
+};
+
+/// One copy between a caller's tensor in a device's memory and host memory, which is dense.
+struct TensorFetch {
+  TensorView source;
+  std::byte* target;
+};
+struct TensorPut {
+  const std::byte* source;
+  MutableTensorView target;
+};
+
 /// How the host learns how far an asynchronous device has come.
 enum class HandOffKind {
   flag,       ///< the device writes to host memory (cuStreamWriteValue32), which the host reads
@@ -185,6 +200,19 @@ class Device {
   /// was told to wait (DeviceParams::timeout): the text says how many operations of each stream were launched, and how
   /// many of them have finished.
   virtual void wait(Stream stream) = 0;
+
+  /// Whether callers may have tensors in this device's memory: throws Error(invalid_argument) naming `tensor` and what
+  /// is allowed where they may not, or where `data` is not memory of this device; Error(unsupported) while `caller` is
+  /// captured in a graph. This device by itself has no memory that callers could know.
+  virtual void check_tensor(const char* tensor, const void* data, CallerStream caller) const;
+  /// Copies checked tensors to host memory, as they are when `caller` has done what it has been given so far, which is
+  /// waited for as long as it takes. They are there when the call returns. Of one dtype each. Throws
+  /// Error(out_of_memory).
+  virtual void fetch(const TensorFetch* tensors, std::int64_t count, CallerStream caller);
+  /// Copies host memory, which is read before the call returns, to checked tensors; whatever `caller` is given from
+  /// then on sees them written. Throws Error(out_of_memory).
+  virtual void put(const TensorPut* tensors, std::int64_t count, CallerStream caller);
+
   /// Takes the oldest spans that nobody has taken, `most` at most, and returns how many. A device keeps a bounded
   /// number of them; one that does not know when it worked has none.
   virtual std::int64_t take_spans(DeviceSpan* /*spans*/, std::int64_t /*most*/) { return 0; }

@@ -4,6 +4,7 @@
 
 #include "runtime/base/error.h"
 #include "runtime/committed.h"
+#include "runtime/device_tensors.h"
 #include "runtime/observe_queries.h"
 #include "runtime/policy_input.h"
 #include "runtime/request_check.h"
@@ -158,12 +159,13 @@ void append_tokens(LayerState& layer, const AppendedTokens& tokens, const Append
 
 }  // namespace
 
-StepStats Runtime::append_open(const AppendRequest& request, std::int64_t call) {
-  TimelineSpan span(timeline_, "td_append", {.call = call, .layer = request.layer});
+StepStats Runtime::append_open(const AppendRequest& given, std::int64_t call) {
+  TimelineSpan span(timeline_, "td_append", {.call = call, .layer = given.layer});
   Stopwatch watch;
-  check_layer(request.layer);
-  check(request, config_);
+  check_layer(given.layer);
   const LeasePool<StepBuffers>::Lease buffers(step_buffers_);
+  const AppendRequest request = on_host(given, config_.shape, *device_, *buffers);
+  check(request, config_);
   find(request.sequences, buffers->sequences);
   const SequenceLock sequences(buffers->sequences);
   for (std::size_t i = 0; i < sequences.size(); ++i) {

@@ -71,6 +71,8 @@ void check_extent(const char* tensor, const char* field, std::int64_t value, std
 
 MutableTensorView view_of(const char* name, const td_tensor& tensor) {
   const DType dtype = dtype_of(concat(name, ".dtype").c_str(), tensor.dtype);
+  TANDEM_CHECK(tensor.memory == TD_MEMORY_HOST || tensor.memory == TD_MEMORY_DEVICE, invalid_argument, name,
+               ".memory is ", tensor.memory, "; allowed: 0 (TD_MEMORY_HOST), 1 (TD_MEMORY_DEVICE)");
   check_extent(name, "shape[0] (tokens)", tensor.shape[0], kMaxTokens);
   check_extent(name, "shape[1] (heads)", tensor.shape[1], std::numeric_limits<std::int32_t>::max());
   check_extent(name, "shape[2] (head_dim)", tensor.shape[2], kMaxHeadDim);
@@ -80,12 +82,14 @@ MutableTensorView view_of(const char* name, const td_tensor& tensor) {
     view.token_stride = tensor.stride[0];
     view.head_stride = tensor.stride[1];
   }
+  view.on_device = tensor.memory == TD_MEMORY_DEVICE;
   return view;
 }
 
 TensorView const_view_of(const char* name, const td_tensor& tensor) {
   const MutableTensorView view = view_of(name, tensor);
-  return {view.data, view.dtype, view.tokens, view.heads, view.dim, view.token_stride, view.head_stride};
+  return {view.data, view.dtype,        view.tokens,      view.heads,
+          view.dim,  view.token_stride, view.head_stride, view.on_device};
 }
 
 std::span<const std::uint64_t> sequences_of(const td_seq* seqs, std::int32_t num_seqs) {
@@ -130,6 +134,7 @@ AttendRequest attend_request_of(const td_attend_args& a) {
   request.sink_logits = a.sinks;
   request.alibi = a.alibi;
   request.sliding_window = a.sliding_window;
+  request.stream = {a.stream};
   return request;
 }
 
@@ -258,6 +263,7 @@ td_status td_append(td_rt* rt, const td_append_args* args) {
     request.keep = a.keep;
     request.merge = a.merge;
     request.importance = a.importance;
+    request.stream = {a.stream};
     tandem::Runtime& runtime = not_null("rt", rt)->runtime;
     tandem::write_stats(runtime.append(request), runtime.workers().num_workers(), a.stats);
   });

@@ -5,6 +5,7 @@
 
 #include "runtime/attention_mass.h"
 #include "runtime/base/error.h"
+#include "runtime/device_tensors.h"
 #include "runtime/observe_queries.h"
 #include "runtime/request_check.h"
 #include "runtime/runtime.h"
@@ -84,13 +85,14 @@ void beside(WindowBatch* window, const Run& run) {
 
 }  // namespace
 
-StepStats Runtime::attend_open(const AttendRequest& request, std::int64_t call) {
-  const SpanSubject about{.call = call, .layer = request.layer};
+StepStats Runtime::attend_open(const AttendRequest& given, std::int64_t call) {
+  const SpanSubject about{.call = call, .layer = given.layer};
   TimelineSpan span(timeline_, "td_attend", about);
   Stopwatch watch;
-  check_layer(request.layer);
-  check(request, config_.shape);
+  check_layer(given.layer);
   const LeasePool<StepBuffers>::Lease buffers(step_buffers_);
+  const AttendRequest request = on_host(given, config_.shape, *device_, *buffers);
+  check(request, config_.shape);
   find(request.sequences, buffers->sequences);
   const SequenceLock sequences(buffers->sequences);
   plan_tasks(request, sequences, config_, buffers->tasks);
@@ -110,6 +112,7 @@ StepStats Runtime::attend_open(const AttendRequest& request, std::int64_t call) 
   double index_us = 0;
   beside(step.window, [&] { index_us = attend_host(step, *buffers); });
   if (apart) run_tasks(step, *buffers, finish_task);
+  put_results(given, request, *device_);
   accumulate_mass(*buffers);
 
   StepStats total = summed_up(*buffers, request.q.tokens * config_.shape.num_q_heads);

@@ -4,6 +4,7 @@
 #include <optional>
 #include <span>
 
+#include "gpu/device.h"
 #include "runtime/base/view.h"
 
 namespace tandem {
@@ -14,7 +15,8 @@ struct AppendRequest {
   std::span<const std::uint64_t> sequences;
   std::span<const std::int64_t> num_tokens;
   KvView kv;
-  std::optional<TensorView> q;  ///< optional queries of the same tokens; checked
+  std::optional<TensorView> q;    ///< optional queries of the same tokens; checked
+  gpu::CallerStream stream = {};  ///< of tensors that lie in the device's memory
   // (sum of num_tokens, num_kv_heads), where the window's policy takes them from the engine; see td_append_args.
   const float* keep = nullptr;
   const float* merge = nullptr;
@@ -31,7 +33,8 @@ struct AttendRequest {
   std::span<const std::int64_t> num_queries;
   TensorView q;
   MutableTensorView out;
-  float* lse = nullptr;                ///< optional (sum of num_queries, num_q_heads)
+  gpu::CallerStream stream = {};       ///< of tensors that lie in the device's memory
+  float* lse = nullptr;                ///< optional (sum of num_queries, num_q_heads), in the memory of `out`
   float* error = nullptr;              ///< optional, likewise: estimated |out - dense| / |dense|; -1 where unknown
   std::uint8_t* certified = nullptr;   ///< optional, likewise: 1 where the estimate holds as stated
   const float* sink_logits = nullptr;  ///< optional (num_q_heads), of learned attention sinks

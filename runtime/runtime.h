@@ -70,8 +70,8 @@ class Runtime {
   template <typename Call>
   auto closing_if_lost(Call&& call);
   void check_open() const;
-  StepStats append_open(const AppendRequest& request, std::int64_t call);
-  StepStats attend_open(const AttendRequest& request, std::int64_t call);
+  StepStats append_open(const AppendRequest& given, std::int64_t call);
+  StepStats attend_open(const AttendRequest& given, std::int64_t call);
   /// The sequences of `ids`, into `found`. Throws Error(invalid_state) naming one that does not exist.
   void find(std::span<const std::uint64_t> ids, std::vector<std::shared_ptr<Sequence>>& found);
   std::uint64_t insert(std::shared_ptr<const lsh::Selector> selector, std::uint64_t id, std::vector<LayerState> layers);

@@ -69,6 +69,7 @@ struct StepBuffers {
   ClosedEntries closed;                       ///< entries of one head on their way into its window
   std::vector<float> mass;                    ///< of the tasks: attention that the tokens of their windows got
   cpu::AlignedVector<std::byte> leaving;      ///< a page of each head on its way from the window to the stores
+  cpu::AlignedVector<std::byte> tensors;      ///< of the request that lie in the device's memory
   std::vector<TaskMemory> memories;           ///< of the tasks whose windows a device attends meanwhile; never fewer
   std::vector<gpu::WindowAttention> windows;  ///< of the tasks, likewise
 };

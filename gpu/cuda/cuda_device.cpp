@@ -133,15 +133,15 @@ void CudaDevice::finish_reached() {
 }
 
 void CudaDevice::wait_for(std::uint64_t epoch) {
-  if (!work_->hand_off.wait(epoch, params_.timeout)) fail_overdue(epoch);
+  if (!work_->hand_off.wait(epoch, params_.timeout)) fail_overdue(epoch, work_->hand_off);
   finish_reached();
 }
 
-void CudaDevice::fail_overdue(std::uint64_t epoch) {
+void CudaDevice::fail_overdue(std::uint64_t epoch, HandOff& hand_off) {
   stuck_ = true;
   fail(ErrorCode::device_lost, "the device did not reach epoch ", epoch, " within ", params_.timeout.count(),
-       " ms (device_timeout_ms): it is at ", work_->hand_off.reached(), ", and the host has given it work up to ",
-       work_->hand_off.signalled());
+       " ms (device_timeout_ms): it is at ", hand_off.reached(), ", and the host has given it work up to ",
+       hand_off.signalled());
 }
 
 void CudaDevice::prepare(const cpu::RowLayout& layout, const cpu::BlockCodec* codec) {
@@ -272,9 +272,62 @@ void CudaDevice::wait(Stream /*stream*/) {
   const std::lock_guard lock(mutex_);
   guarded([&] {
     TANDEM_CHECK(failure.empty(), device_lost, failure);
-    if (!is_done) fail_overdue(epoch);
+    if (!is_done) fail_overdue(epoch, work_->hand_off);
     finish_reached();
   });
+}
+
+CudaDevice::Lane::Lane(CudaDevice& device) : device_(device) {
+  const std::lock_guard lock(device.mutex_);
+  device.guarded([&] {
+    auto& lanes = device.work_->lanes;
+    const auto idle = std::find_if(lanes.begin(), lanes.end(), [](const auto& lane) { return lane->is_idle(); });
+    if (idle == lanes.end()) {
+      lanes.reserve(++device.work_->num_lanes);  // so that giving back cannot fail
+      lane_ = std::make_unique<TensorLane>(device.params_.hand_off);
+    } else {
+      lane_ = std::move(*idle);
+      lanes.erase(idle);
+    }
+  });
+}
+
+CudaDevice::Lane::~Lane() {
+  const std::lock_guard lock(device_.mutex_);
+  device_.work_->lanes.push_back(std::move(lane_));
+}
+
+/// call(lane) on a lane of its own and without the lock: it may have to wait for its caller's stream.
+template <typename Call>
+void CudaDevice::exchange(const Call& call) {
+  const Lane lane(*this);
+  bool is_done = false;
+  std::string failure;
+  try {
+    const CurrentDevice current(ordinal_);
+    is_done = call(lane);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::device_lost) throw;
+    failure = error.what();
+  }
+  const std::lock_guard lock(mutex_);
+  guarded([&] {
+    TANDEM_CHECK(failure.empty(), device_lost, failure);
+    if (!is_done) fail_overdue(lane->hand_off().signalled(), lane->hand_off());
+  });
+}
+
+void CudaDevice::check_tensor(const char* tensor, const void* data, CallerStream caller) const {
+  const CurrentDevice current(ordinal_);
+  check_tensor_memory(tensor, data, ordinal_, caller);
+}
+
+void CudaDevice::fetch(const TensorFetch* tensors, std::int64_t count, CallerStream caller) {
+  exchange([&](const Lane& lane) { return lane->fetch(tensors, count, caller, params_.timeout); });
+}
+
+void CudaDevice::put(const TensorPut* tensors, std::int64_t count, CallerStream caller) {
+  exchange([&](const Lane& lane) { return lane->put(tensors, count, caller, params_.timeout); });
 }
 
 }  // namespace tandem::gpu::cuda

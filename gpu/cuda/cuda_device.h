@@ -10,6 +10,7 @@
 
 #include "gpu/cuda/hand_off.h"
 #include "gpu/cuda/submission.h"
+#include "gpu/cuda/tensor_lane.h"
 #include "gpu/device.h"
 
 namespace tandem::gpu::cuda {
@@ -42,6 +43,9 @@ class CudaDevice final : public Device {
                  std::byte* host_rows, Stream stream) override;
   void window_attention(const WindowAttention* batch, std::int64_t count, Stream stream) override;
   void wait(Stream stream) override;
+  void check_tensor(const char* tensor, const void* data, CallerStream caller) const override;
+  void fetch(const TensorFetch* tensors, std::int64_t count, CallerStream caller) override;
+  void put(const TensorPut* tensors, std::int64_t count, CallerStream caller) override;
 
   [[nodiscard]] HandOffKind hand_off() const noexcept { return work_->hand_off.kind(); }
 
@@ -61,17 +65,34 @@ class CudaDevice final : public Device {
     std::unique_ptr<Submission> open;
     std::deque<InFlight> in_flight;
     std::vector<std::unique_ptr<Submission>> idle;
+    std::vector<std::unique_ptr<TensorLane>> lanes;  ///< those that no call uses
+    std::size_t num_lanes = 0;
+  };
+  /// A lane for one call, which is given back, or left behind with everything else.
+  class Lane {
+   public:
+    explicit Lane(CudaDevice& device);
+    ~Lane();
+    Lane(const Lane&) = delete;
+    Lane& operator=(const Lane&) = delete;
+    TensorLane* operator->() const noexcept { return lane_.get(); }
+
+   private:
+    CudaDevice& device_;
+    std::unique_ptr<TensorLane> lane_;
   };
 
   static void leave_behind(std::unique_ptr<Work> work);
   template <typename Call>
   auto guarded(Call&& call);
+  template <typename Call>
+  void exchange(const Call& call);
   template <typename Add>
   void add(Add&& add);
   void submit();
   void finish_reached();
   void wait_for(std::uint64_t epoch);
-  [[noreturn]] void fail_overdue(std::uint64_t epoch);
+  [[noreturn]] void fail_overdue(std::uint64_t epoch, HandOff& hand_off);
 
   const int ordinal_;
   const DeviceParams params_;

@@ -12,6 +12,7 @@ struct MergeItem;
 struct MoveItem;
 struct Partials;
 struct RowJob;
+struct TensorCopy;
 struct UnpackItem;
 struct WorkItem;
 
@@ -43,6 +44,9 @@ void launch_attention_mass(RowType type, std::int32_t padded_k, const RowJob* jo
 void launch_nothing(cudaStream_t stream);
 
 void launch_move_runs(const MoveItem* items, std::int64_t num_items, cudaStream_t stream);
+
+/// Rows of whole elements of at least two bytes, each at a multiple of its size.
+void launch_copy_tensor(const TensorCopy& copy, cudaStream_t stream);
 
 /// Rows as fp32.
 void launch_unpack_rows(RowType type, const UnpackItem* items, std::int64_t num_items, std::int32_t padded_k,

@@ -115,13 +115,6 @@ PartialAttention partial_like(PartialAttention result, std::vector<float>& out, 
 
 }  // namespace
 
-DeviceBuffer::DeviceBuffer(Device& device, std::int64_t bytes, int node)
-    : device_(&device), data_(device.allocate(bytes, node)), bytes_(bytes) {}
-
-DeviceBuffer::~DeviceBuffer() {
-  if (data_ != nullptr) device_->release(data_, bytes_);
-}
-
 HostDevice::HostDevice(const cpu::Kernels& kernels, const numa::Topology& topology, numa::MemoryLedger& ledger)
     : kernels_(kernels), topology_(topology), ledger_(ledger) {}
 

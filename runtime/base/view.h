@@ -9,7 +9,8 @@
 namespace tandem {
 
 /// Non-owning view of (tokens, heads, dim) elements. Strides are in bytes and 64-bit, so interleaved, padded and
-/// transposed layouts pass without a copy; the elements of one (token, head) row are contiguous.
+/// transposed layouts pass without a copy; the elements of one (token, head) row are contiguous. Where `on_device`,
+/// they lie in the memory of a runtime's device, and nobody else reads or writes them.
 template <typename Byte>
 struct BasicTensorView {
   Byte* data = nullptr;
@@ -19,6 +20,7 @@ struct BasicTensorView {
   std::int64_t dim = 0;
   std::int64_t token_stride = 0;  ///< bytes
   std::int64_t head_stride = 0;   ///< bytes
+  bool on_device = false;
 
   [[nodiscard]] Byte* row(std::int64_t token, std::int64_t head) const noexcept {
     return data + token * token_stride + head * head_stride;

@@ -23,6 +23,17 @@ std::shared_ptr<Record> record_of(cudaEvent_t handle) {
   return event.record;
 }
 
+bool is_default(cudaStream_t stream) { return stream == nullptr || stream == cudaStreamLegacy; }
+
+/// What the default stream had to do is over.
+cudaError_t record_done(cudaEvent_t handle) {
+  CUevent_st& event = events().require(handle);
+  const std::lock_guard lock(capture_mutex());
+  event.capture = nullptr;
+  event.record = nullptr;
+  return cudaSuccess;
+}
+
 cudaError_t record_event(cudaEvent_t handle, const std::shared_ptr<Stream>& stream) {
   CUevent_st& event = events().require(handle);
   if (event.device != stream->device()) {
@@ -72,13 +83,17 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned int flags) {
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  return api_call("cudaEventRecord", [&] { return record_event(event, working_stream(stream)); });
+  return api_call("cudaEventRecord", [&] {
+    return is_default(stream) ? record_done(event) : record_event(event, working_stream(stream));
+  });
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned int flags) {
   return api_call("cudaStreamWaitEvent", [&] {
     if (flags != 0) throw Refusal{cudaErrorInvalidValue, "flags"};
-    return wait_for_event(working_stream(stream), event);
+    if (!is_default(stream)) return wait_for_event(working_stream(stream), event);
+    events().require(event);
+    return cudaSuccess;
   });
 }
 

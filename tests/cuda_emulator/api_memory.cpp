@@ -121,6 +121,22 @@ cudaError_t cudaHostGetDevicePointer(void** device_pointer, void* host_pointer, 
   });
 }
 
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* pointer) {
+  return api_call("cudaPointerGetAttributes", [&] {
+    if (pointer == nullptr) throw Refusal{cudaErrorInvalidValue, {}};
+    const MemoryKind kind = memory_kind(pointer);
+    void* const address = const_cast<void*>(pointer);
+    *attributes = {};
+    attributes->device = owner_of(pointer);
+    attributes->type = kind == MemoryKind::device   ? cudaMemoryTypeDevice
+                       : kind == MemoryKind::pinned ? cudaMemoryTypeHost
+                                                    : cudaMemoryTypeUnregistered;
+    attributes->devicePointer = kind == MemoryKind::pageable ? nullptr : address;
+    attributes->hostPointer = kind == MemoryKind::pinned ? address : nullptr;
+    return cudaSuccess;
+  });
+}
+
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
   return api_call("cudaMemcpy", [&]() -> cudaError_t {
     if (bytes == 0) return cudaSuccess;

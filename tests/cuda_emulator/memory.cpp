@@ -119,6 +119,12 @@ MemoryKind memory_kind(const void* pointer) {
   return found == registry().ranges.end() ? MemoryKind::pageable : found->second.kind;
 }
 
+int owner_of(const void* pointer) {
+  const std::lock_guard lock(registry().mutex);
+  const auto found = registry().find(pointer);
+  return found == registry().ranges.end() ? -1 : found->second.device;
+}
+
 void require_memory(const void* pointer, std::size_t bytes, MemoryKind kind, const std::string& what) {
   if (kind == MemoryKind::device) {
     const std::lock_guard lock(registry().mutex);

@@ -21,6 +21,8 @@ void unregister_pinned(void* pointer);
 
 /// Kind of the memory at `pointer`.
 MemoryKind memory_kind(const void* pointer);
+/// The device that the memory at `pointer` was allocated on; -1 for none.
+int owner_of(const void* pointer);
 /// Throws Refusal(cudaErrorInvalidValue) unless [pointer, pointer + bytes) lies in one living allocation of `kind`, or,
 /// if `kind` is pageable, outside of device memory and not only in part in pinned memory.
 void require_memory(const void* pointer, std::size_t bytes, MemoryKind kind, const std::string& what);

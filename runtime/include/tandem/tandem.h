@@ -55,13 +55,19 @@ typedef enum { TD_F32 = 0, TD_F16 = 1, TD_BF16 = 2, TD_INT8 = 3, TD_K8V4 = 4 } t
 /* 0 is the default, whatever it is. */
 typedef enum { TD_ON = 1, TD_OFF = -1 } td_switch;
 
-/* A host tensor of shape (tokens, heads, dim). Strides are in bytes; the dim elements of a row are contiguous. */
+/* Where a tensor lies. TD_MEMORY_DEVICE: in the memory of the GPU that is the runtime's device (cudaMalloc, or
+ * managed). Such a tensor is used in order with the stream that a call names: an input is what the work makes of it
+ * that the stream had been given before the call, and whatever the stream is given after the call sees the results. A
+ * call waits for the stream to come to its inputs, as long as that takes, but not for it to take its results. */
+typedef enum { TD_MEMORY_HOST = 0, TD_MEMORY_DEVICE = 1 } td_memory;
+
+/* A tensor of shape (tokens, heads, dim). Strides are in bytes; the dim elements of a row are contiguous. */
 typedef struct {
   void* data;
   int64_t shape[3];
   int64_t stride[2]; /* of tokens, of heads; both 0: dense */
   int32_t dtype;     /* td_dtype */
-  int32_t reserved;
+  int32_t memory;    /* td_memory */
 } td_tensor;
 
 /* ---- which rows of the host tier a step attends to ----------------------------------------------------------------
@@ -318,6 +324,7 @@ typedef struct {
   const float* keep;  /* TD_SCORES_GIVEN: (sum of num_tokens, num_kv_heads) */
   const float* merge; /* TD_DECISIONS_GIVEN: likewise, logits: a token merges into the open entry where positive */
   const float* importance; /* TD_DECISIONS_GIVEN: likewise, logits of a token's weight in its entry */
+  void* stream;            /* of tensors in device memory: a cudaStream_t; NULL: the default stream */
 } td_append_args;
 /* Appends to one layer of each sequence. All or nothing. */
 TD_API td_status td_append(td_rt* rt, const td_append_args* args);
@@ -339,7 +346,8 @@ typedef struct {
       num_queries; /* of each; they belong to the last num_queries tokens that were appended, causal among themselves */
   td_tensor q;     /* (sum of num_queries, num_q_heads, head_dim_k) */
   td_tensor out;   /* (sum of num_queries, num_q_heads, head_dim_v), written; overlaps no input */
-  float* lse;      /* optional: (sum of num_queries, num_q_heads), natural log; -inf where no key is visible */
+  float* lse;      /* optional: (sum of num_queries, num_q_heads), natural log; -inf where no key is visible. In the
+                      same memory as out */
   const float* sinks;     /* optional: num_q_heads logits of attention sinks, added once whatever the parts */
   const float* alibi;     /* optional: num_q_heads slopes; the logit gets slope * (key position - query position) */
   int64_t sliding_window; /* a query sees this many latest tokens, itself included; 0: all */
@@ -347,6 +355,7 @@ typedef struct {
   float* error;       /* optional: (sum of num_queries, num_q_heads), estimated |out - dense| / |dense|; -1: unknown */
   uint8_t* certified; /* optional: likewise; 1: the true error is at most twice the estimate in 96 % of all cases.
                          Never with int8 or k8v4 rows, whose own error is only known as typical */
+  void* stream; /* of tensors in device memory: a cudaStream_t, which is not being captured; NULL: the default stream */
 } td_attend_args;
 TD_API td_status td_attend(td_rt* rt, const td_attend_args* args);
 

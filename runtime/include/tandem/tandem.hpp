@@ -31,9 +31,10 @@ Struct make() {
   return value;
 }
 
-/// A dense host tensor (tokens, heads, dim). Input tensors are not written, though td_tensor has no const.
-inline td_tensor tensor(const void* data, td_dtype dtype, std::int64_t tokens, std::int64_t heads, std::int64_t dim) {
-  return {const_cast<void*>(data), {tokens, heads, dim}, {0, 0}, dtype, 0};
+/// A dense tensor (tokens, heads, dim). Input tensors are not written, though td_tensor has no const.
+inline td_tensor tensor(const void* data, td_dtype dtype, std::int64_t tokens, std::int64_t heads, std::int64_t dim,
+                        td_memory memory = TD_MEMORY_HOST) {
+  return {const_cast<void*>(data), {tokens, heads, dim}, {0, 0}, dtype, memory};
 }
 
 /// Owns a td_rt. Move-only. Thread-safety as stated in tandem.h.

@@ -2,7 +2,9 @@
 #include "cuda_emulator/runtime_types.h"
 
 // CUDA's runtime API as far as it is emulated; the comments say only where the emulation is stricter or simpler than
-// CUDA. Every function that takes a stream refuses the default stream with cudaErrorInvalidResourceHandle and a fault.
+// CUDA. Every function that takes a stream refuses the default stream with cudaErrorInvalidResourceHandle and a fault,
+// but for cudaEventRecord and cudaStreamWaitEvent, by which a library comes in order with a program that uses it:
+// nothing else can be given to it, so it has nothing to do, ever.
 
 cudaError_t cudaGetLastError();
 cudaError_t cudaPeekAtLastError();
@@ -27,6 +29,7 @@ cudaError_t cudaFreeHost(void* pointer);
 cudaError_t cudaHostRegister(void* pointer, std::size_t bytes, unsigned int flags);
 cudaError_t cudaHostUnregister(void* pointer);
 cudaError_t cudaHostGetDevicePointer(void** device_pointer, void* host_pointer, unsigned int flags);
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* pointer);
 /// The streams that wait for the default stream are waited for before the copy.
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind);
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);

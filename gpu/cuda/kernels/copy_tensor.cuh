@@ -1,0 +1,34 @@
+#pragma once
+
+#include "gpu/cuda/kernels/platform.cuh"
+
+namespace tandem::gpu::cuda {
+
+inline constexpr int kCopyThreads = 128;
+
+/// Rows (tokens, heads) of the same length, from one layout to another; strides in bytes.
+struct TensorCopy {
+  const std::byte* source;
+  std::byte* target;
+  std::int64_t source_strides[2];
+  std::int64_t target_strides[2];
+  std::int64_t num_rows;  ///< tokens * heads
+  std::int32_t heads;
+  std::int32_t row_bytes;
+};
+
+/// A warp for each row, in words that addresses, strides and rows are multiples of.
+template <typename Word>
+__global__ void __launch_bounds__(kCopyThreads) copy_tensor(TensorCopy copy) {
+  constexpr int kWarps = kCopyThreads / 32;
+  const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
+  if (row >= copy.num_rows) return;
+  const std::int64_t token = row / copy.heads, head = row % copy.heads;
+  const auto* source =
+      reinterpret_cast<const Word*>(copy.source + token * copy.source_strides[0] + head * copy.source_strides[1]);
+  auto* target = reinterpret_cast<Word*>(copy.target + token * copy.target_strides[0] + head * copy.target_strides[1]);
+  const int words = copy.row_bytes / static_cast<int>(sizeof(Word));
+  for (int i = static_cast<int>(threadIdx.x) % 32; i < words; i += 32) target[i] = source[i];
+}
+
+}  // namespace tandem::gpu::cuda
