@@ -70,7 +70,7 @@ struct AttentionMass {
 };
 
 /// Attention of one QueryBlock over one window. `result` is (num_vectors, dim_v). Queries, positions, slopes, own
-/// entries, mass and result are host memory and belong to the device until wait().
+/// entries, mass and result are host memory and belong to the device until wait(), and so does what `window` points to.
 struct WindowAttention {
   WindowView window;
   cpu::QueryBlock queries;
@@ -159,8 +159,8 @@ inline constexpr Stream kWindowStream{};
 /// What holds and attends over the window: a GPU, or the host itself. The only virtual class of the project.
 ///
 /// Operations on a stream may return before they are done; they take effect in order, and wait() returns when all of
-/// them have. Until then the host memory that they were given belongs to the device, and what it points to stays as it
-/// is. Thread-safe: several threads may use one stream, and each waits for what it began. A device that fails throws
+/// them have. Views, with their tables of slots, and tokens to be written are read before the call returns; the host
+/// memory that results go to belongs to the device until wait(). Thread-safe: several threads may use one stream, and each waits for what it began. A device that fails throws
 /// Error(device_lost) from any operation, and from then on leaves the host memory that it was given alone (one that
 /// cannot stop what it began works on copies); allocate() throws Error(out_of_memory) with the figures.
 class Device {
@@ -185,7 +185,7 @@ class Device {
   virtual void copy(std::byte* target, const std::byte* source, std::int64_t bytes, Stream stream) = 0;
 
   /// Writes tokens of one head, (tokens, heads, dim) in host memory, to the positions from `first` on: all of them
-  /// rows, or whole blocks, which are encoded.
+  /// rows, or whole blocks, which are encoded. `host_kv` is read before the call returns.
   virtual void write_rows(const WindowView& window, std::int64_t first, const KvView& host_kv, std::int64_t head,
                           Stream stream) = 0;
   /// Encodes the block of positions from `first` on, which are coded in `window` and whose rows still lie in the ring.

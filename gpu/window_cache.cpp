@@ -168,7 +168,6 @@ void WindowCache::write_tokens(const std::vector<float>& tokens, std::int64_t fi
   device_->write_rows(view(), first,
                       {part(tokens.data(), layout_.dim_k), part(tokens.data() + layout_.padded_k, layout_.dim_v)}, 0,
                       stream);
-  device_->wait(stream);
 }
 
 void WindowCache::truncate(const Cut& cut, Stream stream) {

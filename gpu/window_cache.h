@@ -69,12 +69,11 @@ class WindowCache {
   /// Copies the page_rows() rows of the page that has to leave to host memory, which belongs to the device until it is
   /// waited for.
   void read_leaving_page(const cpu::RowLayout& host_layout, std::byte* host_rows, Stream stream) const;
-  /// The oldest page leaves the ring of rows: call when the host tier has its rows.
+  /// The oldest page leaves the ring of rows, after it was read.
   void release_page(Stream stream);
   /// Takes the memory that `count` more tokens need, so that appending them cannot fail. Throws Error(out_of_memory).
   void reserve(std::int64_t count);
-  /// Writes one head of `kv` (at most next_slice() tokens) at the end. `kv` belongs to the device until it is waited
-  /// for. `scores` (tokens): of a policy whose scores are external, otherwise empty. `visible_from` (tokens): of
+  /// Writes one head of `kv` (at most next_slice() tokens) at the end. `scores` (tokens): of a policy whose scores are external, otherwise empty. `visible_from` (tokens): of
   /// entries, otherwise empty.
   void append(const KvView& kv, std::int64_t head, Stream stream, std::span<const float> scores = {},
               std::span<const std::int64_t> visible_from = {});
@@ -98,7 +97,7 @@ class WindowCache {
   [[nodiscard]] Cut cut_at(std::int64_t length, const cpu::RowLayout& host_layout, const HostRow& host_row) const;
   /// The least length beyond the sinks at which the window lacks nothing that was forgotten.
   [[nodiscard]] std::int64_t shortest_cut() const noexcept { return local_begin(); }
-  /// Forgets the tokens from cut.length on. Waits for the device where tokens come back.
+  /// Forgets the tokens from cut.length on.
   void truncate(const Cut& cut, Stream stream);
   /// A window of the first `length` tokens, truncated likewise, with memory of its own. Throws Error(out_of_memory).
   [[nodiscard]] WindowCache fork(std::int64_t length, const cpu::RowLayout& host_layout, const HostRow& host_row,

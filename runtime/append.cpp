@@ -34,17 +34,13 @@ struct AppendContext {
   std::int64_t call;  ///< its number
 };
 
-/// The oldest page of the window's rows leaves them only after the store has it, and what the window then forgets is
-/// published there. Without a host tier it is lost.
+/// The oldest page of the window's rows leaves them. Without a host tier it is lost.
 void release_page(HeadState& head, bool has_host_tier, gpu::Device& device, StepBuffers& buffers) {
   if (has_host_tier) {
-    buffers.leaving.resize(static_cast<std::size_t>(page_bytes(head)));
-    head.window.read_leaving_page(head.store.layout(), buffers.leaving.data(), gpu::kWindowStream);
-    device.wait(gpu::kWindowStream);
-    head.store.store(buffers.leaving.data(), head.window.page_rows());
+    buffers.leaving.leave(head, device);
+  } else {
+    head.window.release_page(gpu::kWindowStream);
   }
-  head.window.release_page(gpu::kWindowStream);
-  if (has_host_tier) head.store.publish(head.window.evicted());
 }
 
 /// Tokens, or entries, of one head on their way into its window.
@@ -107,10 +103,13 @@ std::span<const gpu::DmcDecision> decisions_of(const AppendedTokens& tokens, std
 }
 
 /// Room for what append_tokens adds to one head: all that can fail.
-void reserve(HeadState& head, std::int64_t entering, bool has_host_tier, StepBuffers& buffers) {
+/// Of one of `heads` heads that leave pages at the same time.
+void reserve(HeadState& head, std::int64_t heads, std::int64_t entering, bool has_host_tier, StepBuffers& buffers) {
   head.window.reserve(entering);
-  if (has_host_tier) head.store.reserve(head.window.leaving_for(entering));
-  buffers.leaving.reserve(static_cast<std::size_t>(page_bytes(head)));
+  if (!has_host_tier) return;
+  const std::int64_t leaving = head.window.leaving_for(entering);
+  head.store.reserve(leaving);
+  buffers.leaving.reserve(page_bytes(head), heads * (leaving / head.window.page_rows()));
 }
 
 void reserve(LayerState& layer, const AppendedTokens& tokens, const Config& config, StepBuffers& buffers) {
@@ -119,7 +118,7 @@ void reserve(LayerState& layer, const AppendedTokens& tokens, const Config& conf
   for (std::size_t h = 0; h < layer.heads.size(); ++h) {
     HeadState& head = layer.heads[h];
     const std::int64_t entering = head.merged ? head.merged->closing(decisions_of(tokens, h, buffers)) : tokens.count;
-    reserve(head, entering, config.host_tier, buffers);
+    reserve(head, static_cast<std::int64_t>(layer.heads.size()), entering, config.host_tier, buffers);
     most = std::max(most, head.window.length() + entering);
     if (!head.merged) continue;
     head.merged->reserve(tokens.count);
@@ -152,9 +151,7 @@ void append_tokens(LayerState& layer, const AppendedTokens& tokens, const Append
       entering.scores = buffers.scores;
     }
     enter_window(head, entering, context, buffers, stats);
-    if (head.merged) context.device.wait(gpu::kWindowStream);  // the next head's entries take the place of these
   }
-  context.device.wait(gpu::kWindowStream);  // k and v are the caller's again when append returns
 }
 
 }  // namespace
@@ -195,6 +192,9 @@ StepStats Runtime::append_open(const AppendRequest& given, std::int64_t call) {
       }
       first += n;
     }
+    Stopwatch arriving;
+    buffers->leaving.arrive(*device_);
+    stats.trace[Stage::evict].us += arriving.lap_us();
   });
   stats.total_us = watch.lap_us();
   span.subject.rows = request.kv.k.tokens;

@@ -7,6 +7,7 @@
 #include "cpu/aligned_vector.h"
 #include "gpu/device.h"
 #include "runtime/config.h"
+#include "runtime/leaving_pages.h"
 #include "runtime/requests.h"
 #include "runtime/sequence.h"
 #include "runtime/step_stats.h"
@@ -68,7 +69,7 @@ struct StepBuffers {
   std::vector<float> scores;                  ///< of the new tokens of one head
   ClosedEntries closed;                       ///< entries of one head on their way into its window
   std::vector<float> mass;                    ///< of the tasks: attention that the tokens of their windows got
-  cpu::AlignedVector<std::byte> leaving;      ///< a page of each head on its way from the window to the stores
+  LeavingPages leaving;                       ///< of all heads
   cpu::AlignedVector<std::byte> tensors;      ///< of the request that lie in the device's memory
   std::vector<TaskMemory> memories;           ///< of the tasks whose windows a device attends meanwhile; never fewer
   std::vector<gpu::WindowAttention> windows;  ///< of the tasks, likewise

@@ -124,6 +124,25 @@ TEST_P(Devices, AllWindowsOfAStepAreLaunchedOnceAndWaitedForOnce) {
   EXPECT_EQ(calls_of({1, 1, 1}, {.use_window = false}), never);
 }
 
+TEST(Devices, AppendsWaitOnceForThePagesOfAllHeadsAndNotAtAllWithoutOne) {
+  Deferred run(config_with(lsh::SelectAllParams{}, 2));  // the window has room for 4 + 128
+  TokenSource source(run.runtime.config().shape, 8);
+  const std::vector<std::uint64_t> sequences{run.runtime.create_sequence(), run.runtime.create_sequence()};
+  const auto waits_for = [&](std::int64_t tokens) {
+    const int waits = run.device->waits();
+    for (const std::uint64_t sequence : sequences) {
+      const auto added = source.tokens(tokens);
+      append(run.runtime, sequence, added.k, added.v, 0);
+    }
+    return run.device->waits() - waits;
+  };
+  EXPECT_EQ(waits_for(132), 0);
+  EXPECT_EQ(waits_for(1), 2);
+  for (int i = 0; i < 63; ++i) EXPECT_EQ(waits_for(1), 0);
+  EXPECT_EQ(waits_for(1), 2);
+  EXPECT_EQ(waits_for(640), 2) << "a long prompt's pages leave together";
+}
+
 /// The memory of a step belongs to the device until it has been waited for, also where the host tier fails meanwhile.
 TEST(Devices, AStepThatFailsWaitsForItsWindows) {
   Config config = config_with(lsh::LshParams{6, 40, 2, 9}, 3);

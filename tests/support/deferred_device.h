@@ -43,14 +43,18 @@ class DeferredDevice final : public Device {
   }
   void write_rows(const WindowView& window, std::int64_t first, const KvView& host_kv, std::int64_t head,
                   Stream stream) override {
-    later([=, this] { host_.write_rows(window, first, host_kv, head, stream); });
+    later([=, this, held = HeldView(window), k = HeldTensor(host_kv.k, head), v = HeldTensor(host_kv.v, head)] {
+      host_.write_rows(held.view(), first, {k.view(), v.view()}, 0, stream);
+    });
   }
   void encode_block(const WindowView& window, std::int64_t first, Stream stream) override {
-    later([=, this] { host_.encode_block(window, first, stream); });
+    later([=, this, held = HeldView(window)] { host_.encode_block(held.view(), first, stream); });
   }
   void read_rows(const WindowView& window, std::int64_t first, std::int64_t count, const cpu::RowLayout& host_layout,
                  std::byte* host_rows, Stream stream) override {
-    later([=, this] { host_.read_rows(window, first, count, host_layout, host_rows, stream); });
+    later([=, this, held = HeldView(window)] {
+      host_.read_rows(held.view(), first, count, host_layout, host_rows, stream);
+    });
   }
   void window_attention(const WindowAttention* batch, std::int64_t count, Stream stream) override {
     ++batches_;
@@ -74,6 +78,41 @@ class DeferredDevice final : public Device {
   }
 
  private:
+  /// A view with the tables that operations other than attention look into: the caller's may be gone later.
+  class HeldView {
+   public:
+    explicit HeldView(const WindowView& window)
+        : view_(window),
+          rows_(pages_of(window.rows, window.sinks + window.ring)),
+          blocks_(pages_of(window.blocks, window.codec == nullptr ? 0 : window.ring_blocks)) {}
+    [[nodiscard]] WindowView view() const {
+      WindowView view = view_;
+      view.rows.pages = rows_.data();
+      view.blocks.pages = blocks_.data();
+      return view;
+    }
+
+   private:
+    static std::vector<std::byte*> pages_of(const SlotTable& table, std::int64_t slots) {
+      return {table.pages, table.pages + (slots + table.page_slots - 1) / table.page_slots};
+    }
+    WindowView view_;
+    std::vector<std::byte*> rows_, blocks_;
+  };
+  /// One head's rows, back to back.
+  class HeldTensor {
+   public:
+    HeldTensor(const TensorView& tensor, std::int64_t head) : view_(tensor) {
+      const auto row_bytes = tensor.dim * static_cast<std::int64_t>(bytes_of(tensor.dtype));
+      for (std::int64_t t = 0; t < tensor.tokens; ++t)
+        rows_.insert(rows_.end(), tensor.row(t, head), tensor.row(t, head) + row_bytes);
+    }
+    [[nodiscard]] TensorView view() const { return dense_view(rows_.data(), view_.dtype, view_.tokens, 1, view_.dim); }
+
+   private:
+    TensorView view_;
+    std::vector<std::byte> rows_;
+  };
   void run_all() {
     const std::lock_guard lock(mutex_);
     for (const auto& operation : queue_) operation();
