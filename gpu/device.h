@@ -160,9 +160,10 @@ inline constexpr Stream kWindowStream{};
 ///
 /// Operations on a stream may return before they are done; they take effect in order, and wait() returns when all of
 /// them have. Views, with their tables of slots, and tokens to be written are read before the call returns; the host
-/// memory that results go to belongs to the device until wait(). Thread-safe: several threads may use one stream, and each waits for what it began. A device that fails throws
-/// Error(device_lost) from any operation, and from then on leaves the host memory that it was given alone (one that
-/// cannot stop what it began works on copies); allocate() throws Error(out_of_memory) with the figures.
+/// memory that results go to belongs to the device until wait(). Thread-safe: several threads may use one stream, and
+/// each waits for what it began. A device that fails throws Error(device_lost) from any operation, and from then on
+/// leaves the host memory that it was given alone (one that cannot stop what it began works on copies); allocate()
+/// throws Error(out_of_memory) with the figures.
 class Device {
  public:
   Device() = default;

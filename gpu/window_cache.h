@@ -73,8 +73,8 @@ class WindowCache {
   void release_page(Stream stream);
   /// Takes the memory that `count` more tokens need, so that appending them cannot fail. Throws Error(out_of_memory).
   void reserve(std::int64_t count);
-  /// Writes one head of `kv` (at most next_slice() tokens) at the end. `scores` (tokens): of a policy whose scores are external, otherwise empty. `visible_from` (tokens): of
-  /// entries, otherwise empty.
+  /// Writes one head of `kv` (at most next_slice() tokens) at the end. `scores` (tokens): of a policy whose scores are
+  /// external, otherwise empty. `visible_from` (tokens): of entries, otherwise empty.
   void append(const KvView& kv, std::int64_t head, Stream stream, std::span<const float> scores = {},
               std::span<const std::int64_t> visible_from = {});
   /// Adds to the scores of the tokens that are held; for a policy whose scores are attention.

@@ -21,7 +21,7 @@ class EngineStream {
   EngineStream(const EngineStream&) = delete;
   EngineStream& operator=(const EngineStream&) = delete;
   ~EngineStream() { (void)cudaStreamDestroy(stream_); }  // an error where the device is lost
-  operator cudaStream_t() const { return stream_; }  // NOLINT: tests read better
+  operator cudaStream_t() const { return stream_; }      // NOLINT: tests read better
 
  private:
   cudaStream_t stream_ = nullptr;
