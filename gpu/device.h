@@ -214,6 +214,8 @@ class Device {
   /// then on sees them written. Throws Error(out_of_memory).
   virtual void put(const TensorPut* tensors, std::int64_t count, CallerStream caller);
 
+  /// Whether spans are kept, which they are not at first: it costs the device's time. Forgets those that it has.
+  virtual void keep_spans(bool /*on*/) {}
   /// Takes the oldest spans that nobody has taken, `most` at most, and returns how many. A device keeps a bounded
   /// number of them; one that does not know when it worked has none.
   virtual std::int64_t take_spans(DeviceSpan* /*spans*/, std::int64_t /*most*/) { return 0; }

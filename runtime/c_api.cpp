@@ -280,14 +280,11 @@ td_status td_attend(td_rt* rt, const td_attend_args* args) {
 }
 
 td_status td_timeline_start(td_rt* rt, const char* path, int64_t max_spans) {
-  return guarded([&] { not_null("rt", rt)->runtime.timeline().start(not_null("path", path), max_spans); });
+  return guarded([&] { not_null("rt", rt)->runtime.start_timeline(not_null("path", path), max_spans); });
 }
 
 td_status td_timeline_stop(td_rt* rt) {
-  return guarded([&] {
-    tandem::Runtime& runtime = not_null("rt", rt)->runtime;
-    runtime.timeline().stop(runtime.device().name());
-  });
+  return guarded([&] { not_null("rt", rt)->runtime.stop_timeline(); });
 }
 
 void td_set_log(td_log_fn hook, void* user) {

@@ -73,6 +73,25 @@ Runtime::Runtime(const Config& config, const MakeDevice& make_device)
   for (const cpu::BlockCodec& codec : codecs_) device_->prepare(window_layout_, &codec);
 }
 
+void Runtime::start_timeline(const std::string& path, std::int64_t max_spans) {
+  timeline_.start(path, max_spans);
+  try {
+    device_->keep_spans(true);
+  } catch (const Error&) {
+    timeline_.stop(device_->name());
+    throw;
+  }
+}
+
+void Runtime::stop_timeline() {
+  try {
+    if (timeline_.is_on()) device_->keep_spans(false);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::device_lost) throw;  // the file says what came before
+  }
+  timeline_.stop(device_->name());
+}
+
 lsh::HeadIndex Runtime::empty_index(const lsh::Selector& selector, std::int32_t layer, std::int32_t head, int node) {
   const auto stream = static_cast<std::uint64_t>(layer) * static_cast<std::uint64_t>(config_.shape.num_kv_heads) +
                       static_cast<std::uint64_t>(head);

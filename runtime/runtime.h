@@ -64,6 +64,10 @@ class Runtime {
   [[nodiscard]] const cpu::Kernels& kernels() const noexcept { return kernels_; }
   [[nodiscard]] const gpu::Device& device() const noexcept { return *device_; }
   [[nodiscard]] Timeline& timeline() noexcept { return timeline_; }
+  /// Timeline::start(), and the device's spans with it. Throws Error(device_lost), too.
+  void start_timeline(const std::string& path, std::int64_t max_spans);
+  /// Timeline::stop(); also once the device is lost.
+  void stop_timeline();
 
  private:
   /// call(number), with the number of the call. Where it loses the device, the error says which one did.

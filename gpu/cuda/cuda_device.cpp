@@ -113,7 +113,9 @@ void CudaDevice::add(Add&& add) {
 void CudaDevice::submit() {
   if (work_->open == nullptr || work_->open->empty()) return;
   try {
+    work_->clock.begin(work_->open->attends() ? "window attention" : "rows", work_->stream.get());
     work_->open->launch(work_->scratch, work_->stream.get());
+    work_->clock.end(work_->stream.get());
   } catch (const Error& error) {  // half of it may have begun
     fail(ErrorCode::device_lost, error.what());
   }
@@ -314,6 +316,30 @@ void CudaDevice::exchange(const Call& call) {
   guarded([&] {
     TANDEM_CHECK(failure.empty(), device_lost, failure);
     if (!is_done) fail_overdue(lane->hand_off().signalled(), lane->hand_off());
+  });
+}
+
+void CudaDevice::keep_spans(bool on) {
+  wait({});
+  const std::lock_guard lock(mutex_);
+  guarded([&] {
+    work_->clock.stop();
+    if (!on) return;
+    using Clock = std::chrono::steady_clock;
+    TimedEvent origin;
+    const Clock::time_point before = Clock::now();
+    TANDEM_CUDA_CHECK(cudaEventRecord(origin.get(), work_->stream.get()));
+    work_->in_flight.push_back({work_->hand_off.signal(), nullptr});
+    wait_for(work_->in_flight.back().epoch);
+    work_->clock.start(std::move(origin), before + (Clock::now() - before) / 2);
+  });
+}
+
+std::int64_t CudaDevice::take_spans(DeviceSpan* spans, std::int64_t most) {
+  const std::lock_guard lock(mutex_);
+  return guarded([&] {
+    work_->clock.collect();
+    return work_->clock.take(spans, most);
   });
 }
 

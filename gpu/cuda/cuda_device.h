@@ -11,6 +11,7 @@
 #include "gpu/cuda/hand_off.h"
 #include "gpu/cuda/submission.h"
 #include "gpu/cuda/tensor_lane.h"
+#include "gpu/cuda/work_clock.h"
 #include "gpu/device.h"
 
 namespace tandem::gpu::cuda {
@@ -46,6 +47,8 @@ class CudaDevice final : public Device {
   void check_tensor(const char* tensor, const void* data, CallerStream caller) const override;
   void fetch(const TensorFetch* tensors, std::int64_t count, CallerStream caller) override;
   void put(const TensorPut* tensors, std::int64_t count, CallerStream caller) override;
+  void keep_spans(bool on) override;
+  std::int64_t take_spans(DeviceSpan* spans, std::int64_t most) override;
 
   [[nodiscard]] HandOffKind hand_off() const noexcept { return work_->hand_off.kind(); }
 
@@ -59,6 +62,7 @@ class CudaDevice final : public Device {
     explicit Work(HandOffKind kind);
     CudaStream stream;
     HandOff hand_off;
+    WorkClock clock;
     DeviceCodecs codecs;
     DeviceMemory scratch;
     std::unordered_map<std::byte*, DeviceMemory> memory;

@@ -49,18 +49,19 @@ class CudaStream {
   cudaStream_t stream_ = nullptr;
 };
 
-/// An event of the current device that takes no times. Throws Error(device_lost).
-class CudaEvent {
+/// An event of the current device. Throws Error(device_lost).
+template <unsigned kFlags>
+class BasicEvent {
  public:
-  CudaEvent() { TANDEM_CUDA_CHECK(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming)); }
-  CudaEvent(CudaEvent&& other) noexcept : event_(std::exchange(other.event_, nullptr)) {}
-  CudaEvent& operator=(CudaEvent&& other) noexcept {
+  BasicEvent() { TANDEM_CUDA_CHECK(cudaEventCreateWithFlags(&event_, kFlags)); }
+  BasicEvent(BasicEvent&& other) noexcept : event_(std::exchange(other.event_, nullptr)) {}
+  BasicEvent& operator=(BasicEvent&& other) noexcept {
     std::swap(event_, other.event_);
     return *this;
   }
-  CudaEvent(const CudaEvent&) = delete;
-  CudaEvent& operator=(const CudaEvent&) = delete;
-  ~CudaEvent() {
+  BasicEvent(const BasicEvent&) = delete;
+  BasicEvent& operator=(const BasicEvent&) = delete;
+  ~BasicEvent() {
     if (event_ != nullptr) (void)cudaEventDestroy(event_);
   }
   [[nodiscard]] cudaEvent_t get() const noexcept { return event_; }
@@ -68,5 +69,7 @@ class CudaEvent {
  private:
   cudaEvent_t event_ = nullptr;
 };
+using CudaEvent = BasicEvent<cudaEventDisableTiming>;
+using TimedEvent = BasicEvent<cudaEventDefault>;
 
 }  // namespace tandem::gpu::cuda

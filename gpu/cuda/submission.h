@@ -24,6 +24,7 @@ class Submission {
   [[nodiscard]] bool empty() const noexcept {
     return moves_.empty() && encodes_.empty() && decodes_.empty() && attended_.empty();
   }
+  [[nodiscard]] bool attends() const noexcept { return !attended_.empty(); }
   /// At most kPieceRows tokens, all of them rows, read at once.
   bool write_rows(const WindowView& window, std::int64_t first, const KvView& host_kv, std::int64_t head);
   /// One block of tokens, read at once.

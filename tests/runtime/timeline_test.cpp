@@ -45,7 +45,7 @@ class RuntimeTimeline : public ::testing::TestWithParam<gpu::DeviceKind> {
     TokenSource source(config.shape, 3);
     sequences = {runtime.create_sequence(), runtime.create_sequence()};
     const std::string path = (fs::path(::testing::TempDir()) / "tandem-runtime-timeline.json").string();
-    runtime.timeline().start(path, 0);
+    runtime.start_timeline(path, 0);
     for (int step = 0; step <= kSteps; ++step) {
       const std::int64_t tokens = step == 0 ? 500 : 1;
       for (std::int32_t layer = 0; layer < kLayers; ++layer) {
@@ -57,7 +57,7 @@ class RuntimeTimeline : public ::testing::TestWithParam<gpu::DeviceKind> {
         attend(runtime, sequences, {1, 1}, source.queries(2), {.layer = layer, .exact = true});
       }
     }
-    runtime.timeline().stop(runtime.device().name());
+    runtime.stop_timeline();
     for (const json& event : json::parse(std::ifstream(path))) {
       if (event.at("ph") != "X") continue;
       const std::int64_t begin = ns(event.at("ts"));
