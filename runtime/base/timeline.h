@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "runtime/base/profiler_range.h"
+
 namespace tandem {
 
 /// What a span of a timeline is about; -1 where it does not apply.
@@ -80,11 +82,11 @@ class Timeline {
   std::vector<std::uint64_t> owners_;           ///< of the tracks: numbers of threads, as they came
 };
 
-/// From its construction to its end, on this thread; nothing while the timeline is off.
+/// From its construction to its end, on this thread; nothing while the timeline is off, but for a profiler's range.
 class TimelineSpan {
  public:
   TimelineSpan(Timeline& timeline, const char* name, const SpanSubject& about)
-      : subject(about), timeline_(timeline.is_on() ? &timeline : nullptr), name_(name) {
+      : subject(about), range_(name), timeline_(timeline.is_on() ? &timeline : nullptr), name_(name) {
     if (timeline_ != nullptr) begin_ = Span::Clock::now();
   }
   ~TimelineSpan() {
@@ -96,6 +98,7 @@ class TimelineSpan {
   SpanSubject subject;  ///< may be filled in until the end
 
  private:
+  ProfilerRange range_;
   Timeline* timeline_;
   const char* name_;
   Span::Clock::time_point begin_;

@@ -161,6 +161,14 @@ TEST_F(Timelines, RefuseWhatCannotBe) {
   EXPECT_EQ(files(), 1u);
 }
 
+/// What nvtx_injection prints where it is loaded, timeline or not.
+TEST(TimelineSpans, AreRangesOfAProfiler) {
+  Timeline timeline(1);
+  const TimelineSpan outer(timeline, "outer", {});
+  { const TimelineSpan inner(timeline, "inner", {}); }
+  const TimelineSpan next(timeline, "next", {});
+}
+
 TEST_F(Timelines, LeaveNothingBehindWhenNotStopped) {
   {
     Timeline timeline(1);

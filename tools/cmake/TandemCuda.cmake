@@ -112,6 +112,13 @@ else()
   message(STATUS "Without CUDA kernels: ${TANDEM_CUDA_REASON}")
 endif()
 
+# Headers alone: ranges for NVIDIA's profilers.
+if(TANDEM_HAS_CUDA)
+  find_path(TANDEM_NVTX_INCLUDE_DIR nvtx3/nvToolsExt.h HINTS ${CUDAToolkit_INCLUDE_DIRS} NO_DEFAULT_PATH)
+else()
+  unset(TANDEM_NVTX_INCLUDE_DIR CACHE)
+endif()
+
 # ---- kernels ---------------------------------------------------------------------------------------------------------
 # tandem_add_cuda_layer(name SOURCES ... DEPENDS ...): the static library tandem_<name> of .cu and .cpp files. It runs
 # on machines without a driver, where CUDA's calls return errors: only the static runtime is linked, which opens the
