@@ -10,6 +10,7 @@ namespace c_api {
 inline td_config on(const char* device) {
   td_config c = config();
   c.device = device;
+  c.device_timeout_ms = 600'000;  // an emulated device shares the processor with whatever else runs there
   return c;
 }
 

@@ -149,7 +149,8 @@ inline auto device_kinds() {
 inline std::unique_ptr<Device> make_device(DeviceKind kind, const cpu::Kernels& kernels, const numa::Topology& topology,
                                            numa::MemoryLedger& ledger) {
 #if defined(TANDEM_TEST_CUDA)
-  if (kind == DeviceKind::cuda) return std::make_unique<cuda::CudaDevice>(0, DeviceParams{});
+  // Emulated devices share the processor with whatever else runs there: nothing is said about how long they may take.
+  if (kind == DeviceKind::cuda) return std::make_unique<cuda::CudaDevice>(0, DeviceParams{std::chrono::minutes(10)});
 #endif
   if (kind == DeviceKind::deferred) return std::make_unique<DeferredDevice>(kernels, topology, ledger);
   return std::make_unique<HostDevice>(kernels, topology, ledger);
