@@ -72,7 +72,7 @@ class TensorLanes : public testing::CudaTest {};
 INSTANTIATE_TEST_SUITE_P(Orders, TensorLanes, testing::kThreadOrders);
 
 TEST_P(TensorLanes, FetchEveryLayout) {
-  CudaDevice device(0, {});
+  CudaDevice device(0, {std::chrono::minutes(10)});
   std::vector<TensorFetch> fetches;
   std::vector<DeviceArray<std::byte>> arrays;
   std::vector<std::vector<std::byte>> expected, rows;
@@ -90,7 +90,7 @@ TEST_P(TensorLanes, FetchEveryLayout) {
 }
 
 TEST_P(TensorLanes, PutEveryLayoutAndNothingBeside) {
-  CudaDevice device(0, {});
+  CudaDevice device(0, {std::chrono::minutes(10)});
   const CudaStream caller;
   std::vector<TensorPut> puts;
   std::vector<DeviceArray<std::byte>> arrays;
