@@ -32,7 +32,7 @@ bool plan_streaming(const AttendRequest& request, const Config& config, const cp
       for (std::size_t t = begin; t < end; ++t)
         if (is_one(tasks[t])) vectors += std::int64_t{tasks[t].num_queries} * config.shape.group_size();
       if (vectors < least) continue;
-      for (std::size_t t = begin; t < end; ++t) tasks[t].streamed = is_one(tasks[t]);
+      for (std::size_t t = begin; t < end; ++t) tasks[t].streamed = tasks[t].streamed || is_one(tasks[t]);
       any = true;
     }
   });
