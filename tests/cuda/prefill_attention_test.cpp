@@ -152,7 +152,11 @@ class Chunk {
 struct Bounds {
   double out, lse;
 };
-Bounds bounds_of(DType dtype) { return dtype == DType::bf16 ? Bounds{2e-5, 5e-5} : Bounds{4e-6, 1e-5}; }
+Bounds bounds_of(DType dtype) {
+  if (dtype == DType::f32) return {4e-6, 1e-5};
+  const Bounds bounds = dtype == DType::bf16 ? Bounds{2e-5, 5e-5} : Bounds{4e-6, 1e-5};
+  return {kTensorCoreErrors * bounds.out, kTensorCoreErrors * bounds.lse};
+}
 
 std::vector<Case> shapes() {
   return {

@@ -121,7 +121,9 @@ class Head {
   std::vector<std::int64_t> positions_;
 };
 
-double bound_of(DType dtype) { return dtype == DType::bf16 ? 2e-5 : 4e-6; }
+double bound_of(DType dtype) {
+  return dtype == DType::f32 ? 4e-6 : kTensorCoreErrors * (dtype == DType::bf16 ? 2e-5 : 4e-6);
+}
 
 std::int64_t attend(RowStreaming& streaming, const std::vector<HostRowsAttention>& batch) {
   const std::int64_t bytes = streaming.attend(batch.data(), static_cast<std::int64_t>(batch.size()), kTimeout);
