@@ -203,6 +203,21 @@ TEST_P(RowStreams, OnlyPagesThatAreSeenTravel) {
   EXPECT_EQ(bytes_of(many), 2 * 1000 * row_bytes);        // passes of 96 vectors
 }
 
+/// Pieces of the size that runtimes have: 8,192 rows, and splits of 2,048.
+TEST_P(RowStreams, PiecesOfFullSize) {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const AttentionShape shape = shape_of(1, 32, 16);
+    RowStreaming streaming(HandOffKind::flag);
+    for (const std::int64_t rows : {8191, 8193, 20000}) {
+      Head head(shape, dtype, rows, 2);
+      std::vector<HostRowsAttention> batch;
+      head.add_tasks(batch);
+      attend(streaming, batch);
+      head.expect_close(bound_of(dtype));
+    }
+  }
+}
+
 TEST(StreamingSizes, AreAsStated) {
   const StreamingSizes sizes;
   constexpr std::int64_t kMiB = 1 << 20;
@@ -229,6 +244,24 @@ TEST_P(RowStreams, StreamsMayBeLateAndHandOffsDiffer) {
       attend(streaming, batch);
       head.expect_close(2e-5);
     }
+  }
+}
+
+/// Kernels of few vectors overtake copies unless they wait for them.
+TEST_P(RowStreams, KernelsWaitForTheirRows) {
+  emulator::Config machine;
+  machine.order = GetParam();
+  machine.progress = emulator::Progress::late;
+  machine.late_after_ms = 500;
+  emulator::reset(machine);
+  const AttentionShape shape = shape_of(1);
+  RowStreaming streaming(HandOffKind::flag, small_sizes(shape, DType::f32));
+  for (const std::int64_t rows : {40, 300}) {
+    Head head(shape, DType::f32, rows, 1);
+    std::vector<HostRowsAttention> batch;
+    head.add_tasks(batch);
+    attend(streaming, batch);
+    head.expect_close(4e-6);
   }
 }
 
