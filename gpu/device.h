@@ -3,14 +3,17 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <utility>
 
 #include "cpu/codec/block_format.h"
+#include "cpu/kv_store.h"
 #include "cpu/logit_rule.h"
 #include "cpu/rope.h"
 #include "cpu/row_layout.h"
 #include "gpu/slot_table.h"
+#include "numa/worker_pool.h"
 #include "runtime/base/partial.h"
 #include "runtime/base/view.h"
 
@@ -80,6 +83,19 @@ struct WindowAttention {
   std::int64_t sink_turn = 0;          ///< positions that queries are turned back for the sinks; see sink_rotation()
   const float* own_entries = nullptr;  ///< (num_queries, padded K then padded V): what each query sees besides
   AttentionMass mass = {};             ///< added to where not nullptr
+};
+
+/// Exact attention of one QueryBlock over those rows of a store in host memory that its queries see; row r is the token
+/// at first_position + r. `result` is (num_vectors, dim_v). All of it, and the pages of the store, are host memory that
+/// belongs to the device until wait().
+struct HostRowsAttention {
+  const cpu::KvStore* store = nullptr;
+  std::int64_t first_position = 0;
+  std::span<const std::uint32_t> left_out = {};  ///< rows that take no part, ascending
+  cpu::QueryBlock queries;
+  cpu::LogitRule logits;
+  PartialAttention result;
+  numa::NodeWorkers helpers = {};  ///< who may share the copying of the store's rows
 };
 
 /// What a device did by itself, on the host's clock.
@@ -155,6 +171,8 @@ struct Stream {
 
 /// Of everything that touches windows, so that reads, writes and attention need no other order among them.
 inline constexpr Stream kWindowStream{};
+/// Of host_attention(), which touches no window.
+inline constexpr Stream kHostRowsStream{1};
 
 /// What holds and attends over the window: a GPU, or the host itself. The only virtual class of the project.
 ///
@@ -197,6 +215,18 @@ class Device {
   /// Exact attention over each of `count` windows; a GPU launches once for all of them. `batch` itself is read before
   /// the call returns.
   virtual void window_attention(const WindowAttention* batch, std::int64_t count, Stream stream) = 0;
+  /// Makes ready what host_attention() over rows of this layout needs: its memory does not grow with rows or queries.
+  /// False where the device does not do that, has no code for such rows, or lacked the memory once, which is logged:
+  /// the host attends then. Throws Error(device_lost).
+  virtual bool prepare_host_attention(const cpu::RowLayout& /*layout*/) { return false; }
+  /// Exact attention over rows in host memory, which come to the device piece by piece and are not kept there. The
+  /// tasks are of layouts that were prepared. Tasks of one store that follow each other share the passage of its rows;
+  /// the bits of a query's result depend on its own task alone. Returns when the last pieces are on their way, which
+  /// takes about as long as the attention does. `batch` itself is read before the call returns. Returns the bytes of
+  /// rows that it sent.
+  virtual std::int64_t host_attention(const HostRowsAttention* /*batch*/, std::int64_t /*count*/, Stream /*stream*/) {
+    return 0;
+  }
   /// Returns when everything on the stream is done. Throws Error(device_lost) when that takes longer than the device
   /// was told to wait (DeviceParams::timeout): the text says how many operations of each stream were launched, and how
   /// many of them have finished.

@@ -10,6 +10,7 @@
 #include "runtime/request_check.h"
 #include "runtime/runtime.h"
 #include "runtime/step_context.h"
+#include "runtime/streamed_tasks.h"
 #include "runtime/task_run.h"
 
 namespace tandem {
@@ -71,16 +72,15 @@ void observe(const AttendRequest& request, const SequenceLock& sequences, const 
 }
 
 /// A call of `run` that returns only when the device has done with the memory of the step, also where it throws.
-template <typename Run>
-void beside(WindowBatch* window, const Run& run) {
-  if (window == nullptr) return run();
+template <typename Run, typename Wait>
+void beside(const Run& run, const Wait& wait) {
   try {
     run();
   } catch (...) {
-    window->wait();
+    wait();
     throw;
   }
-  window->wait();
+  wait();
 }
 
 }  // namespace
@@ -100,7 +100,8 @@ StepStats Runtime::attend_open(const AttendRequest& given, std::int64_t call) {
   observe(request, sequences, config_.shape, *buffers);
   plan_mass(request, *buffers);
   WindowBatch window(*device_, timeline_, about);
-  const bool apart = request.use_window && device_->is_asynchronous();
+  const bool streams = plan_streaming(request, config_, host_layout_, *device_, buffers->tasks);
+  const bool apart = streams || (request.use_window && device_->is_asynchronous());
   const StepContext step{
       request,       config_,
       kernels_,      *device_,
@@ -110,7 +111,10 @@ StepStats Runtime::attend_open(const AttendRequest& given, std::int64_t call) {
   };
   if (apart) launch_windows(step, *buffers);
   double index_us = 0;
-  beside(step.window, [&] { index_us = attend_host(step, *buffers); });
+  beside([&] { index_us = attend_host(step, *buffers); },
+         [&] {
+           if (apart) window.wait();
+         });
   if (apart) run_tasks(step, *buffers, finish_task);
   put_results(given, request, *device_);
   accumulate_mass(*buffers);
@@ -153,28 +157,37 @@ void Runtime::launch_windows(const StepContext& step, StepBuffers& buffers) {
       all.windows[i] = prepare_window(run, all.tasks[i], all.memories[i]);
     });
   }
-  step.window->launch(buffers.windows);
+  if (step.request.use_window) step.window->launch(buffers.windows);
 }
 
 double Runtime::attend_host(const StepContext& step, StepBuffers& buffers) {
   const double index_us = step.request.use_host ? extend_indexes(step, buffers) : 0.0;
   plan_without_index(step.request, config_, buffers.tasks);
   plan_pieces(config_.shape, workers_.num_workers(), buffers);
+  StreamedTasks streamed(step, buffers);
   struct Run {
     const StepContext& step;
     LeasePool<WorkerScratch>& scratch;
     StepBuffers& buffers;
-  } run{step, scratch_, buffers};
-  buffers.nodes.clear();
+    StreamedTasks& streamed;
+    std::size_t first_piece;
+  } run{step, scratch_, buffers, streamed, streamed.collect() ? std::size_t{1} : 0};
+  buffers.nodes.assign(run.first_piece, streamed.node());
   for (const Piece& piece : buffers.pieces) {
     const Task& task = buffers.tasks[static_cast<std::size_t>(piece.task)];
     buffers.nodes.push_back(task.head_state().window.node());
   }
-  workers_.run(buffers.nodes, [&run](std::int64_t i) {  // one pointer: a std::function that allocates nothing
-    const LeasePool<WorkerScratch>::Lease scratch(run.scratch);
-    const auto index = static_cast<std::size_t>(i);
-    run_piece(run.step, run.buffers.pieces[index], run.buffers, *scratch, run.buffers.parts[index]);
-  });
+  StepStats& of_streamed = buffers.parts.back();
+  const auto run_all = [&] {
+    workers_.run(buffers.nodes, [&run](std::int64_t i) {  // one pointer: a std::function that allocates nothing
+      auto index = static_cast<std::size_t>(i);
+      if (index < run.first_piece) return run.streamed.send(run.buffers.parts.back());
+      index -= run.first_piece;
+      const LeasePool<WorkerScratch>::Lease scratch(run.scratch);
+      run_piece(run.step, run.buffers.pieces[index], run.buffers, *scratch, run.buffers.parts[index]);
+    });
+  };
+  beside(run_all, [&] { streamed.wait(of_streamed); });
   return index_us;
 }
 

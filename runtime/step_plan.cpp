@@ -72,8 +72,9 @@ class ExactQueries {
   lsh::SelectionCost cost_;
 };
 
-/// Subtrees of `level` that hold a task's ranges; one when there are none.
+/// Subtrees of `level` that hold a task's ranges; one when there are none. Streamed tasks are not cut.
 std::int64_t subtrees_of(const Task& task, int level) {
+  if (task.streamed) return 0;
   if (task.last_range <= task.first_range) return 1;
   return ((task.last_range - 1) >> level) - (task.first_range >> level) + 1;
 }
@@ -142,7 +143,7 @@ void plan_pieces(const AttentionShape& shape, int num_workers, StepBuffers& buff
     }
   }
   buffers.partials.resize(static_cast<std::size_t>(floats));
-  buffers.parts.assign(buffers.pieces.size(), {});
+  buffers.parts.assign(buffers.pieces.size() + 1, {});
   buffers.finished.assign(tasks.size(), {});
 }
 

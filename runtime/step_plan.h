@@ -27,6 +27,7 @@ struct Task {
   bool exact = false;            ///< attends every host row that its queries see
   std::int64_t first_range = 0;  ///< of the host rows that an exact task attends, see kRangeRows
   std::int64_t last_range = 0;   ///< one past the last
+  bool streamed = false;         ///< exact, and its host rows go to the device: see streamed_tasks.h
   std::int64_t mass = -1;        ///< of its window's tokens in StepBuffers::mass; -1: nobody asks
   std::int32_t first_piece = 0;
   std::int32_t num_pieces = 0;
@@ -59,20 +60,21 @@ struct StepBuffers {
   std::vector<UnindexedHead> unindexed;
   std::vector<Task> tasks;
   std::vector<Piece> pieces;
-  int piece_level = 0;                        ///< of all pieces in the tree of ranges
-  std::vector<float> partials;                ///< of pieces: out (num_vectors, dim_v), then lse (num_vectors)
-  std::vector<int> nodes;                     ///< of the heads or pieces that run
-  std::vector<StepStats> parts;               ///< by piece
-  std::vector<StepStats> finished;            ///< by task
-  std::vector<float> observed;                ///< queries of one head on their way to its log
-  std::vector<gpu::DmcDecision> decisions;    ///< of new tokens, (KV heads, tokens)
-  std::vector<float> scores;                  ///< of the new tokens of one head
-  ClosedEntries closed;                       ///< entries of one head on their way into its window
-  std::vector<float> mass;                    ///< of the tasks: attention that the tokens of their windows got
-  LeavingPages leaving;                       ///< of all heads
-  cpu::AlignedVector<std::byte> tensors;      ///< of the request that lie in the device's memory
-  std::vector<TaskMemory> memories;           ///< of the tasks whose windows a device attends meanwhile; never fewer
-  std::vector<gpu::WindowAttention> windows;  ///< of the tasks, likewise
+  int piece_level = 0;                           ///< of all pieces in the tree of ranges
+  std::vector<float> partials;                   ///< of pieces: out (num_vectors, dim_v), then lse (num_vectors)
+  std::vector<int> nodes;                        ///< of the heads or pieces that run
+  std::vector<StepStats> parts;                  ///< by piece
+  std::vector<StepStats> finished;               ///< by task
+  std::vector<float> observed;                   ///< queries of one head on their way to its log
+  std::vector<gpu::DmcDecision> decisions;       ///< of new tokens, (KV heads, tokens)
+  std::vector<float> scores;                     ///< of the new tokens of one head
+  ClosedEntries closed;                          ///< entries of one head on their way into its window
+  std::vector<float> mass;                       ///< of the tasks: attention that the tokens of their windows got
+  LeavingPages leaving;                          ///< of all heads
+  cpu::AlignedVector<std::byte> tensors;         ///< of the request that lie in the device's memory
+  std::vector<TaskMemory> memories;              ///< of the tasks whose windows a device attends meanwhile; never fewer
+  std::vector<gpu::WindowAttention> windows;     ///< of the tasks, likewise
+  std::vector<gpu::HostRowsAttention> streamed;  ///< of the streamed tasks, head by head
 };
 
 /// Fills `tasks`: sequences in order, at most 64 query vectors each, KV heads innermost. With Config::never_slower, the
@@ -86,7 +88,8 @@ void plan_tasks(const AttendRequest& request, const SequenceLock& sequences, con
 void plan_without_index(const AttendRequest& request, const Config& config, std::vector<Task>& tasks);
 
 /// Fills `pieces` and sizes what they write: exact tasks are cut until there is work for `num_workers`, however few
-/// tasks there are. Pieces of a task are consecutive.
+/// tasks there are. Pieces of a task are consecutive; streamed tasks have none. `parts` has one more than there are
+/// pieces, for what is streamed.
 void plan_pieces(const AttentionShape& shape, int num_workers, StepBuffers& buffers);
 
 }  // namespace tandem

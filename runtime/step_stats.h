@@ -19,6 +19,7 @@ struct StepStats {
   double out_error = 0;  ///< likewise
   std::int64_t uncertified = 0;
   std::int64_t rows_dropped = 0;
+  std::int64_t bytes_streamed = 0;
 
   StepStats& operator+=(const StepStats& other) noexcept;
 };
@@ -37,6 +38,7 @@ void for_each_figure(Stats& stats, Other& other, const Visit& visit) {
   visit(stats.out_error, other.out_error);
   visit(stats.uncertified, other.uncertified);
   visit(stats.rows_dropped, other.rows_dropped);
+  visit(stats.bytes_streamed, other.bytes_streamed);
 }
 
 inline StepStats& StepStats::operator+=(const StepStats& other) noexcept {

@@ -54,6 +54,8 @@ class TaskRun {
   /// Room for the window's partial, which is empty.
   PartialAttention empty_window();
   [[nodiscard]] gpu::WindowAttention window_work(PartialAttention result) const;
+  /// Stage 6 of a streamed task.
+  gpu::HostRowsAttention host_work();
   /// Stage 3, here and now.
   void attend_window(StepStats& stats);
   /// Stage 7.
@@ -117,9 +119,21 @@ bool TaskRun::attend_exactly(const Piece& piece, StepBuffers& buffers, WorkerScr
   return true;
 }
 
-/// What select() or the pieces have left.
+gpu::HostRowsAttention TaskRun::host_work() {
+  forget_errors();
+  const HeadState& head = task_.head_state();
+  return {&head.store,
+          task_.layer->first_host_position(),
+          head.window.kept_rows(),
+          queries_,
+          logits_,
+          empty_host(),
+          numa::NodeWorkers(step_.workers, head.window.node())};
+}
+
+/// What select(), the pieces or the device have left.
 PartialAttention TaskRun::host_partial(StepBuffers& buffers) {
-  if (task_.num_pieces == 1) return {memory_.host_out.data(), memory_.host_lse.data(), num_vectors(), dim_v_};
+  if (task_.num_pieces <= 1) return {memory_.host_out.data(), memory_.host_lse.data(), num_vectors(), dim_v_};
   return partial_of(buffers.pieces[static_cast<std::size_t>(task_.first_piece)], num_vectors(), dim_v_, buffers);
 }
 
@@ -256,6 +270,10 @@ gpu::WindowAttention prepare_window(const StepContext& step, Task& task, TaskMem
   load_queries(step, task, memory);
   TaskRun run(step, task, memory);
   return run.window_work(run.empty_window());
+}
+
+gpu::HostRowsAttention prepare_host_rows(const StepContext& step, Task& task, TaskMemory& memory) {
+  return TaskRun(step, task, memory).host_work();
 }
 
 void run_piece(const StepContext& step, const Piece& piece, StepBuffers& buffers, WorkerScratch& scratch,

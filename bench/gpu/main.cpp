@@ -10,6 +10,7 @@
 #include "bench/gpu/hand_offs.h"
 #include "bench/gpu/merges.h"
 #include "bench/gpu/options.h"
+#include "bench/gpu/streamed_rows.h"
 #include "bench/gpu/window_rows.h"
 #include "gpu/cuda/cuda_device.h"
 #include "runtime/base/error.h"
@@ -78,6 +79,16 @@ std::string text_of(const Json& report) {
                   number(us.at("p75")), number(row.at("call_us").at("median")), number(row.at("gb_per_s")),
                   number(row.at("share")), number(row.at("error").at("mean"))});
   }
+  cli::Table streamed(
+      {"host rows", "vectors", "copying", "streamed", "p25 us", "median", "p75", "GB/s", "share", "TFLOP/s", "error"});
+  for (const Json& row : report.at("streamed")) {
+    const Json& us = row.at("us");
+    const auto whole = [&](const char* name) { return fmt::format("{}", row.at(name).get<std::int64_t>()); };
+    streamed.add_row({whole("tokens"), whole("vectors"), whole("copying"),
+                      cli::human_bytes(row.at("bytes").get<double>()), number(us.at("p25")), number(us.at("median")),
+                      number(us.at("p75")), number(row.at("gb_per_s")), number(row.at("share")),
+                      number(row.at("tflop_per_s")), number(row.at("error"))});
+  }
   std::string skipped;
   for (const Json& row : report.at("skipped")) {
     skipped += fmt::format("skipped: {}, {} tokens, batch {}: {}\n", row.at("name").get<std::string>(),
@@ -85,9 +96,10 @@ std::string text_of(const Json& report) {
                            row.at("why").get<std::string>());
   }
   const auto gb = [&](const char* name) { return number(report.at("bandwidth").at(name).at("gb_per_s").at("median")); };
-  return fmt::format(
-      "{}{}\ncopies {} GB/s, reads {} GB/s\n\n{}\n{}{}", report.at("device").at("name").get<std::string>(),
-      kEmulated ? ", emulated: times mean nothing" : "", gb("copy"), gb("read"), trips.text(), rows.text(), skipped);
+  return fmt::format("{}{}\ncopies {} GB/s, reads {} GB/s\n\n{}\n{}{}\n{}",
+                     report.at("device").at("name").get<std::string>(),
+                     kEmulated ? ", emulated: times mean nothing" : "", gb("copy"), gb("read"), trips.text(),
+                     rows.text(), skipped, streamed.text());
 }
 
 void run(const GpuOptions& options) {
@@ -114,6 +126,10 @@ void run(const GpuOptions& options) {
   report["hand_offs"] = measure_hand_offs(stream.get(), options);
   report["merges"] = measure_merges(stream.get(), options);
   report.update(measure_windows(target, device, options, best_bandwidth(report["bandwidth"]), wash_bytes));
+  double to_device = 0;
+  for (const Json& size : report["bandwidth"].at("to_device"))
+    to_device = std::max(to_device, size.at("gb_per_s").at("median").get<double>());
+  report["streamed"] = measure_streamed_rows(device, options, to_device);
   cli::print(json, text_of(report));
   json.write(report);
   cli::finish_stdout();

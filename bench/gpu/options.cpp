@@ -24,7 +24,10 @@ constexpr const char* kHelp =
   merges      merge_partials per number of query vectors and of partials
   rows        attention over windows of every format, bf16 rows and codecs, all KV heads of all sequences in one launch:
               us is the device's time for its kernels, call_us the host's wall clock of window_attention() and wait()
-floor_us: bytes of the windows over the bandwidth (the larger of copies and reads); share: floor_us / median.
+  streamed    attention of chunks of queries of one KV head over bf16 rows in host memory, which go to the device piece by
+              piece: us is the host's wall clock; copied to pinned memory by one thread, and by all cores
+floor_us: of windows: bytes of the windows over the bandwidth (the larger of copies and reads); of streamed rows, over the fastest of
+the pinned copies to the device; share: floor_us / median.
 Cold: before every launch the device reads a buffer of twice its L2 cache, so no window is found there. Formats take
 turns (A B C A B C ..), repetition by repetition, and so do hand-offs. Medians and quartiles; error is |out - exact| /
 |exact|, exact in double precision over what the window's codes stand for, so it says nothing about codecs.
@@ -34,7 +37,7 @@ Example:
 
 /// The lists of the command line as text.
 struct Raw {
-  std::string device = "cuda:0", contexts = "4K,8K,16K,32K,64K,128K", batches = "1,8", formats;
+  std::string device = "cuda:0", contexts = "4K,8K,16K,32K,64K,128K", batches = "1,8", chunks = "256,1024", formats;
 };
 
 int ordinal_of(const std::string& text) {
@@ -59,6 +62,12 @@ void resolve(const Raw& raw, GpuOptions& options) {
       throw cli::UsageError(cli::not_allowed("--batches", text, "whole numbers from 1 to 1024"));
     options.batches.push_back(batch);
   }
+  for (const auto& text : cli::split_list(raw.chunks)) {
+    const auto queries = cli::parse_or<std::int64_t>(text, 0);
+    if (queries < 1 || queries > 65536)
+      throw cli::UsageError(cli::not_allowed("--chunks", text, "whole numbers from 1 to 65536"));
+    options.chunks.push_back(queries);
+  }
   if (raw.formats.empty()) return;
   options.formats = cli::split_list(raw.formats);
   const auto known = window_format_names();
@@ -76,6 +85,7 @@ void add_options(CLI::App& app, Raw& raw, GpuOptions& options) {
   app.add_option("--device", raw.device, "cuda:N [cuda:0]");
   app.add_option("--contexts", raw.contexts, "tokens of a window, a list, K is 2^10 [4K to 128K]");
   app.add_option("--batches", raw.batches, "sequences of one launch, a list [1,8]");
+  app.add_option("--chunks", raw.chunks, "queries over rows in host memory, a list [256,1024]");
   app.add_option("--formats", raw.formats, fmt::format("of {} [all]", fmt::join(window_format_names(), ",")));
   app.add_option("--kv-heads", options.kv_heads, "KV heads, a window each [8]")->check(count(1024));
   app.add_option("--group", options.group, "query heads of a KV head [4]")->check(count(64));

@@ -11,6 +11,7 @@ struct GpuOptions {
   int ordinal = 0;  ///< of the device
   std::vector<std::int64_t> contexts;
   std::vector<std::int64_t> batches;
+  std::vector<std::int64_t> chunks;  ///< queries
   std::vector<std::string> formats;  ///< empty: all
   std::int32_t kv_heads = 8, group = 4, head_dim = 128;
   std::int64_t repetitions = 60;

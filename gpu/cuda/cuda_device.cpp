@@ -62,7 +62,8 @@ CudaDevice::CudaDevice(int ordinal, const DeviceParams& params)
 
 CudaDevice::~CudaDevice() {
   try {
-    if (lost_.empty()) wait({});
+    if (lost_.empty()) wait(kWindowStream);
+    if (lost_.empty() && work_->streaming != nullptr) wait(kHostRowsStream);
     const CurrentDevice current(ordinal_);
     if (!stuck_) work_.reset();
   } catch (const Error&) {
@@ -91,6 +92,27 @@ auto CudaDevice::guarded(Call&& call) {
   } catch (const Error& error) {
     if (error.code() == ErrorCode::device_lost) lost_ = error.what();
     throw;
+  }
+}
+
+/// Runs `call` on streams of its own, so that others may use the device meanwhile. No result is handed over by a device
+/// that is lost.
+template <typename Call>
+auto CudaDevice::beside(Call&& call) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!lost_.empty()) work_->streaming->abandon();
+    guarded([] {});
+  }
+  const CurrentDevice current(ordinal_);
+  try {
+    return call(*work_->streaming);
+  } catch (const Error& error) {
+    const std::lock_guard lock(mutex_);
+    work_->streaming->abandon();
+    if (lost_.empty()) lost_ = error.what();
+    if (work_->streaming->stuck()) stuck_ = true;
+    fail(ErrorCode::device_lost, error.what());  // half of it may have begun
   }
 }
 
@@ -170,7 +192,7 @@ std::byte* CudaDevice::allocate(std::int64_t bytes, int /*node*/) {
 
 void CudaDevice::release(std::byte* data, std::int64_t /*bytes*/) noexcept {
   try {
-    wait({});
+    wait(kWindowStream);
     std::unordered_map<std::byte*, DeviceMemory>::node_type memory;  // given back outside the lock: it takes a while
     {
       const std::lock_guard lock(mutex_);
@@ -255,7 +277,37 @@ void CudaDevice::window_attention(const WindowAttention* batch, std::int64_t cou
   });
 }
 
-void CudaDevice::wait(Stream /*stream*/) {
+bool CudaDevice::prepare_host_attention(const cpu::RowLayout& layout) {
+  if (!RowStreaming::takes(layout)) return false;
+  const std::lock_guard lock(mutex_);
+  return guarded([&] {
+    if (work_->streaming != nullptr || no_streaming_) return !no_streaming_;
+    try {
+      work_->streaming = std::make_unique<RowStreaming>(params_.hand_off);
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::out_of_memory) throw;
+      no_streaming_ = true;
+      log(LogLevel::warning,
+          concat(name_, " attends no rows in host memory, which is left to the workers: ", error.what()));
+    }
+    return !no_streaming_;
+  });
+}
+
+std::int64_t CudaDevice::host_attention(const HostRowsAttention* batch, std::int64_t count, Stream /*stream*/) {
+  return beside([&](RowStreaming& streaming) { return streaming.attend(batch, count, params_.timeout); });
+}
+
+void CudaDevice::wait(Stream stream) {
+  if (stream.id != kHostRowsStream.id) return wait_for_windows();
+  {
+    const std::lock_guard lock(mutex_);
+    if (work_->streaming == nullptr) return;
+  }
+  beside([&](RowStreaming& streaming) { streaming.wait(params_.timeout); });
+}
+
+void CudaDevice::wait_for_windows() {
   std::uint64_t epoch = 0;
   {
     const std::lock_guard lock(mutex_);

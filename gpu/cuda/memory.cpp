@@ -13,6 +13,16 @@ namespace {
 
 constexpr std::int64_t kAlignment = 64;
 
+/// nullptr where the system refuses it.
+std::byte* allocate_pinned(std::int64_t bytes) {
+  void* data = nullptr;
+  const cudaError_t status = cudaHostAlloc(&data, static_cast<std::size_t>(bytes), cudaHostAllocPortable);
+  if (status == cudaSuccess) return static_cast<std::byte*>(data);
+  if (status != cudaErrorMemoryAllocation) TANDEM_CUDA_CHECK(status);
+  (void)cudaGetLastError();
+  return nullptr;
+}
+
 }  // namespace
 
 DeviceMemory::DeviceMemory(std::int64_t bytes) : bytes_(bytes) {
@@ -33,14 +43,20 @@ DeviceMemory::~DeviceMemory() {
   if (data_ != nullptr) (void)cudaFree(data_);  // a lost device has no memory to give back
 }
 
+StagingMemory StagingMemory::pinned_only(std::int64_t bytes) {
+  StagingMemory memory;
+  memory.bytes_ = bytes;
+  memory.data_ = allocate_pinned(bytes);
+  memory.pinned_ = memory.data_ != nullptr;
+  TANDEM_CHECK(memory.pinned_, out_of_memory, "the system refused ", bytes, " bytes of pinned memory");
+  return memory;
+}
+
 StagingMemory::StagingMemory(std::int64_t bytes) : bytes_(bytes) {
   if (bytes == 0) return;
-  void* data = nullptr;
-  const cudaError_t status = cudaHostAlloc(&data, static_cast<std::size_t>(bytes), cudaHostAllocPortable);
-  pinned_ = status == cudaSuccess;
+  void* data = allocate_pinned(bytes);
+  pinned_ = data != nullptr;
   if (!pinned_) {
-    if (status != cudaErrorMemoryAllocation) TANDEM_CUDA_CHECK(status);
-    (void)cudaGetLastError();
     log(LogLevel::warning, concat("the system refused ", bytes,
                                   " bytes of pinned memory; copies to and from the device "
                                   "go through pageable memory and wait for it"));

@@ -37,6 +37,8 @@ class StagingMemory {
  public:
   StagingMemory() = default;
   explicit StagingMemory(std::int64_t bytes);
+  /// Pinned or not at all: Error(out_of_memory).
+  static StagingMemory pinned_only(std::int64_t bytes);
   StagingMemory(StagingMemory&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)),
         bytes_(std::exchange(other.bytes_, 0)),

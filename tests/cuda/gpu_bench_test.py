@@ -12,7 +12,7 @@ import unittest
 
 PROGRAM = ""
 TINY = ["--quick", "--kv-heads", "1", "--group", "2", "--repetitions", "2", "--round-trips", "3", "--device-mib", "1",
-        "--pinned-mib", "1", "--wash-mib", "1"]
+        "--pinned-mib", "1", "--wash-mib", "1", "--chunks", "20"]
 
 
 def run(*arguments):
@@ -69,9 +69,19 @@ class GpuBench(unittest.TestCase):
                          [(2, 1), (2, 4), (4, 1), (4, 4)])
         self.assertEqual(self.report["launches"]["call_us"]["samples"], 3)
 
+    def test_chunks_over_host_rows_agree_with_the_oracle(self):
+        rows = self.report["streamed"]
+        self.assertEqual({(row["tokens"], row["vectors"]) for row in rows}, {(128, 40), (1152, 40)})
+        for row in rows:
+            self.assertEqual(row["bytes"], row["tokens"] * 512)
+            self.assertLess(row["error"], 2e-5, row)
+            self.assertEqual(row["us"]["samples"], 2)
+        self.assertIn("TFLOP/s", self.result.stdout)
+
     def test_refuses_what_is_not_allowed(self):
         for arguments, text in ((("--contexts", "100"), "multiples of 128"), (("--formats", "bf8"), "'bf8'"),
-                                (("--device", "host"), "cuda:N"), (("--batches", "0"), "whole numbers from 1")):
+                                (("--device", "host"), "cuda:N"), (("--batches", "0"), "whole numbers from 1"),
+                                (("--chunks", "0"), "whole numbers from 1")):
             result = run(*arguments)
             self.assertEqual(result.returncode, 2, arguments)
             self.assertIn(text, result.stderr)

@@ -25,6 +25,7 @@ void add_stats(td_stats& total, const td_stats& step) noexcept {
   total.out_error = worst_of(total.out_error, step.out_error);
   total.uncertified += step.uncertified;
   total.rows_dropped += step.rows_dropped;
+  total.bytes_streamed += step.bytes_streamed;
 }
 
 }  // namespace tandem::llama

@@ -1,9 +1,9 @@
 #pragma once
 
-#include "gpu/cuda/kernels/platform.cuh"
+#include "gpu/cuda/kernels/elements.cuh"
 
-// Products of small integers with fp32 numbers on tensor cores, of bf16 and without loss: an integer of 8 bits is a
-// bf16 number, and an fp32 number the sum of three.
+// Products on tensor cores: of elements of 16 bits, and of small integers with fp32 numbers, of bf16 and without loss:
+// an integer of 8 bits is a bf16 number, and an fp32 number the sum of three.
 
 namespace tandem::gpu::cuda {
 
@@ -28,15 +28,10 @@ __device__ inline FragmentLane fragment_lane() {
   return {lane / 4, lane % 4};
 }
 
-/// sum (16, 8) += a (16, 16) b (16, 8), fp32 += bf16 * bf16. With k0..k3 = 2 column + {0, 1, 8, 9} of a lane:
-///
-///   a = [row: k0, k1 | row + 8: k0, k1 | row: k2, k3 | row + 8: k2, k3]     the first in the low half of each word
-///   b = [k0, k1 | k2, k3], of column `row`
-///   sum = [row: 2 column, 2 column + 1 | row + 8: the same]
-///
-/// Which k is which does not matter to the sum as long as a and b agree. All lanes of the warp call it.
-__device__ inline void multiply_add(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
 #if defined(TANDEM_CUDA_EMULATED)
+/// What multiply_add() does; `half` is an element of a word, as fp32.
+template <typename Half>
+void emulate_multiply_add(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1, const Half& half) {
   struct Operands {
     unsigned a[8][32][4], b[8][32][2];  // of 8 warps at most
   };
@@ -46,17 +41,29 @@ __device__ inline void multiply_add(float (&sum)[4], const unsigned (&a)[4], uns
   operands.b[warp][lane][0] = b0;
   operands.b[warp][lane][1] = b1;
   __syncwarp();
-  const auto half = [](unsigned word, int k) { return __uint_as_float(k % 2 == 0 ? word << 16 : word & 0xffff0000u); };
   const FragmentLane at = fragment_lane();
   for (int i = 0; i < 4; ++i) {
     const int lower = i / 2, column = 2 * at.column + i % 2;
     for (int k = 0; k < 16; ++k) {
       const int owner = k % 8 / 2, upper = k / 8;
-      sum[i] += half(operands.a[warp][at.row * 4 + owner][2 * upper + lower], k) *
-                half(operands.b[warp][column * 4 + owner][upper], k);
+      sum[i] += half(operands.a[warp][at.row * 4 + owner][2 * upper + lower] >> (k % 2 * 16) & 0xffffu) *
+                half(operands.b[warp][column * 4 + owner][upper] >> (k % 2 * 16) & 0xffffu);
     }
   }
   __syncwarp();
+}
+#endif
+
+/// sum (16, 8) += a (16, 16) b (16, 8), fp32 += bf16 * bf16. With k0..k3 = 2 column + {0, 1, 8, 9} of a lane:
+///
+///   a = [row: k0, k1 | row + 8: k0, k1 | row: k2, k3 | row + 8: k2, k3]     the first in the low half of each word
+///   b = [k0, k1 | k2, k3], of column `row`
+///   sum = [row: 2 column, 2 column + 1 | row + 8: the same]
+///
+/// Which k is which does not matter to the sum as long as a and b agree. All lanes of the warp call it.
+__device__ inline void multiply_add(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+#if defined(TANDEM_CUDA_EMULATED)
+  emulate_multiply_add(sum, a, b0, b1, bf16_to_float);
 #elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
@@ -65,6 +72,38 @@ __device__ inline void multiply_add(float (&sum)[4], const unsigned (&a)[4], uns
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 #endif
 }
+
+/// The same of elements of a type.
+__device__ inline void multiply_add(Bf16, float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  multiply_add(sum, a, b0, b1);
+}
+__device__ inline void multiply_add(F16, float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+#if defined(TANDEM_CUDA_EMULATED)
+  emulate_multiply_add(sum, a, b0, b1, f16_to_float);
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#endif
+}
+
+/// Two numbers rounded to nearest even, the first in the low half; those of F16 must be in its range.
+__device__ inline unsigned rounded_pair(Bf16, float low, float high) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  unsigned pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+#else
+  return float_to_bf16(low) | float_to_bf16(high) << 16;
+#endif
+}
+__device__ inline unsigned rounded_pair(F16, float low, float high) {
+  return float_to_f16(low) | float_to_f16(high) << 16;
+}
+__device__ inline float element_of(Bf16, unsigned bits) { return bf16_to_float(bits); }
+__device__ inline float element_of(F16, unsigned bits) { return f16_to_float(bits); }
 
 inline constexpr int kBf16Parts = 3;
 

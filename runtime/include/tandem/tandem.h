@@ -308,6 +308,9 @@ typedef struct {
   double out_error;           /* estimated |out - dense| / |dense|, mean over queries and query heads; likewise */
   int64_t uncertified;        /* queries x query heads whose estimates are no more than an indication */
   int64_t rows_dropped;       /* rows that left the window and are lost, for want of a host tier, all KV heads */
+  int64_t bytes_streamed;     /* host rows that went to a CUDA device, part of bytes[TD_ATTEND]: it attends rows of
+                                 fp32, fp16 or bf16 for the exact queries of a sequence and KV head, from 128 query
+                                 vectors on (fp32: 256) */
 } td_stats;
 
 typedef struct {
