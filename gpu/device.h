@@ -16,7 +16,8 @@
 
 namespace tandem::cpu {
 class BlockCodec;
-}
+struct KeyCoding;
+}  // namespace tandem::cpu
 
 namespace tandem::gpu {
 
@@ -185,6 +186,12 @@ class Device {
   /// was told to wait (DeviceParams::timeout): the text says how many operations of each stream were launched, and how
   /// many of them have finished.
   virtual void wait(Stream stream) = 0;
+  /// Whether keys can be given to code_keys().
+  [[nodiscard]] virtual bool codes_keys() const noexcept { return false; }
+  /// Codes keys of the host tier for an index, to the bytes that the host's kernels make. Other than the rest, it
+  /// returns when the codes are there; operations that others launch meanwhile wait for a few pieces of it at most.
+  /// False for keys that the device has no code for. Throws Error(out_of_memory); codes are undefined where it throws.
+  virtual bool code_keys(const cpu::KeyCoding& /*coding*/, Stream /*stream*/) { return false; }
   /// Takes the oldest spans that nobody has taken, `most` at most, and returns how many. A device keeps a bounded
   /// number of them; one that does not know when it worked has none.
   virtual std::int64_t take_spans(DeviceSpan* /*spans*/, std::int64_t /*most*/) { return 0; }

@@ -46,6 +46,7 @@ std::string checked_device(int ordinal) {
 
 CudaDevice::Work::Work(HandOffKind kind) : hand_off(kind, stream.get()), codecs(stream.get()) {
   for (std::size_t i = 0; i < kSubmissions; ++i) idle.push_back(std::make_unique<Submission>());
+  for (int i = 0; i < kCodingLanes; ++i) coding.push_back(std::make_unique<KeyCodingLane>());
 }
 
 CudaDevice::CudaDevice(int ordinal, const DeviceParams& params)
@@ -253,14 +254,7 @@ void CudaDevice::window_attention(const WindowAttention* batch, std::int64_t cou
   });
 }
 
-void CudaDevice::wait(Stream /*stream*/) {
-  std::uint64_t epoch = 0;
-  {
-    const std::lock_guard lock(mutex_);
-    guarded([&] { submit(); });
-    epoch = work_->hand_off.signalled();
-  }
-  // Others may give the device work meanwhile.
+void CudaDevice::wait_unlocked(std::uint64_t epoch) {
   bool is_done = false;
   std::string failure;
   try {
@@ -275,6 +269,80 @@ void CudaDevice::wait(Stream /*stream*/) {
     if (!is_done) fail_overdue(epoch);
     finish_reached();
   });
+}
+
+void CudaDevice::wait(Stream /*stream*/) {
+  std::uint64_t epoch = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    guarded([&] { submit(); });
+    epoch = work_->hand_off.signalled();
+  }
+  wait_unlocked(epoch);
+}
+
+/// One of the lanes, for the time of a call. Waits for one.
+class CudaDevice::LaneLease {
+ public:
+  explicit LaneLease(CudaDevice& device) : device_(device) {
+    std::unique_lock lock(device.mutex_);
+    auto& lanes = device.work_->coding;
+    device.lane_is_back_.wait(lock, [&] { return !lanes.empty(); });
+    lane_ = std::move(lanes.back());
+    lanes.pop_back();
+  }
+  ~LaneLease() {
+    {
+      const std::lock_guard lock(device_.mutex_);
+      device_.work_->coding.push_back(std::move(lane_));  // there is room: it was here before
+    }
+    device_.lane_is_back_.notify_one();
+  }
+  LaneLease(const LaneLease&) = delete;
+  LaneLease& operator=(const LaneLease&) = delete;
+  KeyCodingLane* operator->() const noexcept { return lane_.get(); }
+  KeyCodingLane& operator*() const noexcept { return *lane_; }
+
+ private:
+  CudaDevice& device_;
+  std::unique_ptr<KeyCodingLane> lane_;
+};
+
+/// Returns the epoch at which the piece is done.
+std::uint64_t CudaDevice::launch_piece(const KeyCodingLane& lane, std::int64_t piece) {
+  const std::lock_guard lock(mutex_);
+  return guarded([&] {
+    try {
+      lane.launch(piece, work_->stream.get());
+    } catch (const Error& error) {  // half of it may have begun
+      fail(ErrorCode::device_lost, error.what());
+    }
+    work_->in_flight.push_back({work_->hand_off.signal(), nullptr});
+    return work_->hand_off.signalled();
+  });
+}
+
+bool CudaDevice::code_keys(const cpu::KeyCoding& coding, Stream /*stream*/) {
+  if (!can_code(coding)) return false;
+  if (coding.count == 0) return true;
+  const LaneLease lane(*this);
+  {
+    const std::lock_guard lock(mutex_);
+    guarded([&] { lane->begin(coding, work_->stream.get()); });
+  }
+  std::uint64_t epochs[kCodingPieces] = {};
+  const std::int64_t pieces = lane->num_pieces();
+  for (std::int64_t next = 0; next < pieces + kCodingPieces; ++next) {
+    std::uint64_t& epoch = epochs[next % kCodingPieces];
+    if (const std::int64_t done = next - kCodingPieces; done >= 0 && done < pieces) {
+      wait_unlocked(epoch);
+      lane->take(done);
+    }
+    if (next >= pieces) continue;
+    lane->stage(next);
+    epoch = launch_piece(*lane, next);
+  }
+  return true;
 }
 
 }  // namespace tandem::gpu::cuda

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "gpu/cuda/hand_off.h"
+#include "gpu/cuda/key_coding_lane.h"
 #include "gpu/cuda/submission.h"
 #include "gpu/device.h"
 
@@ -19,8 +21,8 @@ namespace tandem::gpu::cuda {
 /// was; several devices, and several objects of one, may be in use at once.
 ///
 /// Memory that operations need besides windows is taken at construction and, for codecs, by prepare(); only that of
-/// attention grows to the largest batch. So allocate(), prepare() and window_attention() alone throw
-/// Error(out_of_memory), and have then done nothing.
+/// attention and of coding keys grows to the largest batch. So allocate(), prepare(), window_attention() and
+/// code_keys() alone throw Error(out_of_memory), and have then done nothing.
 class CudaDevice final : public Device {
  public:
   /// Throws Error(invalid_argument) naming the devices that there are, Error(unsupported) where there is none or its
@@ -42,6 +44,8 @@ class CudaDevice final : public Device {
                  std::byte* host_rows, Stream stream) override;
   void window_attention(const WindowAttention* batch, std::int64_t count, Stream stream) override;
   void wait(Stream stream) override;
+  [[nodiscard]] bool codes_keys() const noexcept override { return true; }
+  bool code_keys(const cpu::KeyCoding& coding, Stream stream) override;
 
   [[nodiscard]] HandOffKind hand_off() const noexcept { return work_->hand_off.kind(); }
 
@@ -61,7 +65,9 @@ class CudaDevice final : public Device {
     std::unique_ptr<Submission> open;
     std::deque<InFlight> in_flight;
     std::vector<std::unique_ptr<Submission>> idle;
+    std::vector<std::unique_ptr<KeyCodingLane>> coding;  ///< lanes that nobody uses; each is its user's otherwise
   };
+  class LaneLease;
 
   static void leave_behind(std::unique_ptr<Work> work);
   template <typename Call>
@@ -71,6 +77,9 @@ class CudaDevice final : public Device {
   void submit();
   void finish_reached();
   void wait_for(std::uint64_t epoch);
+  /// Waits without the lock, so that others may give the device work meanwhile.
+  void wait_unlocked(std::uint64_t epoch);
+  std::uint64_t launch_piece(const KeyCodingLane& lane, std::int64_t piece);
   [[noreturn]] void fail_overdue(std::uint64_t epoch);
 
   const int ordinal_;
@@ -79,6 +88,7 @@ class CudaDevice final : public Device {
   std::mutex mutex_;
   std::string lost_;  ///< why; empty: not
   bool stuck_ = false;
+  std::condition_variable lane_is_back_;
   std::unique_ptr<Work> work_;
 };
 
