@@ -63,7 +63,7 @@ class LshTables {
     std::vector<float> added_norms;
     numa::Reservation reservation;
   };
-  /// Indexes rows [size(), store.size()) without a change. Throws Error(out_of_memory | device_lost).
+  /// Indexes rows [size(), store.size()) without a change. Throws Error(out_of_memory), or what the coder throws.
   [[nodiscard]] Extension prepare(const cpu::Kernels& kernels, const cpu::KvStore& store, TablesScratch& scratch) const;
   void commit(Extension&& extension) noexcept;
   /// Both at once. Throws as prepare(), and then nothing changed.

@@ -163,14 +163,14 @@ INSTANTIATE_TEST_SUITE_P(Orders, CudaIndexCodes, kThreadOrders);
 TEST_P(CudaIndexCodes, SketchesOfEveryAllocationAreTheHosts) {
   gpu::cuda::CudaDevice device(0, {});
   for (const int dim : {64, 96, 128, 256}) {
-    const Keys keys(dim, DType::bf16, 40);
+    const Keys keys(dim, DType::bf16, 100);
     for (const int bits : {1, 2}) {
       for (const cpu::BitAllocation& allocation : cpu::sketch_menu(dim, bits)) {
         const Sketcher sketcher(allocation, dim);
         for (const cpu::Isa isa : cpu::available_isas()) {
           SCOPED_TRACE(trace(isa, dim, DType::bf16) + concat(" groups ", allocation.size(), " bits ", bits));
-          ASSERT_EQ(device_codes(device, isa, keys, sketcher, 0, 40),
-                    host_codes(cpu::kernels_for(isa), keys, sketcher, 0, 40));
+          ASSERT_EQ(device_codes(device, isa, keys, sketcher, 0, 100),
+                    host_codes(cpu::kernels_for(isa), keys, sketcher, 0, 100));
         }
       }
     }
@@ -201,7 +201,7 @@ TEST_P(CudaIndexCodes, CodesOfEveryRowFormatAreTheHosts) {
       for (const DType dtype : kFormats) {
         Keys keys(dim, dtype, 34);
         keys.add_mean();
-        for (const cpu::Isa isa : cpu::available_isas()) {
+        for (const cpu::Isa isa : {cpu::Isa::scalar, cpu::available_isas().back()}) {
           SCOPED_TRACE(trace(isa, dim, dtype) + concat(" planes ", static_cast<int>(planes)));
           ASSERT_EQ(device_codes(device, isa, keys, hash, 0, 35),
                     host_codes(cpu::kernels_for(isa), keys, *hash, 0, 35));
