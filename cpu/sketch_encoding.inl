@@ -62,22 +62,50 @@ void project(const float* vectors, std::int64_t num_vectors, int padded_dim, con
 
 constexpr int kMaxCodeBits = 2 * kMaxHeadDim;
 
+/// Sums of every 16th term, side by side: what is added to what, and so the code, does not depend on kLanes.
+struct StridedSums {
+  static constexpr int kVectors = kDimPadding / kLanes;
+  Vec sums[kVectors];
+  StridedSums() {
+    for (Vec& x : sums) x = Vec(0.f);
+  }
+  [[nodiscard]] float total() const {
+#if defined(__AVX512F__)
+    return sum(sums[0]);
+#elif defined(__AVX2__)
+    return sum(sums[0] + sums[1]);
+#else
+    Vec x[8];
+    for (int i = 0; i < 8; ++i) x[i] = sums[i] + sums[i + 8];
+    for (int i = 0; i < 4; ++i) x[i] = x[i] + x[i + 4];
+    return ((x[0] + x[1]) + (x[2] + x[3])).value;
+#endif
+  }
+};
+
 /// Writes levels 0 .. 2^bits - 1 of each coordinate; returns the factor of the estimate, 0 for a zero key.
 inline float quantise(const SketchFormat& format, const float* z, std::uint32_t* levels) {
-  Vec squares(0.f);
-  for (int i = 0; i < format.padded_dims; i += kLanes) squares = fma(load(z + i), load(z + i), squares);
-  const float square = sum(squares);
-  const Vec inverse_norm(square > 0.f ? 1.f / ::sqrtf(square) : 0.f);
-  Vec products(0.f);
-  for (int i = 0; i < format.padded_dims; i += kLanes) {
-    const Vec x = load(z + i);
-    const Vec half_levels = load(format.levels.data() + i);
-    const Vec level = floor(x * inverse_norm * load(format.inverse_steps.data() + i));
-    const Vec clamped = min(max(level, Vec(0.f) - half_levels), half_levels - Vec(1.f));
-    products = fma(x, load(format.steps.data() + i) * (clamped + Vec(0.5f)), products);
-    store_integers(levels + i, max(clamped + half_levels, Vec(0.f)));  // padding has half_levels 0
+  StridedSums squares, products;
+  for (int i = 0; i < format.padded_dims; i += kDimPadding) {
+    for (int v = 0; v < StridedSums::kVectors; ++v) {
+      const Vec x = load(z + i + v * kLanes);
+      squares.sums[v] = fma(x, x, squares.sums[v]);
+    }
   }
-  const float product = sum(products);
+  const float square = squares.total();
+  const Vec inverse_norm(square > 0.f ? 1.f / ::sqrtf(square) : 0.f);
+  for (int i = 0; i < format.padded_dims; i += kDimPadding) {
+    for (int v = 0; v < StridedSums::kVectors; ++v) {
+      const int d = i + v * kLanes;
+      const Vec x = load(z + d);
+      const Vec half_levels = load(format.levels.data() + d);
+      const Vec level = floor(x * inverse_norm * load(format.inverse_steps.data() + d));
+      const Vec clamped = min(max(level, Vec(0.f) - half_levels), half_levels - Vec(1.f));
+      products.sums[v] = fma(x, load(format.steps.data() + d) * (clamped + Vec(0.5f)), products.sums[v]);
+      store_integers(levels + d, max(clamped + half_levels, Vec(0.f)));  // padding has half_levels 0
+    }
+  }
+  const float product = products.total();
   return product > 0.f ? square / product : 0.f;
 }
 

@@ -19,7 +19,8 @@
 
 namespace tandem::cpu {
 class BlockCodec;
-}
+struct KeyCoding;
+}  // namespace tandem::cpu
 
 namespace tandem::gpu {
 
@@ -131,6 +132,7 @@ const char* to_string(HandOffKind kind) noexcept;
 struct DeviceParams {
   std::chrono::milliseconds timeout{10'000};  ///< wait() gives up on a device that takes longer
   HandOffKind hand_off = HandOffKind::flag;
+  bool graphs = false;  ///< work of the same shape as before is replayed as a CUDA graph
 };
 
 class Device;
@@ -231,6 +233,12 @@ class Device {
   /// was told to wait (DeviceParams::timeout): the text says how many operations of each stream were launched, and how
   /// many of them have finished.
   virtual void wait(Stream stream) = 0;
+  /// Whether keys can be given to code_keys().
+  [[nodiscard]] virtual bool codes_keys() const noexcept { return false; }
+  /// Codes keys of the host tier for an index, to the bytes that the host's kernels make. Other than the rest, it
+  /// returns when the codes are there; operations that others launch meanwhile wait for a few pieces of it at most.
+  /// False for keys that the device has no code for. Throws Error(out_of_memory); codes are undefined where it throws.
+  virtual bool code_keys(const cpu::KeyCoding& /*coding*/, Stream /*stream*/) { return false; }
 
   /// Whether callers may have tensors in this device's memory: throws Error(invalid_argument) naming `tensor` and what
   /// is allowed where they may not, or where `data` is not memory of this device; Error(unsupported) while `caller` is

@@ -42,7 +42,8 @@ std::shared_ptr<const SketchMap> fit_map(const cpu::Kernels& kernels, const cpu:
                                          const SketchParams& params, const CalibrationQueries& queries,
                                          const IndexMemory& memory);
 
-/// Codes rows [coded.size, end) of `store`. Throws Error(out_of_memory), and then coded.size is as it was.
+/// Codes rows [coded.size, end) of `store`, many of them by memory.coder. Throws Error(out_of_memory), or what that
+/// throws, and then coded.size is as it was.
 void code_rows(const cpu::Kernels& kernels, const cpu::KvStore& store, std::int64_t end, const IndexMemory& memory,
                SketchScratch& scratch, CodedRows& coded);
 

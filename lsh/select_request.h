@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "cpu/kernels.h"
+#include "cpu/key_coding.h"
 #include "cpu/kv_store.h"
 #include "cpu/logit_rule.h"
 #include "cpu/page_pool.h"
@@ -17,6 +18,7 @@ struct IndexMemory {
   cpu::PagePools* pools;
   int node = 0;
   BackgroundThread* background = nullptr;  ///< does what no step should wait for; null: it is not done
+  const cpu::KeyCoder* coder = nullptr;    ///< is asked to code many rows; null or empty: nobody is
 };
 
 /// One query token of one GQA group, and the rows of the store that it may see.

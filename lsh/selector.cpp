@@ -13,7 +13,7 @@ TopKRows rows_of(const TopKParams& params, const Selector&, const IndexMemory&, 
   return TopKRows(params);
 }
 HashedRows rows_of(const LshParams& params, const Selector& selector, const IndexMemory& memory, std::uint64_t) {
-  return {LshTables(params, selector.hash(), *memory.ledger)};
+  return {LshTables(params, selector.hash(), *memory.ledger, memory.coder)};
 }
 SketchedRows rows_of(const SketchParams& params, const Selector&, const IndexMemory& memory, std::uint64_t stream) {
   return {SketchIndex(params, memory, stream)};

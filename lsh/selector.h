@@ -53,11 +53,11 @@ class HeadIndex {
   [[nodiscard]] bool lacks_rows_of(const cpu::KvStore& store, const QueryLog& queries) const noexcept;
   using Extension = std::variant<std::monostate, LshTables::Extension, SketchIndex::Extension>;
   /// Indexes the rows that `store` has beyond those indexed, calibrating on `queries` where the policy needs that;
-  /// nothing changes before commit(). Throws Error(out_of_memory).
+  /// nothing changes before commit(). Throws Error(out_of_memory), or what memory.coder throws.
   [[nodiscard]] Extension prepare(const cpu::Kernels& kernels, const cpu::KvStore& store, const QueryLog& queries,
                                   SelectScratch& scratch) const;
   void commit(Extension&& extension) noexcept;
-  /// Both at once. Throws Error(out_of_memory), and then nothing changed.
+  /// Both at once. Throws as prepare(), and then nothing changed.
   void extend(const cpu::Kernels& kernels, const cpu::KvStore& store, const QueryLog& queries, SelectScratch& scratch) {
     commit(prepare(kernels, store, queries, scratch));
   }

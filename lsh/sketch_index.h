@@ -61,7 +61,7 @@ class SketchIndex {
     friend class SketchIndex;
     State state;
   };
-  /// Codes rows [size(), store.size()) without a change. Throws Error(out_of_memory).
+  /// Codes rows [size(), store.size()) without a change. Throws Error(out_of_memory), or what memory.coder throws.
   [[nodiscard]] Extension prepare(const cpu::Kernels& kernels, const cpu::KvStore& store, const QueryLog& queries,
                                   SketchScratch& scratch) const;
   void commit(Extension&& extension) noexcept { state_ = std::move(extension.state); }

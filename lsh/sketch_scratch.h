@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -26,6 +27,7 @@ struct SketchPiece {
 /// Memory of one worker for coding rows and for drawing them.
 struct SketchScratch {
   cpu::AlignedVector<float> keys, z;  // of a chunk to code
+  std::vector<std::byte*> blocks;     // of rows that a coder codes
   QueryTables queries;
   cpu::AlignedVector<float> estimates, shares;  // of the sampled blocks: (group_size, rows), (rows)
   std::vector<SketchPiece> pieces;

@@ -88,8 +88,9 @@ cpu::SimHashParams hash_params(const LshParams& params) noexcept {
   return {params.bits_per_table, params.num_tables, params.planes, params.shared_bits};
 }
 
-LshTables::LshTables(const LshParams& params, std::shared_ptr<const cpu::SimHash> hash, numa::MemoryLedger& ledger)
-    : params_(params), hash_(std::move(hash)), ledger_(&ledger) {}
+LshTables::LshTables(const LshParams& params, std::shared_ptr<const cpu::SimHash> hash, numa::MemoryLedger& ledger,
+                     const cpu::KeyCoder* coder)
+    : params_(params), hash_(std::move(hash)), ledger_(&ledger), coder_(coder) {}
 
 void LshTables::hash_rows(const cpu::Kernels& kernels, const cpu::KvStore& store, std::int64_t first, int count,
                           TablesScratch& scratch, Extension& next) const {
@@ -111,6 +112,28 @@ void LshTables::hash_rows(const cpu::Kernels& kernels, const cpu::KvStore& store
   }
   next.tail.push_back(std::move(block));
   next.tail_rows += count;
+}
+
+bool LshTables::hand_over(const cpu::Kernels& kernels, const cpu::KvStore& store, std::int64_t first,
+                          std::int64_t count, TablesScratch& scratch, Extension& next) const {
+  if (count < cpu::kFewestRowsToHandOver || coder_ == nullptr || !*coder_ || next.tail_rows % kCodeBlock != 0)
+    return false;
+  std::vector<std::shared_ptr<CodeBlock>> blocks;
+  scratch.blocks.clear();
+  for (std::int64_t r = 0; r < count; r += kCodeBlock) {
+    blocks.push_back(std::make_shared<CodeBlock>(shape(), *ledger_));
+    scratch.blocks.push_back(reinterpret_cast<std::byte*>(blocks.back()->codes.data()));
+  }
+  const std::size_t norms = next.added_norms.size();
+  next.added_norms.resize(norms + static_cast<std::size_t>(count));
+  if (!(*coder_)({&store, first, count, next.mean.data(), hash_.get(), hash_, cpu::fuses(kernels.isa),
+                  scratch.blocks.data(), next.added_norms.data() + norms})) {
+    next.added_norms.resize(norms);
+    return false;
+  }
+  next.tail.insert(next.tail.end(), blocks.begin(), blocks.end());
+  next.tail_rows += static_cast<int>(count);
+  return true;
 }
 
 void LshTables::merge_tail(Extension& next) const {
@@ -142,9 +165,11 @@ LshTables::Extension LshTables::prepare(const cpu::Kernels& kernels, const cpu::
   next.added_norms.reserve(static_cast<std::size_t>(added));
   for (std::int64_t done = 0; done < added;) {
     const int room = TableSegment::kMaxRows - open_rows(next.segments) - next.tail_rows;
-    const std::int64_t of_block = kCodeBlock - next.tail_rows % kCodeBlock;
-    const auto count = static_cast<int>(std::min({of_block, std::int64_t{room}, added - done}));
-    hash_rows(kernels, store, first + done, count, scratch, next);
+    std::int64_t count = std::min<std::int64_t>(room, added - done);
+    if (!hand_over(kernels, store, first + done, count, scratch, next)) {
+      count = std::min<std::int64_t>(count, kCodeBlock - next.tail_rows % kCodeBlock);
+      hash_rows(kernels, store, first + done, static_cast<int>(count), scratch, next);
+    }
     if (count == room) merge_tail(next);  // the segment is full
     done += count;
   }
@@ -163,7 +188,7 @@ void LshTables::commit(Extension&& next) noexcept {
 }
 
 LshTables LshTables::fork(std::int64_t size) const {
-  LshTables copy(params_, hash_, *ledger_);
+  LshTables copy(params_, hash_, *ledger_, coder_);
   size = std::min(size, this->size());
   if (size == 0) return copy;  // the next rows are a first build again, with a mean of their own
   copy.mean_ = mean_;

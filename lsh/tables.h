@@ -1,11 +1,13 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
 #include "cpu/aligned_vector.h"
 #include "cpu/codec/simhash.h"
+#include "cpu/key_coding.h"
 #include "cpu/selection.h"
 #include "lsh/collision_marks.h"
 #include "lsh/select_request.h"
@@ -33,6 +35,7 @@ struct TablesScratch {
   cpu::AlignedVector<float> centred;                      // (kCodeBlock, padded_k)
   cpu::HashScratch hash;                                  // of a block
   std::vector<std::uint16_t> block_codes;                 // (num_tables, kCodeBlock) of new rows or of queries
+  std::vector<std::byte*> blocks;                         // of rows that a coder hashes
   std::vector<std::uint16_t> query_codes;                 // (group_size, num_tables)
   CollisionMarks marks;                                   // of one segment
   std::vector<float> query_offsets, inverse_query_norms;  // (group_size), read by Selection::weights
@@ -45,8 +48,9 @@ struct TablesScratch {
 /// centred by the mean of the rows of the first extend(), which stays fixed. Not thread-safe.
 class LshTables {
  public:
-  /// `ledger` must outlive the tables.
-  LshTables(const LshParams& params, std::shared_ptr<const cpu::SimHash> hash, numa::MemoryLedger& ledger);
+  /// `ledger` must outlive the tables, and so must `coder`, which is asked to hash many rows; null or empty: nobody is.
+  LshTables(const LshParams& params, std::shared_ptr<const cpu::SimHash> hash, numa::MemoryLedger& ledger,
+            const cpu::KeyCoder* coder = nullptr);
 
   /// The state after indexing some rows, on the side until commit().
   class Extension {
@@ -59,10 +63,10 @@ class LshTables {
     std::vector<float> added_norms;
     numa::Reservation reservation;
   };
-  /// Indexes rows [size(), store.size()) without a change. Throws Error(out_of_memory).
+  /// Indexes rows [size(), store.size()) without a change. Throws Error(out_of_memory), or what the coder throws.
   [[nodiscard]] Extension prepare(const cpu::Kernels& kernels, const cpu::KvStore& store, TablesScratch& scratch) const;
   void commit(Extension&& extension) noexcept;
-  /// Both at once. Throws Error(out_of_memory), and then nothing changed.
+  /// Both at once. Throws as prepare(), and then nothing changed.
   void extend(const cpu::Kernels& kernels, const cpu::KvStore& store, TablesScratch& scratch) {
     commit(prepare(kernels, store, scratch));
   }
@@ -84,6 +88,10 @@ class LshTables {
   /// Hashes `count` rows from `first`, all of one block of the tail, onto the end of `next`.
   void hash_rows(const cpu::Kernels& kernels, const cpu::KvStore& store, std::int64_t first, int count,
                  TablesScratch& scratch, Extension& next) const;
+  /// Has the coder hash `count` rows from `first`, whole blocks of the tail but for the last one, onto the end of
+  /// `next`. False, and nothing was done, where it does not.
+  bool hand_over(const cpu::Kernels& kernels, const cpu::KvStore& store, std::int64_t first, std::int64_t count,
+                 TablesScratch& scratch, Extension& next) const;
   /// Sorts the tail of `next` into its last segment, or into a new one.
   void merge_tail(Extension& next) const;
   /// Hashes the queries and prepares the rule of weights.
@@ -94,6 +102,7 @@ class LshTables {
   LshParams params_;
   std::shared_ptr<const cpu::SimHash> hash_;
   numa::MemoryLedger* ledger_;
+  const cpu::KeyCoder* coder_;
   std::vector<float> mean_;                  // (padded_k), empty before the first rows
   std::vector<TableSegment::Ref> segments_;  // all but the last one are full
   CodeBlocks tail_;                          // codes of the rows behind them

@@ -57,6 +57,7 @@ Config config_of(const td_config* given) {
   if (c.max_tokens != 0) config.max_tokens = c.max_tokens;
   config.host_memory_bytes = c.host_memory_bytes;
   if (c.device != nullptr) config.device = c.device;
+  config.graphs = switch_of("graphs", c.graphs, false);
   if (c.hand_off != nullptr) config.hand_off = gpu::parse_hand_off(c.hand_off);
   if (c.device_timeout_ms != 0) config.device_timeout_ms = c.device_timeout_ms;
   if (c.isa != nullptr) config.isa = c.isa;

@@ -32,6 +32,7 @@ struct Config {
   std::optional<std::string> isa;      ///< none: TANDEM_ISA, else the best
   std::string device = "host";         ///< what holds the windows: see gpu::make_device()
   gpu::HandOffKind hand_off = gpu::HandOffKind::flag;
+  bool graphs = false;                      ///< see gpu::DeviceParams
   std::int32_t device_timeout_ms = 10'000;  ///< the device is given up when it takes longer
   std::string topology;                     ///< hwloc synthetic description; empty: this machine
 };

@@ -79,6 +79,7 @@ Config config_from_json(const std::string& text) {
     config.hand_off = gpu::parse_hand_off(hand_off);
   }
   fields.read_unless_zero("device_timeout_ms", config.device_timeout_ms);
+  fields.read("graphs", config.graphs);
   fields.read("topology", config.topology);
   if (fields.find("isa") != nullptr) fields.read("isa", config.isa.emplace());
   if (const json* selector = fields.find("selector")) config.selector = selector_from(*selector);
@@ -115,6 +116,7 @@ std::string config_to_json(const Config& config) {
                  {"device", config.device},
                  {"hand_off", gpu::to_string(config.hand_off)},
                  {"device_timeout_ms", config.device_timeout_ms},
+                 {"graphs", config.graphs},
                  {"topology", config.topology},
                  {"selector", selector_to_json<json>(to_td_selector(config.selector))},
                  {"profile", to_json(config.profile)},

@@ -5,6 +5,7 @@
 
 #include "gpu/device_choice.h"
 #include "runtime/base/error.h"
+#include "runtime/key_coder.h"
 
 namespace tandem {
 namespace {
@@ -63,7 +64,8 @@ Runtime::Runtime(const Config& config, const MakeDevice& make_device)
       timeline_(workers_.num_workers()),
       placement_{topology_.num_nodes(), config_.shape.num_kv_heads},
       device_(make_device(kernels_, topology_, ledger_,
-                          {std::chrono::milliseconds(config_.device_timeout_ms), config_.hand_off})),
+                          {std::chrono::milliseconds(config_.device_timeout_ms), config_.hand_off, config_.graphs})),
+      key_coder_(key_coder_of(*device_)),
       window_layout_(cpu::RowLayout::of(config_.shape, config_.window.dtype)),
       host_layout_(cpu::RowLayout::of(config_.shape, config_.host_dtype)),
       codecs_(codecs_of(config_)),
@@ -95,7 +97,7 @@ void Runtime::stop_timeline() {
 lsh::HeadIndex Runtime::empty_index(const lsh::Selector& selector, std::int32_t layer, std::int32_t head, int node) {
   const auto stream = static_cast<std::uint64_t>(layer) * static_cast<std::uint64_t>(config_.shape.num_kv_heads) +
                       static_cast<std::uint64_t>(head);
-  return {selector, {&ledger_, &page_pools_, node, &background_}, stream};
+  return {selector, {&ledger_, &page_pools_, node, &background_, &key_coder_}, stream};
 }
 
 std::vector<LayerState> Runtime::empty_layers(std::uint64_t id, const lsh::Selector& selector) {

@@ -106,6 +106,7 @@ class Runtime {
   Timeline timeline_;
   const numa::PlacementPolicy placement_;
   std::unique_ptr<gpu::Device> device_;
+  const cpu::KeyCoder key_coder_;  ///< of the indexes; empty: they code by themselves
   const cpu::RowLayout window_layout_;
   const cpu::RowLayout host_layout_;
   const std::vector<cpu::BlockCodec> codecs_;  ///< of the windows, (layer, KV head)

@@ -222,6 +222,7 @@ Json settings_json(const Bench& bench) {
           {"local_tokens", options.tiers.local},
           {"window_codec", options.window.codec},
           {"hand_off", options.window.hand_off},
+          {"graphs", options.window.graphs},
           {"steps", options.steps},
           {"error_steps", options.exact_steps},
           {"cold", options.cold},

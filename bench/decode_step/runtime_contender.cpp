@@ -26,6 +26,7 @@ Json config_of(const RuntimeSettings& s, const tools::TraceMeta& meta) {
                  {"host_dtype", s.host_dtype},
                  {"device", s.device},
                  {"hand_off", s.window.hand_off},
+                 {"graphs", s.window.graphs},
                  {"num_threads", s.threads},
                  {"selector", s.selector},
                  {"never_slower", s.never_slower}};

@@ -8,6 +8,7 @@
 
 #include "bench/gpu/bandwidth.h"
 #include "bench/gpu/hand_offs.h"
+#include "bench/gpu/index_builds.h"
 #include "bench/gpu/merges.h"
 #include "bench/gpu/options.h"
 #include "bench/gpu/streamed_rows.h"
@@ -89,6 +90,11 @@ std::string text_of(const Json& report) {
                       number(us.at("p75")), number(row.at("gb_per_s")), number(row.at("share")),
                       number(row.at("tflop_per_s")), number(row.at("error"))});
   }
+  cli::Table builds({"index", "rows", "with the device us", "without"});
+  for (const Json& build : report.at("index_builds")) {
+    builds.add_row({build.at("name").get<std::string>(), fmt::format("{}", build.at("rows").get<std::int64_t>()),
+                    number(build.at("device_us").at("median")), number(build.at("worker_us").at("median"))});
+  }
   std::string skipped;
   for (const Json& row : report.at("skipped")) {
     skipped += fmt::format("skipped: {}, {} tokens, batch {}: {}\n", row.at("name").get<std::string>(),
@@ -96,10 +102,10 @@ std::string text_of(const Json& report) {
                            row.at("why").get<std::string>());
   }
   const auto gb = [&](const char* name) { return number(report.at("bandwidth").at(name).at("gb_per_s").at("median")); };
-  return fmt::format("{}{}\ncopies {} GB/s, reads {} GB/s\n\n{}\n{}{}\n{}",
+  return fmt::format("{}{}\ncopies {} GB/s, reads {} GB/s\n\n{}\n{}\n{}{}\n{}",
                      report.at("device").at("name").get<std::string>(),
                      kEmulated ? ", emulated: times mean nothing" : "", gb("copy"), gb("read"), trips.text(),
-                     rows.text(), skipped, streamed.text());
+                     builds.text(), rows.text(), skipped, streamed.text());
 }
 
 void run(const GpuOptions& options) {
@@ -125,6 +131,8 @@ void run(const GpuOptions& options) {
   report["launches"] = measure_launches(stream.get(), options);
   report["hand_offs"] = measure_hand_offs(stream.get(), options);
   report["merges"] = measure_merges(stream.get(), options);
+  fmt::print(stderr, "gpu_bench: builds of indexes ..\n");
+  report["index_builds"] = measure_index_builds(device, options);
   report.update(measure_windows(target, device, options, best_bandwidth(report["bandwidth"]), wash_bytes));
   double to_device = 0;
   for (const Json& size : report["bandwidth"].at("to_device"))

@@ -67,8 +67,12 @@ class SimHash {
   [[nodiscard]] int num_bits() const noexcept { return num_bits_; }
   /// Bit i of code t is bit sampled()[t * bits_per_table + i] of the vector.
   [[nodiscard]] const std::vector<std::uint16_t>& sampled() const noexcept { return sampled_; }
-  /// The direction of one bit, (padded dim) with stride num_bits(); gaussian only, for tests.
+  /// Gaussian: the direction of one bit, (padded dim) with stride num_bits(). Hadamard: signs (1 + num_bits / block,
+  /// block), see HadamardRounds.
   [[nodiscard]] const float* planes() const noexcept { return planes_.data(); }
+  [[nodiscard]] int padded_dim() const noexcept { return padded_dim_; }
+  /// Dimensions of one Hadamard transform, a power of two; 0 for gaussian.
+  [[nodiscard]] int block() const noexcept { return block_; }
 
  private:
   void encode_block(const Kernels& kernels, const float* vectors, int count, std::uint16_t* codes,

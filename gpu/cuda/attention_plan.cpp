@@ -339,6 +339,31 @@ void AttentionPlan::place(const Upload& upload, const Download& download, std::b
   }
 }
 
+void AttentionPlan::add_to(LaunchGraph::Key& key) const {
+  const Places& p = places_;
+  key.insert(key.end(), {static_cast<std::int64_t>(row_type_),
+                         padded_dim_,
+                         padded_k_,
+                         dim_v_,
+                         vectors_,
+                         most_vectors_,
+                         reinterpret_cast<std::intptr_t>(format_),
+                         reinterpret_cast<std::intptr_t>(partials_.out),
+                         reinterpret_cast<std::intptr_t>(partials_.lse),
+                         prepared_floats_,
+                         size_of(row_items_),
+                         size_of(coded_jobs_),
+                         size_of(coded_items_),
+                         size_of(merges_),
+                         size_of(masses_),
+                         p.row_jobs,
+                         p.coded_jobs,
+                         p.row_items,
+                         p.coded_items,
+                         p.merges,
+                         p.masses});
+}
+
 void AttentionPlan::launch(const Upload& upload, cudaStream_t stream) const {
   launch_row_attention(row_type_, padded_dim_, vectors_, upload.device<RowJob>(places_.row_jobs),
                        upload.device<WorkItem>(places_.row_items), size_of(row_items_), partials_, stream);

@@ -5,6 +5,7 @@
 
 #include "gpu/cuda/device_codec.h"
 #include "gpu/cuda/kernels/work.cuh"
+#include "gpu/cuda/launch_graph.h"
 #include "gpu/cuda/launchers.h"
 #include "gpu/cuda/mirror.h"
 #include "gpu/device.h"
@@ -39,6 +40,8 @@ class AttentionPlan {
   [[nodiscard]] std::int64_t scratch_bytes() const noexcept { return scratch_bytes_; }
   /// Writes the plan into `upload`, after the last add() to either.
   void place(const Upload& upload, const Download& download, std::byte* scratch);
+  /// Adds all that the parameters of launch()'s kernels depend on, but for where the upload lies.
+  void add_to(LaunchGraph::Key& key) const;
   /// Starts the kernels, after the upload was sent. Throws Error(device_lost).
   void launch(const Upload& upload, cudaStream_t stream) const;
 

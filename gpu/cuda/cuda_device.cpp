@@ -46,6 +46,7 @@ std::string checked_device(int ordinal) {
 
 CudaDevice::Work::Work(HandOffKind kind) : hand_off(kind, stream.get()), codecs(stream.get()) {
   for (std::size_t i = 0; i < kSubmissions; ++i) idle.push_back(std::make_unique<Submission>());
+  for (int i = 0; i < kCodingLanes; ++i) coding.push_back(std::make_unique<KeyCodingLane>());
 }
 
 CudaDevice::CudaDevice(int ordinal, const DeviceParams& params)
@@ -121,7 +122,7 @@ template <typename Add>
 void CudaDevice::add(Add&& add) {
   while (true) {
     if (work_->open == nullptr) {
-      if (work_->idle.empty()) wait_for(work_->in_flight.front().epoch);
+      while (work_->idle.empty()) wait_for(work_->in_flight.front().epoch);  // not each of them is a submission
       work_->open = std::move(work_->idle.back());
       work_->idle.pop_back();
     }
@@ -136,7 +137,7 @@ void CudaDevice::submit() {
   if (work_->open == nullptr || work_->open->empty()) return;
   try {
     work_->clock.begin(work_->open->attends() ? "window attention" : "rows", work_->stream.get());
-    work_->open->launch(work_->scratch, work_->stream.get());
+    work_->open->launch(work_->scratch, params_.graphs, work_->stream.get());
     work_->clock.end(work_->stream.get());
   } catch (const Error& error) {  // half of it may have begun
     fail(ErrorCode::device_lost, error.what());
@@ -314,7 +315,10 @@ void CudaDevice::wait_for_windows() {
     guarded([&] { submit(); });
     epoch = work_->hand_off.signalled();
   }
-  // Others may give the device work meanwhile.
+  wait_unlocked(epoch);
+}
+
+void CudaDevice::wait_unlocked(std::uint64_t epoch) {
   bool is_done = false;
   std::string failure;
   try {
@@ -331,7 +335,7 @@ void CudaDevice::wait_for_windows() {
   });
 }
 
-CudaDevice::Lane::Lane(CudaDevice& device) : device_(device) {
+CudaDevice::TensorLease::TensorLease(CudaDevice& device) : device_(device) {
   const std::lock_guard lock(device.mutex_);
   device.guarded([&] {
     auto& lanes = device.work_->lanes;
@@ -346,7 +350,7 @@ CudaDevice::Lane::Lane(CudaDevice& device) : device_(device) {
   });
 }
 
-CudaDevice::Lane::~Lane() {
+CudaDevice::TensorLease::~TensorLease() {
   const std::lock_guard lock(device_.mutex_);
   device_.work_->lanes.push_back(std::move(lane_));
 }
@@ -354,7 +358,7 @@ CudaDevice::Lane::~Lane() {
 /// call(lane) on a lane of its own and without the lock: it may have to wait for its caller's stream.
 template <typename Call>
 void CudaDevice::exchange(const Call& call) {
-  const Lane lane(*this);
+  const TensorLease lane(*this);
   bool is_done = false;
   std::string failure;
   try {
@@ -372,7 +376,7 @@ void CudaDevice::exchange(const Call& call) {
 }
 
 void CudaDevice::keep_spans(bool on) {
-  wait({});
+  wait(kWindowStream);
   const std::lock_guard lock(mutex_);
   guarded([&] {
     work_->clock.stop();
@@ -401,11 +405,75 @@ void CudaDevice::check_tensor(const char* tensor, const void* data, CallerStream
 }
 
 void CudaDevice::fetch(const TensorFetch* tensors, std::int64_t count, CallerStream caller) {
-  exchange([&](const Lane& lane) { return lane->fetch(tensors, count, caller, params_.timeout); });
+  exchange([&](const TensorLease& lane) { return lane->fetch(tensors, count, caller, params_.timeout); });
 }
 
 void CudaDevice::put(const TensorPut* tensors, std::int64_t count, CallerStream caller) {
-  exchange([&](const Lane& lane) { return lane->put(tensors, count, caller, params_.timeout); });
+  exchange([&](const TensorLease& lane) { return lane->put(tensors, count, caller, params_.timeout); });
+}
+
+/// One of the lanes, for the time of a call. Waits for one.
+class CudaDevice::CodingLease {
+ public:
+  explicit CodingLease(CudaDevice& device) : device_(device) {
+    std::unique_lock lock(device.mutex_);
+    auto& lanes = device.work_->coding;
+    device.lane_is_back_.wait(lock, [&] { return !lanes.empty(); });
+    lane_ = std::move(lanes.back());
+    lanes.pop_back();
+  }
+  ~CodingLease() {
+    {
+      const std::lock_guard lock(device_.mutex_);
+      device_.work_->coding.push_back(std::move(lane_));  // there is room: it was here before
+    }
+    device_.lane_is_back_.notify_one();
+  }
+  CodingLease(const CodingLease&) = delete;
+  CodingLease& operator=(const CodingLease&) = delete;
+  KeyCodingLane* operator->() const noexcept { return lane_.get(); }
+  KeyCodingLane& operator*() const noexcept { return *lane_; }
+
+ private:
+  CudaDevice& device_;
+  std::unique_ptr<KeyCodingLane> lane_;
+};
+
+/// Returns the epoch at which the piece is done.
+std::uint64_t CudaDevice::launch_piece(const KeyCodingLane& lane, std::int64_t piece) {
+  const std::lock_guard lock(mutex_);
+  return guarded([&] {
+    try {
+      lane.launch(piece, work_->stream.get());
+    } catch (const Error& error) {  // half of it may have begun
+      fail(ErrorCode::device_lost, error.what());
+    }
+    work_->in_flight.push_back({work_->hand_off.signal(), nullptr});
+    return work_->hand_off.signalled();
+  });
+}
+
+bool CudaDevice::code_keys(const cpu::KeyCoding& coding, Stream /*stream*/) {
+  if (!can_code(coding)) return false;
+  if (coding.count == 0) return true;
+  const CodingLease lane(*this);
+  {
+    const std::lock_guard lock(mutex_);
+    guarded([&] { lane->begin(coding, work_->stream.get()); });
+  }
+  std::uint64_t epochs[kCodingPieces] = {};
+  const std::int64_t pieces = lane->num_pieces();
+  for (std::int64_t next = 0; next < pieces + kCodingPieces; ++next) {
+    std::uint64_t& epoch = epochs[next % kCodingPieces];
+    if (const std::int64_t done = next - kCodingPieces; done >= 0 && done < pieces) {
+      wait_unlocked(epoch);
+      lane->take(done);
+    }
+    if (next >= pieces) continue;
+    lane->stage(next);
+    epoch = launch_piece(*lane, next);
+  }
+  return true;
 }
 
 }  // namespace tandem::gpu::cuda

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "gpu/cuda/hand_off.h"
+#include "gpu/cuda/key_coding_lane.h"
 #include "gpu/cuda/row_streaming.h"
 #include "gpu/cuda/submission.h"
 #include "gpu/cuda/tensor_lane.h"
@@ -22,9 +24,9 @@ namespace tandem::gpu::cuda {
 /// was; several devices, and several objects of one, may be in use at once.
 ///
 /// Memory that operations need besides windows is taken at construction and, for codecs, by prepare(); only that of
-/// attention grows to the largest batch. So allocate(), prepare() and window_attention() alone throw
-/// Error(out_of_memory), and have then done nothing. prepare_host_attention() takes 33 MiB, and 25 MiB of pinned
-/// memory, at its first call.
+/// attention and of coding keys grows to the largest batch. So allocate(), prepare(), window_attention() and
+/// code_keys() alone throw Error(out_of_memory), and have then done nothing. prepare_host_attention() takes 33 MiB, and
+/// 25 MiB of pinned memory, at its first call.
 class CudaDevice final : public Device {
  public:
   /// Throws Error(invalid_argument) naming the devices that there are, Error(unsupported) where there is none or its
@@ -48,6 +50,8 @@ class CudaDevice final : public Device {
   bool prepare_host_attention(const cpu::RowLayout& layout) override;
   std::int64_t host_attention(const HostRowsAttention* batch, std::int64_t count, Stream stream) override;
   void wait(Stream stream) override;
+  [[nodiscard]] bool codes_keys() const noexcept override { return true; }
+  bool code_keys(const cpu::KeyCoding& coding, Stream stream) override;
   void check_tensor(const char* tensor, const void* data, CallerStream caller) const override;
   void fetch(const TensorFetch* tensors, std::int64_t count, CallerStream caller) override;
   void put(const TensorPut* tensors, std::int64_t count, CallerStream caller) override;
@@ -76,20 +80,22 @@ class CudaDevice final : public Device {
     std::vector<std::unique_ptr<Submission>> idle;
     std::vector<std::unique_ptr<TensorLane>> lanes;  ///< those that no call uses
     std::size_t num_lanes = 0;
+    std::vector<std::unique_ptr<KeyCodingLane>> coding;  ///< lanes that nobody uses; each is its user's otherwise
   };
   /// A lane for one call, which is given back, or left behind with everything else.
-  class Lane {
+  class TensorLease {
    public:
-    explicit Lane(CudaDevice& device);
-    ~Lane();
-    Lane(const Lane&) = delete;
-    Lane& operator=(const Lane&) = delete;
+    explicit TensorLease(CudaDevice& device);
+    ~TensorLease();
+    TensorLease(const TensorLease&) = delete;
+    TensorLease& operator=(const TensorLease&) = delete;
     TensorLane* operator->() const noexcept { return lane_.get(); }
 
    private:
     CudaDevice& device_;
     std::unique_ptr<TensorLane> lane_;
   };
+  class CodingLease;
 
   static void leave_behind(std::unique_ptr<Work> work);
   template <typename Call>
@@ -104,6 +110,9 @@ class CudaDevice final : public Device {
   void submit();
   void finish_reached();
   void wait_for(std::uint64_t epoch);
+  /// Waits without the lock, so that others may give the device work meanwhile.
+  void wait_unlocked(std::uint64_t epoch);
+  std::uint64_t launch_piece(const KeyCodingLane& lane, std::int64_t piece);
   [[noreturn]] void fail_overdue(std::uint64_t epoch, HandOff& hand_off);
 
   const int ordinal_;
@@ -113,6 +122,7 @@ class CudaDevice final : public Device {
   std::string lost_;  ///< why; empty: not
   bool stuck_ = false;
   bool no_streaming_ = false;  ///< for want of memory
+  std::condition_variable lane_is_back_;
   std::unique_ptr<Work> work_;
 };
 

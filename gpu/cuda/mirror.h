@@ -22,6 +22,8 @@ class Mirror {
   /// Both memories hold what was added and `more` bytes.
   void settle(std::int64_t more = 0);
 
+  [[nodiscard]] bool pinned() const noexcept { return host_.pinned(); }
+
   template <typename T = std::byte>
   [[nodiscard]] T* host(std::int64_t offset) const noexcept {
     return reinterpret_cast<T*>(host_.data() + offset);

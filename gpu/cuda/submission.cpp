@@ -223,25 +223,60 @@ void Submission::launch_decodes(std::int64_t at, cudaStream_t stream) const {
   }
 }
 
-void Submission::launch(const DeviceMemory& scratch, cudaStream_t stream) {
-  const std::int64_t moves = room_for<MoveItem>(upload_, moves_), unpacks = room_for<UnpackItem>(upload_, unpacks_),
-                     encodes = room_for<EncodeItem>(upload_, encodes_),
-                     decodes = room_for<DecodeItem>(upload_, decodes_);
-  upload_.settle();
-  place_moves(moves);
-  place_unpacks(unpacks);
-  place_encodes(encodes);
-  place_decodes(decodes);
-  if (!attended_.empty()) plan_.place(upload_, download_, scratch.data());
+/// All that what give() launches depends on.
+void Submission::list_parameters(const Places& at, const DeviceMemory& scratch) {
+  LaunchGraph::Key& key = parameters_;
+  const auto address = [](const void* pointer) { return reinterpret_cast<std::intptr_t>(pointer); };
+  key.assign({address(upload_.host(0)),
+              address(upload_.device(0)),
+              upload_.bytes(),
+              address(download_.host(0)),
+              address(download_.device(0)),
+              download_.bytes(),
+              address(unpacked_.data()),
+              address(scratch.data()),
+              at.moves,
+              at.unpacks,
+              at.encodes,
+              at.decodes,
+              size_of(moves_),
+              size_of(unpacks_),
+              size_of(encodes_),
+              size_of(decodes_),
+              static_cast<std::int64_t>(unpacked_layout_.dtype),
+              unpacked_layout_.padded_k,
+              unpacked_layout_.padded_v,
+              unpacked_layout_.v_offset});
+  for (const Encode& encode : encodes_) key.push_back(address(encode.codec));
+  for (const Decode& decode : decodes_) key.push_back(address(decode.codec));
+  key.push_back(size_of(attended_));
+  if (!attended_.empty()) plan_.add_to(key);
+}
+
+void Submission::give(const Places& at, cudaStream_t stream) const {
   upload_.send(stream);
-  launch_move_runs(upload_.device<MoveItem>(moves), size_of(moves_), stream);
-  launch_unpack_rows(row_type_of(unpacked_layout_.dtype), upload_.device<UnpackItem>(unpacks), size_of(unpacks_),
+  launch_move_runs(upload_.device<MoveItem>(at.moves), size_of(moves_), stream);
+  launch_unpack_rows(row_type_of(unpacked_layout_.dtype), upload_.device<UnpackItem>(at.unpacks), size_of(unpacks_),
                      unpacked_layout_.padded_k, unpacked_layout_.padded_v,
                      static_cast<std::int32_t>(unpacked_layout_.v_offset), stream);
-  launch_encodes(encodes, stream);
-  launch_decodes(decodes, stream);
+  launch_encodes(at.encodes, stream);
+  launch_decodes(at.decodes, stream);
   if (!attended_.empty()) plan_.launch(upload_, stream);
   download_.fetch(stream);
+}
+
+void Submission::launch(const DeviceMemory& scratch, bool graphs, cudaStream_t stream) {
+  const Places at{room_for<MoveItem>(upload_, moves_), room_for<UnpackItem>(upload_, unpacks_),
+                  room_for<EncodeItem>(upload_, encodes_), room_for<DecodeItem>(upload_, decodes_)};
+  upload_.settle();
+  place_moves(at.moves);
+  place_unpacks(at.unpacks);
+  place_encodes(at.encodes);
+  place_decodes(at.decodes);
+  if (!attended_.empty()) plan_.place(upload_, download_, scratch.data());
+  if (!graphs || !upload_.pinned() || !download_.pinned()) return give(at, stream);  // pageable copies are no nodes
+  list_parameters(at, scratch);
+  graph_.run(parameters_, stream, [&](cudaStream_t given) { give(at, given); });
 }
 
 void Submission::finish_read(const Read& read) {

@@ -42,8 +42,8 @@ class Submission {
   /// be done before still is.
   bool attend(const WindowAttention* batch, std::int64_t count, DeviceCodecs& codecs, DeviceMemory& scratch);
 
-  /// Throws Error(device_lost).
-  void launch(const DeviceMemory& scratch, cudaStream_t stream);
+  /// With `graphs`, as one graph where the last time was alike. Throws Error(device_lost).
+  void launch(const DeviceMemory& scratch, bool graphs, cudaStream_t stream);
   /// Hands over what was read and attended, once the device is done, and becomes empty.
   void finish();
 
@@ -87,6 +87,12 @@ class Submission {
   void place_unpacks(std::int64_t at) const;
   void place_encodes(std::int64_t at) const;
   void place_decodes(std::int64_t at) const;
+  /// Where the items of a launch lie in the upload.
+  struct Places {
+    std::int64_t moves, unpacks, encodes, decodes;
+  };
+  void give(const Places& at, cudaStream_t stream) const;
+  void list_parameters(const Places& at, const DeviceMemory& scratch);
   void launch_encodes(std::int64_t at, cudaStream_t stream) const;
   void launch_decodes(std::int64_t at, cudaStream_t stream) const;
   void finish_read(const Read& read);
@@ -96,6 +102,8 @@ class Submission {
   Download download_;
   DeviceMemory unpacked_;
   AttentionPlan plan_;
+  LaunchGraph graph_;
+  LaunchGraph::Key parameters_;
   Moves moves_kind_ = Moves::none;
   std::int64_t unpacked_floats_ = 0;
   cpu::RowLayout unpacked_layout_{};

@@ -48,6 +48,45 @@ TEST_F(CudaRuntime, AgreesWithTheHostWhateverTheHandOff) {
   }
 }
 
+TEST_F(CudaRuntime, StepsThatAreReplayedHaveTheSameBits) {
+  for (const auto progress : {emulator::Progress::eager, emulator::Progress::late}) {
+    emulator::Config machine;
+    machine.progress = progress;
+    machine.late_after_ms = 1;
+    machine.max_delay_us = 50;
+    emulator::reset(machine);
+    td_config c = on("cuda");
+    const Rt direct(c);
+    c.graphs = TD_ON;
+    const Rt replayed(c);
+    EXPECT_EQ(life(replayed), life(direct));
+    const td_seq a = create(direct), b = create(replayed);
+    fill(direct, a, 100, 1);
+    fill(replayed, b, 100, 1);
+    int with_graph = 0;
+    for (std::uint32_t step = 0; step < 80; ++step) {  // pages leave, and items come and go
+      fill(direct, a, 1, 10 + step);
+      fill(replayed, b, 1, 10 + step);
+      EXPECT_EQ(attended(replayed, b, 1), attended(direct, a, 1)) << step;
+      if (emulator::live().graphs > 0) ++with_graph;
+    }
+    EXPECT_GT(with_graph, 60);
+  }
+}
+
+TEST_F(CudaRuntime, GraphsThatCannotBeMadeLoseTheDevice) {
+  td_config c = on("cuda");
+  c.graphs = TD_ON;
+  const Rt rt(c);
+  const td_seq seq = create(rt);
+  fill(rt, seq, 100, 1);
+  emulator::fail_next("cudaGraphInstantiateWithFlags", cudaErrorMemoryAllocation);
+  td_status status = TD_OK;
+  for (int step = 0; step < 10 && status == TD_OK; ++step) status = Attend({seq}, {1}, 99).run(rt);
+  EXPECT_EQ(status, TD_EDEVICE);
+  EXPECT_EQ(Attend({seq}, {1}, 99).run(rt), TD_ESTATE);
+}
+
 TEST_F(CudaRuntime, NamesWhatIsAllowed) {
   EXPECT_THAT(refusal(on("cuda:2"), TD_EINVAL), testing::HasSubstr("device is cuda:2; allowed: cuda:0 to cuda:1"));
   for (const char* text : {"gpu", "", "cuda:", "cuda:-1", "cuda:1x", "cuda1", "cuda:99999999999"})

@@ -78,6 +78,13 @@ class GpuBench(unittest.TestCase):
             self.assertEqual(row["us"]["samples"], 2)
         self.assertIn("TFLOP/s", self.result.stdout)
 
+    def test_indexes_are_built_with_the_device_and_without(self):
+        builds = {build["name"]: build for build in self.report["index_builds"]}
+        self.assertEqual(set(builds), {"sketch1", "sketch2", "simhash_hadamard", "simhash_gaussian"})
+        for build in builds.values():
+            self.assertEqual((build["device_us"]["samples"], build["worker_us"]["samples"]), (2, 2))
+        self.assertTrue(builds["sketch1"]["equal"] and builds["sketch2"]["equal"])
+
     def test_refuses_what_is_not_allowed(self):
         for arguments, text in ((("--contexts", "100"), "multiples of 128"), (("--formats", "bf8"), "'bf8'"),
                                 (("--device", "host"), "cuda:N"), (("--batches", "0"), "whole numbers from 1"),

@@ -73,8 +73,8 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* 
   });
 }
 
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long flags) {
-  return api_call("cudaGraphInstantiate", [&] {
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long flags) {
+  return api_call("cudaGraphInstantiateWithFlags", [&] {
     if (flags != 0) throw Refusal{cudaErrorInvalidValue, "flags are not emulated"};
     *executable = executables().create({graphs().require(graph).operations, nullptr});
     return cudaSuccess;

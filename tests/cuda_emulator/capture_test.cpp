@@ -23,7 +23,7 @@ class Captures : public EmulatorTest {
     cudaGraph_t graph = nullptr;
     cudaGraphExec_t made = nullptr;
     EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess);
-    EXPECT_EQ(cudaGraphInstantiate(&made, graph), cudaSuccess);
+    EXPECT_EQ(cudaGraphInstantiateWithFlags(&made, graph), cudaSuccess);
     EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
     return made;
   }

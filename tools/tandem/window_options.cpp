@@ -33,6 +33,7 @@ void add_window(CLI::App& app, WindowOptions& options, unsigned which) {
                  "how the host learns that a GPU is done: flag (it writes to host memory), host_call, event [flag]")
       ->check(one_of({"flag", "host_call", "event"}))
       ->group(group);
+  app.add_flag("--graphs", options.graphs, "replay what a step launches on a GPU as a CUDA graph [off]")->group(group);
   if ((which & kPolicy) != 0)
     app.add_option("--window-policy", options.policy, fmt::format("what stays in it: {} [latest]", policy_forms()))
         ->group(group);
@@ -76,6 +77,7 @@ WindowChoice choose_window(const WindowOptions& options) {
   choice.rope_theta = options.rope_theta;
   choice.device = options.device;
   choice.hand_off = options.hand_off;
+  choice.graphs = options.graphs;
   return choice;
 }
 
@@ -88,6 +90,7 @@ void apply(WindowChoice& choice, td_config& config) {
   if (choice.rope_theta > 0) config.rope_theta = choice.rope_theta;
   config.device = choice.device.c_str();
   config.hand_off = choice.hand_off.c_str();
+  config.graphs = choice.graphs ? TD_ON : TD_OFF;
 }
 
 void refuse_merging(const std::string& model, const td_config& attention) {

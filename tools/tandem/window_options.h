@@ -23,6 +23,7 @@ struct WindowOptions {
   double rope_theta = 0;       ///< 0: the model's, or unknown
   std::string device = "host";
   std::string hand_off = "flag";
+  bool graphs = false;
 };
 
 /// Which of them a subcommand has, beside --window-codec, --residual, --nuq-calibration, --device and --hand-off.
@@ -38,6 +39,7 @@ struct WindowChoice {
   bool host_tier = true;
   double rope_theta = 0;
   std::string device = "host", hand_off = "flag";
+  bool graphs = false;
 
   /// Tokens that may be read at a time: without a host tier, or where attention decides what stays, a query of a larger
   /// chunk would find that its latest tokens have left before it could attend to them.

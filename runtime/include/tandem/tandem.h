@@ -219,7 +219,8 @@ typedef struct {
   int32_t reserved2;
   const td_window_policy* window_policy; /* NULL: TD_POLICY_LATEST */
   int32_t device_timeout_ms;             /* a device whose work takes longer is given up: TD_EDEVICE; 0: 10,000 */
-  int32_t reserved3;
+  int32_t graphs; /* td_switch. On: cuda: what a step launches is replayed as a CUDA graph while its shape stays that of
+                     the step before. Off (the default): one launch after the other. The results are the same */
   const char* device;   /* what holds the windows: "host", or "cuda:N", a GPU; NULL: "host" */
   const char* hand_off; /* cuda: how the host learns that the device is done: "flag", the device writes to host memory;
                            "host_call", the driver calls the host; "event", the host asks the driver; NULL: "flag" */
