@@ -60,21 +60,22 @@ struct StepBuffers {
   std::vector<UnindexedHead> unindexed;
   std::vector<Task> tasks;
   std::vector<Piece> pieces;
-  int piece_level = 0;                           ///< of all pieces in the tree of ranges
-  std::vector<float> partials;                   ///< of pieces: out (num_vectors, dim_v), then lse (num_vectors)
-  std::vector<int> nodes;                        ///< of the heads or pieces that run
-  std::vector<StepStats> parts;                  ///< by piece
-  std::vector<StepStats> finished;               ///< by task
-  std::vector<float> observed;                   ///< queries of one head on their way to its log
-  std::vector<gpu::DmcDecision> decisions;       ///< of new tokens, (KV heads, tokens)
-  std::vector<float> scores;                     ///< of the new tokens of one head
-  ClosedEntries closed;                          ///< entries of one head on their way into its window
-  std::vector<float> mass;                       ///< of the tasks: attention that the tokens of their windows got
-  LeavingPages leaving;                          ///< of all heads
-  cpu::AlignedVector<std::byte> tensors;         ///< of the request that lie in the device's memory
-  std::vector<TaskMemory> memories;              ///< of the tasks whose windows a device attends meanwhile; never fewer
-  std::vector<gpu::WindowAttention> windows;     ///< of the tasks, likewise
-  std::vector<gpu::HostRowsAttention> streamed;  ///< of the streamed tasks, head by head
+  int piece_level = 0;                        ///< of all pieces in the tree of ranges
+  std::vector<float> partials;                ///< of pieces: out (num_vectors, dim_v), then lse (num_vectors)
+  std::vector<int> nodes;                     ///< of the heads or pieces that run
+  std::vector<StepStats> parts;               ///< by piece
+  std::vector<StepStats> finished;            ///< by task
+  std::vector<float> observed;                ///< queries of one head on their way to its log
+  std::vector<gpu::DmcDecision> decisions;    ///< of new tokens, (KV heads, tokens)
+  std::vector<float> scores;                  ///< of the new tokens of one head
+  ClosedEntries closed;                       ///< entries of one head on their way into its window
+  std::vector<float> mass;                    ///< of the tasks: attention that the tokens of their windows got
+  LeavingPages leaving;                       ///< of all heads
+  cpu::AlignedVector<std::byte> tensors;      ///< of the request that lie in the device's memory
+  std::vector<TaskMemory> memories;           ///< of the tasks whose windows a device attends meanwhile; never fewer
+  std::vector<gpu::WindowAttention> windows;  ///< of the tasks, likewise
+  /// Of the streamed tasks, head by head.
+  std::vector<gpu::HostRowsAttention> streamed;
 };
 
 /// Fills `tasks`: sequences in order, at most 64 query vectors each, KV heads innermost. With Config::never_slower, the

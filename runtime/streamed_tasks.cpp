@@ -49,7 +49,7 @@ bool StreamedTasks::collect() {
       for (std::size_t t = begin; t < end; ++t) {
         Task& task = buffers_.tasks[t];
         if (task.streamed && task.head == head)
-          buffers_.streamed.push_back(prepare_host_rows(step_, task, buffers_.memories[t]));
+          buffers_.streamed.push_back(streamed_work(step_, task, buffers_.memories[t]));
       }
     }
   });

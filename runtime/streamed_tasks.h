@@ -35,7 +35,7 @@ class StreamedTasks {
 
   /// Whose workers share the copying.
   [[nodiscard]] int node() const noexcept { return node_; }
-  /// Collects the tasks, whose queries are loaded; whether there are any. Throws only when memory has to grow.
+  /// Collects the tasks, which are prepared; whether there are any. Throws only when memory has to grow.
   bool collect();
   /// Sends their rows, from one of the tasks of WorkerPool::run(). Throws Error(device_lost).
   void send(StepStats& stats);

@@ -54,8 +54,10 @@ class TaskRun {
   /// Room for the window's partial, which is empty.
   PartialAttention empty_window();
   [[nodiscard]] gpu::WindowAttention window_work(PartialAttention result) const;
-  /// Stage 6 of a streamed task.
-  gpu::HostRowsAttention host_work();
+  /// Room for the partial of a streamed task.
+  void expect_host();
+  /// Stage 6 of one.
+  [[nodiscard]] gpu::HostRowsAttention host_work() const;
   /// Stage 3, here and now.
   void attend_window(StepStats& stats);
   /// Stage 7.
@@ -119,15 +121,19 @@ bool TaskRun::attend_exactly(const Piece& piece, StepBuffers& buffers, WorkerScr
   return true;
 }
 
-gpu::HostRowsAttention TaskRun::host_work() {
+void TaskRun::expect_host() {
   forget_errors();
+  partial_in(memory_.host_out, memory_.host_lse, num_vectors(), dim_v_);
+}
+
+gpu::HostRowsAttention TaskRun::host_work() const {
   const HeadState& head = task_.head_state();
   return {&head.store,
           task_.layer->first_host_position(),
           head.window.kept_rows(),
           queries_,
           logits_,
-          empty_host(),
+          {memory_.host_out.data(), memory_.host_lse.data(), num_vectors(), dim_v_},
           numa::NodeWorkers(step_.workers, head.window.node())};
 }
 
@@ -269,10 +275,11 @@ void load_queries(const StepContext& step, const Task& task, TaskMemory& memory)
 gpu::WindowAttention prepare_window(const StepContext& step, Task& task, TaskMemory& memory) {
   load_queries(step, task, memory);
   TaskRun run(step, task, memory);
+  if (task.streamed) run.expect_host();
   return run.window_work(run.empty_window());
 }
 
-gpu::HostRowsAttention prepare_host_rows(const StepContext& step, Task& task, TaskMemory& memory) {
+gpu::HostRowsAttention streamed_work(const StepContext& step, Task& task, TaskMemory& memory) {
   return TaskRun(step, task, memory).host_work();
 }
 

@@ -17,11 +17,11 @@ namespace tandem {
 /// Stage 2: the task's queries as scaled, padded fp32 vectors, with their positions, in `memory`.
 void load_queries(const StepContext& step, const Task& task, TaskMemory& memory);
 
-/// Stage 2, and the work of stage 3, whose result comes to lie in `memory`.
+/// Stage 2, and the work of stage 3, whose result comes to lie in `memory`; room for what a streamed task gets.
 gpu::WindowAttention prepare_window(const StepContext& step, Task& task, TaskMemory& memory);
 
-/// The work of stage 6 of a streamed task, whose queries are loaded; its result comes to lie in `memory`.
-gpu::HostRowsAttention prepare_host_rows(const StepContext& step, Task& task, TaskMemory& memory);
+/// The work of stage 6 of a streamed task that is prepared; its result comes to lie in `memory`.
+gpu::HostRowsAttention streamed_work(const StepContext& step, Task& task, TaskMemory& memory);
 
 /// Stages 5 and 6 of a piece, and what it takes to have them finished. Thread-safe on distinct pieces and scratch.
 void run_piece(const StepContext& step, const Piece& piece, StepBuffers& buffers, WorkerScratch& scratch,
