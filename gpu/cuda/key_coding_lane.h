@@ -24,7 +24,8 @@ inline constexpr int kCodingLanes = 2;
 [[nodiscard]] bool can_code(const cpu::KeyCoding& coding) noexcept;
 
 /// The memory of one caller of CudaDevice::code_keys(): what is coded in turn, and a copy of the tables of the last
-/// call. Grows to the largest call and then stays. Not thread-safe.
+/// call. Grows to the largest call and then stays: at most 7 MiB of pinned and of device memory, for 256 fp32 numbers
+/// and 300 tables, and 0.6 MiB for sketches of 128 bf16 numbers. Not thread-safe.
 class KeyCodingLane {
  public:
   /// Makes room for a call and sends its tables, unless they are those of the last one. Throws Error(out_of_memory),

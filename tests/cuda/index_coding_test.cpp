@@ -120,7 +120,7 @@ TEST_F(CudaIndex, SelectionsAreThoseOfTheHost) {
 }
 
 TEST_F(CudaIndex, TheDeviceCodesManyRowsAndNoFew) {
-  for (const td_selector& selector : {sketch_selector(1), lsh_selector()}) {
+  for (const td_selector& selector : {sketch_selector(1), gaussian_selector()}) {
     const Rt rt(with("cuda", selector));
     const td_seq seq = create(rt);
     const auto kernels_of_attend = [&](std::int64_t queries) {
@@ -146,16 +146,24 @@ TEST_F(CudaIndex, WithoutDeviceMemoryTheHostCodes) {
         if (level == 2) messages.emplace_back(message);
       },
       nullptr);
-  for (const td_selector& selector : {sketch_selector(), lsh_selector()}) {
+  struct Case {
+    td_selector selector;
+    std::vector<int> allocations;  // that succeed before one that does not
+  };
+  const Case cases[] = {{sketch_selector(), {0, 2, 4, 7}}, {gaussian_selector(), {0, 7}}};
+  for (const auto& [selector, allocations] : cases) {
     const Rt host(with("host", selector));
     const IndexLife expected(host);
-    for (const int after : {0, 2, 4}) {
+    for (const int after : allocations) {
       const Rt device(with("cuda", selector));
       const td_seq seq = create(device);
       append(device, seq, kPrompt, 1);
       std::vector<float> outputs;
       emulator::fail_next("cudaMalloc", cudaErrorMemoryAllocation, after);
       for (int step = 0; step < 2; ++step) attend_host(device, seq, 40, &outputs);
+      attend_host(device, seq, 2, &outputs);
+      append(device, seq, 700, 2);  // for which there is memory
+      attend_host(device, seq, 2, &outputs);
       EXPECT_TRUE(std::equal(outputs.begin(), outputs.end(), expected.outputs.begin()));
       emulator::reset();  // where fewer allocations were made
     }
@@ -200,13 +208,16 @@ TEST_F(CudaIndex, CalibrationsBesideTheStepsAreThoseOfTheHost) {
   const td_selector selector = sketch_selector();
   const Rt host(with("host", selector));
   const std::vector<float> expected = growth(host);
-  for (const auto progress : {emulator::Progress::eager, emulator::Progress::late}) {
+  for (const char* hand_off : {"flag", "host_call", "event"}) {
+    SCOPED_TRACE(hand_off);
     emulator::Config machine;
-    machine.progress = progress;
+    machine.progress = hand_off[0] == 'f' ? emulator::Progress::eager : emulator::Progress::late;
     machine.late_after_ms = 1;
     machine.max_delay_us = 50;
     emulator::reset(machine);
-    const Rt rt(with("cuda", selector));
+    td_config c = with("cuda", selector);
+    c.hand_off = hand_off;
+    const Rt rt(c);
     EXPECT_EQ(growth(rt), expected);
   }
 }
