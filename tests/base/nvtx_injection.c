@@ -1,7 +1,6 @@
 /* A profiler that prints the ranges of a process, for tests: NVTX loads what NVTX_INJECTION64_PATH names. */
-#include <stdio.h>
-
 #include <nvtx3/nvToolsExt.h>
+#include <stdio.h>
 
 static int depth; /* of one thread */
 

@@ -87,7 +87,7 @@ FAULTS = [
      "heads and layers have random numbers of their own"),
     ("runtime/index_rows.cpp", "if (task.exact || task.layer == done) continue;", "if (task.layer == done) continue;",
      "only heads that select are indexed"),
-    ("runtime/decode_step.cpp", "  window->wait();\n}", "}", "windows are waited for before they are merged"),
+    ("runtime/decode_step.cpp", "           if (apart) window.wait();\n", "", "windows are waited for before they are merged"),
     ("runtime/selected_attention.cpp", "      if (step.window != nullptr) step.window->wait();\n", "",
      "a wanted error is judged by the window's partial, not by what lies there before"),
     ("gpu/cuda/tensor_lane.cpp", "    caller_is_done = status == cudaSuccess;", "    caller_is_done = true;",
