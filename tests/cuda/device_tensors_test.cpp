@@ -166,9 +166,7 @@ TEST_F(DeviceTensors, HaveTheBitsOfHostTensors) {
 }
 
 TEST_F(DeviceTensors, AreReadWhenTheirStreamHasMadeThem) {
-  td_config c = on("cuda");
-  c.device_timeout_ms = 20;  // which does not count what an engine's own kernels take
-  const Rt rt(c), other(on("cuda"));
+  const Rt rt(on("cuda")), other(on("cuda"));
   const td_seq seq = create(rt), reference = create(other);
   const EngineStream stream;
   EngineStep device(seq, 100, 2, 5, 0), host(reference, 100, 2, 5, 0);
@@ -372,8 +370,8 @@ TEST(DeviceTensorWatchdog, ADeviceThatHangsIsGivenUp) {
   td_rt* rt = nullptr;
   ASSERT_EQ(td_create(&c, &rt), TD_OK) << td_last_error();
   const td_seq seq = create(rt);
-  auto& stream = *new EngineStream;  // given back it would be waited for
-  auto& step = *new EngineStep(seq, 10, 2, 5, 0);
+  static auto& stream = *new EngineStream;  // given back it would be waited for
+  static auto& step = *new EngineStep(seq, 10, 2, 5, 0);
   step.to_gpu(stream);
   EXPECT_EQ(step.append.run(rt), TD_EDEVICE);
   EXPECT_THAT(td_last_error(), testing::ContainsRegex("epoch [0-9]+ within 1 ms"));

@@ -1,6 +1,6 @@
 // Copies between host memory and tensors of every layout in device memory.
 #include <cstring>
-#include <numeric>
+#include <thread>
 #include <vector>
 
 #include "gpu/cuda/cuda_device.h"
@@ -87,6 +87,21 @@ TEST_P(TensorLanes, FetchEveryLayout) {
   }
   device.fetch(fetches.data(), static_cast<std::int64_t>(fetches.size()), {});
   for (std::size_t i = 0; i < rows.size(); ++i) EXPECT_EQ(rows[i], expected[i]) << i;
+}
+
+TEST_P(TensorLanes, WaitForTheirCallersLongerThanForTheDevice) {
+  CudaDevice device(0, {std::chrono::seconds(1)});
+  const CudaStream caller;
+  const DeviceArray<std::byte> array(numbered_bytes(64, 7));
+  std::vector<std::byte> rows(64);
+  const std::byte* const data = array.data();
+  TensorView view = dense_view(data, DType::f32, 1, 1, 16);
+  view.on_device = true;
+  const TensorFetch fetch{view, rows.data()};
+  const auto sleep = [](void*) { std::this_thread::sleep_for(std::chrono::milliseconds(2500)); };
+  ASSERT_EQ(cudaLaunchHostFunc(caller.get(), sleep, nullptr), cudaSuccess);
+  device.fetch(&fetch, 1, {caller.get()});
+  EXPECT_EQ(rows, array.values());
 }
 
 TEST_P(TensorLanes, PutEveryLayoutAndNothingBeside) {
