@@ -20,6 +20,7 @@ constexpr int kLooksBetweenQueries = 4096;
 /// A function of the driver, or nullptr. The driver is not linked: there may be none.
 void* driver_function(const char* name) {
   void* function = nullptr;
+#if CUDART_VERSION >= 12000
   cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
 #if CUDART_VERSION >= 12050
   const cudaError_t status = cudaGetDriverEntryPointByVersion(name, &function, 12000, cudaEnableDefault, &found);
@@ -27,6 +28,10 @@ void* driver_function(const char* name) {
   const cudaError_t status = cudaGetDriverEntryPoint(name, &function, cudaEnableDefault, &found);
 #endif
   if (status == cudaSuccess && found == cudaDriverEntryPointSuccess) return function;
+#else
+  if (cudaGetDriverEntryPoint(name, &function, cudaEnableDefault) == cudaSuccess && function != nullptr)
+    return function;
+#endif
   (void)cudaGetLastError();
   return nullptr;
 }

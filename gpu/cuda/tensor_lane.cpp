@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "gpu/cuda/cuda_error.h"
-#include "gpu/cuda/kernels/copy_tensor.cuh"
+#include "gpu/cuda/kernels/work.cuh"
 #include "gpu/cuda/launchers.h"
 #include "runtime/base/error.h"
 

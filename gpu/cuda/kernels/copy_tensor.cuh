@@ -1,21 +1,10 @@
 #pragma once
 
-#include "gpu/cuda/kernels/platform.cuh"
+#include "gpu/cuda/kernels/work.cuh"
 
 namespace tandem::gpu::cuda {
 
 inline constexpr int kCopyThreads = 128;
-
-/// Rows (tokens, heads) of the same length, from one layout to another; strides in bytes.
-struct TensorCopy {
-  const std::byte* source;
-  std::byte* target;
-  std::int64_t source_strides[2];
-  std::int64_t target_strides[2];
-  std::int64_t num_rows;  ///< tokens * heads
-  std::int32_t heads;
-  std::int32_t row_bytes;
-};
 
 /// A warp for each row, in words that addresses, strides and rows are multiples of.
 template <typename Word>

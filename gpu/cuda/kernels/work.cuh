@@ -144,4 +144,15 @@ struct MergeItem {
   float* lse;
 };
 
+/// Rows (tokens, heads) of the same length, from one layout to another; strides in bytes.
+struct TensorCopy {
+  const std::byte* source;
+  std::byte* target;
+  std::int64_t source_strides[2];
+  std::int64_t target_strides[2];
+  std::int64_t num_rows;  ///< tokens * heads
+  std::int32_t heads;
+  std::int32_t row_bytes;
+};
+
 }  // namespace tandem::gpu::cuda
