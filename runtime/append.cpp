@@ -102,8 +102,7 @@ std::span<const gpu::DmcDecision> decisions_of(const AppendedTokens& tokens, std
           static_cast<std::size_t>(tokens.count)};
 }
 
-/// Room for what append_tokens adds to one head: all that can fail.
-/// Of one of `heads` heads that leave pages at the same time.
+/// Room for what append_tokens adds to one of `heads` heads, whose pages leave at the same time: all that can fail.
 void reserve(HeadState& head, std::int64_t heads, std::int64_t entering, bool has_host_tier, StepBuffers& buffers) {
   head.window.reserve(entering);
   if (!has_host_tier) return;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <mutex>
 
 #include "runtime/attention_mass.h"
 #include "runtime/base/error.h"
@@ -178,6 +179,9 @@ double Runtime::attend_host(const StepContext& step, StepBuffers& buffers) {
     buffers.nodes.push_back(task.head_state().window.node());
   }
   StepStats& of_streamed = buffers.parts.back();
+  // Taken here: a worker who waited for it would keep a place in the arena from whoever has it and splits its copying.
+  std::unique_lock turn(streaming_, std::defer_lock);
+  if (run.first_piece > 0) turn.lock();
   const auto run_all = [&] {
     workers_.run(buffers.nodes, [&run](std::int64_t i) {  // one pointer: a std::function that allocates nothing
       auto index = static_cast<std::size_t>(i);
@@ -187,7 +191,10 @@ double Runtime::attend_host(const StepContext& step, StepBuffers& buffers) {
       run_piece(run.step, run.buffers.pieces[index], run.buffers, *scratch, run.buffers.parts[index]);
     });
   };
-  beside(run_all, [&] { streamed.wait(of_streamed); });
+  beside(run_all, [&] {
+    if (turn.owns_lock()) turn.unlock();
+    streamed.wait(of_streamed);
+  });
   return index_us;
 }
 

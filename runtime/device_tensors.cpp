@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 
+#include "runtime/base/error.h"
 #include "runtime/request_check.h"
 
 namespace tandem {
@@ -28,7 +29,14 @@ constexpr std::int64_t aligned(std::int64_t bytes) noexcept { return (bytes + 63
 void check_on_device(const TensorView& tensor, const TensorSpec& spec, const gpu::Device& device,
                      gpu::CallerStream caller) {
   check_tensor(tensor, spec);
-  if (tensor.tokens > 0) device.check_tensor(spec.name, tensor.data, caller);
+  if (tensor.tokens == 0) return;
+  const auto width = static_cast<std::int64_t>(bytes_of(tensor.dtype));
+  TANDEM_CHECK(reinterpret_cast<std::uintptr_t>(tensor.data) % static_cast<std::uintptr_t>(width) == 0 &&
+                   (tensor.tokens == 1 || tensor.token_stride % width == 0) &&
+                   (tensor.heads == 1 || tensor.head_stride % width == 0),
+               invalid_argument, spec.name, ".data or .stride is not a multiple of ", width,
+               " bytes, the size of an element: GPUs read nothing else");
+  device.check_tensor(spec.name, tensor.data, caller);
 }
 
 /// Of dense tensors one after the other, from `first` on in `memory`.
@@ -81,7 +89,9 @@ AttendRequest on_host(const AttendRequest& request, const AttentionShape& shape,
                     request.stream);
     out_bytes = aligned(dense_bytes(const_view(request.out)));
     if (request.lse != nullptr && queries > 0) {
-      device.check_tensor("lse", request.lse, request.stream);
+      check_on_device(
+          dense_view(reinterpret_cast<const std::byte*>(request.lse), DType::f32, queries, 1, shape.num_q_heads),
+          {"lse", queries, 1, shape.num_q_heads}, device, request.stream);
       lse_bytes = aligned(queries * shape.num_q_heads * static_cast<std::int64_t>(sizeof(float)));
     }
   }

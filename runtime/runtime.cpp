@@ -87,7 +87,11 @@ void Runtime::start_timeline(const std::string& path, std::int64_t max_spans) {
 
 void Runtime::stop_timeline() {
   try {
-    if (timeline_.is_on()) device_->keep_spans(false);
+    if (timeline_.is_on()) {
+      device_->wait(gpu::kWindowStream);
+      record_device_spans(*device_, timeline_, Span::Clock::time_point::max(), {});
+      device_->keep_spans(false);
+    }
   } catch (const Error& error) {
     if (error.code() != ErrorCode::device_lost) throw;  // the file says what came before
   }

@@ -117,6 +117,7 @@ class Runtime {
   LeasePool<cpu::AttentionScratch> attention_scratch_;
   LeasePool<StepBuffers> step_buffers_;
 
+  std::mutex streaming_;  ///< of the calls whose host rows the device attends: one sends at a time
   std::atomic<bool> closed_ = false;
   std::atomic<std::int64_t> calls_ = 0;  ///< that may need the device
   std::mutex mutex_;                     // of what follows

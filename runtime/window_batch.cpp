@@ -9,6 +9,7 @@ namespace tandem {
 void WindowBatch::launch(std::span<const gpu::WindowAttention> windows) {
   const TimelineSpan span(timeline_, "window launch", about_);
   Stopwatch watch;
+  launched_ = Span::Clock::now();
   device_.window_attention(windows.data(), static_cast<std::int64_t>(windows.size()), gpu::kWindowStream);
   host_us_ = watch.lap_us();
 }
@@ -28,16 +29,17 @@ void WindowBatch::wait() {
   }
   host_us_ += watch.lap_us();
   done_.store(true, std::memory_order_release);
-  if (timeline_.is_on()) record_device();
+  if (timeline_.is_on()) record_device_spans(device_, timeline_, launched_, about_);
 }
 
-void WindowBatch::record_device() {
+void record_device_spans(gpu::Device& device, Timeline& timeline, Span::Clock::time_point since,
+                         const SpanSubject& about) {
   std::array<gpu::DeviceSpan, 16> spans;
   for (std::int64_t taken = 1; taken > 0;) {
-    taken = device_.take_spans(spans.data(), static_cast<std::int64_t>(spans.size()));
+    taken = device.take_spans(spans.data(), static_cast<std::int64_t>(spans.size()));
     for (std::int64_t i = 0; i < taken; ++i) {
       const gpu::DeviceSpan& span = spans[static_cast<std::size_t>(i)];
-      timeline_.record_of_device({span.name, span.begin, span.end, about_});
+      timeline.record_of_device({span.name, span.begin, span.end, span.begin < since ? SpanSubject{} : about});
     }
   }
 }

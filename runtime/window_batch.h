@@ -29,15 +29,19 @@ class WindowBatch {
   [[nodiscard]] double host_us() const noexcept { return host_us_; }
 
  private:
-  void record_device();
-
   gpu::Device& device_;
   Timeline& timeline_;
   const SpanSubject about_;
+  Span::Clock::time_point launched_;
   double host_us_ = 0;
   std::atomic<bool> done_ = false;
   std::mutex mutex_;  // of the first wait
   std::exception_ptr failure_;
 };
+
+/// What the device has done since the last time, to the timeline: what began at `since` or later is said to be `about`.
+/// Throws Error(device_lost).
+void record_device_spans(gpu::Device& device, Timeline& timeline, Span::Clock::time_point since,
+                         const SpanSubject& about);
 
 }  // namespace tandem

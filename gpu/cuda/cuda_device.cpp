@@ -66,6 +66,10 @@ CudaDevice::~CudaDevice() {
     if (lost_.empty()) wait(kWindowStream);
     if (lost_.empty() && work_->streaming != nullptr) wait(kHostRowsStream);
     const CurrentDevice current(ordinal_);
+    for (const auto& lane : work_->lanes) {  // an engine's stream may not have come to its results
+      HandOff& hand_off = lane->hand_off();
+      if (lost_.empty() && !hand_off.wait(hand_off.signalled(), params_.timeout)) stuck_ = true;
+    }
     if (!stuck_) work_.reset();
   } catch (const Error&) {
     // What is lost cannot be waited for, and a device that is lost is reported to whoever uses it.
@@ -96,6 +100,12 @@ auto CudaDevice::guarded(Call&& call) {
   }
 }
 
+/// Another call may have lost the device meanwhile, and with it the results of this one.
+void CudaDevice::check_not_lost() {
+  const std::lock_guard lock(mutex_);
+  TANDEM_CHECK(lost_.empty(), device_lost, name_, " was lost: ", lost_);
+}
+
 /// Runs `call` on streams of its own, so that others may use the device meanwhile. No result is handed over by a device
 /// that is lost.
 template <typename Call>
@@ -107,7 +117,14 @@ auto CudaDevice::beside(Call&& call) {
   }
   const CurrentDevice current(ordinal_);
   try {
-    return call(*work_->streaming);
+    if constexpr (std::is_void_v<decltype(call(*work_->streaming))>) {
+      call(*work_->streaming);
+      check_not_lost();
+    } else {
+      const auto result = call(*work_->streaming);
+      check_not_lost();
+      return result;
+    }
   } catch (const Error& error) {
     const std::lock_guard lock(mutex_);
     work_->streaming->abandon();
@@ -405,11 +422,11 @@ void CudaDevice::check_tensor(const char* tensor, const void* data, CallerStream
 }
 
 void CudaDevice::fetch(const TensorFetch* tensors, std::int64_t count, CallerStream caller) {
-  exchange([&](const TensorLease& lane) { return lane->fetch(tensors, count, caller, params_.timeout); });
+  exchange([&](const TensorLease& lane) { return lane->fetch(tensors, count, caller, {ordinal_, params_.timeout}); });
 }
 
 void CudaDevice::put(const TensorPut* tensors, std::int64_t count, CallerStream caller) {
-  exchange([&](const TensorLease& lane) { return lane->put(tensors, count, caller, params_.timeout); });
+  exchange([&](const TensorLease& lane) { return lane->put(tensors, count, caller, {ordinal_, params_.timeout}); });
 }
 
 /// One of the lanes, for the time of a call. Waits for one.

@@ -24,9 +24,10 @@ namespace tandem::gpu::cuda {
 /// was; several devices, and several objects of one, may be in use at once.
 ///
 /// Memory that operations need besides windows is taken at construction and, for codecs, by prepare(); only that of
-/// attention and of coding keys grows to the largest batch. So allocate(), prepare(), window_attention() and
-/// code_keys() alone throw Error(out_of_memory), and have then done nothing. prepare_host_attention() takes 33 MiB, and
-/// 25 MiB of pinned memory, at its first call.
+/// attention and of coding keys grows to the largest batch, and what fetch() and put() copy through: 8 MiB of
+/// pinned memory for each call under way, and as much of the device's for tensors that are not dense. So these,
+/// allocate(), prepare(), window_attention() and code_keys() alone throw Error(out_of_memory), and have then done
+/// nothing. prepare_host_attention() takes 33 MiB, and 25 MiB of pinned memory, at its first call.
 class CudaDevice final : public Device {
  public:
   /// Throws Error(invalid_argument) naming the devices that there are, Error(unsupported) where there is none or its
@@ -104,6 +105,7 @@ class CudaDevice final : public Device {
   void exchange(const Call& call);
   template <typename Call>
   auto beside(Call&& call);
+  void check_not_lost();
   void wait_for_windows();
   template <typename Add>
   void add(Add&& add);

@@ -15,7 +15,13 @@ void LaunchGraph::end_capture() {
   TANDEM_CUDA_CHECK(cudaStreamEndCapture(capturing_->get(), &graph));
   const cudaError_t status = cudaGraphInstantiateWithFlags(&executable_, graph, 0);
   (void)cudaGraphDestroy(graph);
-  TANDEM_CUDA_CHECK(status);
+  refused_ = status == cudaErrorMemoryAllocation;
+  if (refused_) {
+    executable_ = nullptr;
+    (void)cudaGetLastError();
+  } else {
+    TANDEM_CUDA_CHECK(status);
+  }
 }
 
 void LaunchGraph::drop_capture() const noexcept {
@@ -27,6 +33,7 @@ void LaunchGraph::drop_capture() const noexcept {
 void LaunchGraph::forget() noexcept {
   if (executable_ != nullptr) (void)cudaGraphExecDestroy(executable_);  // once it has run, where it is running
   executable_ = nullptr;
+  refused_ = false;
   key_.clear();
 }
 

@@ -28,7 +28,7 @@ class LaunchGraph {
       key_ = key;
       return give(stream);
     }
-    if (executable_ == nullptr) {
+    if (executable_ == nullptr && !refused_) {
       begin_capture();
       try {
         give(capturing_->get());
@@ -38,6 +38,7 @@ class LaunchGraph {
       }
       end_capture();
     }
+    if (refused_) return give(stream);
     TANDEM_CUDA_CHECK(cudaGraphLaunch(executable_, stream));
   }
 
@@ -50,6 +51,7 @@ class LaunchGraph {
   std::optional<CudaStream> capturing_;  ///< another one: who waits for the stream that works asks for its state
   Key key_;
   cudaGraphExec_t executable_ = nullptr;
+  bool refused_ = false;  ///< for want of memory: launched as before
 };
 
 }  // namespace tandem::gpu::cuda

@@ -62,6 +62,25 @@ void set_strides(const BasicTensorView<Byte>& tensor, std::int64_t (&strides)[2]
 
 cudaStream_t native(CallerStream caller) { return static_cast<cudaStream_t>(caller.handle); }
 
+/// Of a call that takes the caller's stream: a handle that is none is the caller's mistake.
+void check_stream(cudaError_t status, int ordinal) {
+  if (status == cudaErrorInvalidResourceHandle) {
+    (void)cudaGetLastError();
+    fail(ErrorCode::invalid_argument, "stream is not a stream of cuda:", ordinal);
+  }
+  TANDEM_CUDA_CHECK(status);
+}
+
+/// Copies that have begun are not taken back: whatever fails then loses the device.
+template <typename Copies>
+bool begun(const Copies& copies) {
+  try {
+    return copies();
+  } catch (const Error& error) {
+    fail(ErrorCode::device_lost, error.what());
+  }
+}
+
 }  // namespace
 
 void check_tensor_memory(const char* tensor, const void* data, int ordinal, CallerStream caller) {
@@ -79,17 +98,27 @@ void check_tensor_memory(const char* tensor, const void* data, int ordinal, Call
   TANDEM_CHECK(attributes.type == cudaMemoryTypeManaged || attributes.device == ordinal, invalid_argument, tensor,
                ".data is memory of cuda:", attributes.device, "; allowed: memory of cuda:", ordinal);
   cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
-  if (caller.handle == nullptr) return;  // cannot be captured
-  TANDEM_CUDA_CHECK(cudaStreamIsCapturing(native(caller), &capture));
-  TANDEM_CHECK(capture == cudaStreamCaptureStatusNone, unsupported, "the stream of ", tensor,
+  const cudaError_t state = cudaStreamIsCapturing(native(caller), &capture);
+  // The default stream would become part of any capture that waits for it.
+  const bool is_captured = capture != cudaStreamCaptureStatusNone || state == cudaErrorStreamCaptureImplicit;
+  if (state == cudaErrorStreamCaptureImplicit) (void)cudaGetLastError();
+  TANDEM_CHECK(!is_captured, unsupported, "the stream of ", tensor,
                " is being captured in a graph, in which a call that waits cannot be");
+  check_stream(state, ordinal);
 }
 
-/// All-or-nothing: before anything is begun.
+/// The lane comes after what the caller's stream has been given.
+void TensorLane::follow(CallerStream caller, int ordinal) {
+  check_stream(cudaEventRecord(caller_.get(), native(caller)), ordinal);
+  TANDEM_CUDA_CHECK(cudaStreamWaitEvent(stream_.get(), caller_.get(), 0));
+}
+
+/// All-or-nothing: before anything is begun. Whole pieces at once, for to give memory back waits for all streams of the
+/// device, and so for what other engines do there.
 void TensorLane::reserve(std::int64_t bytes, bool is_dense) {
   for (Slot& slot : slots_) {
-    if (slot.host.bytes() < bytes) slot.host = StagingMemory(bytes);
-    if (!is_dense && slot.device.bytes() < bytes) slot.device = DeviceMemory(bytes);
+    if (slot.host.bytes() < bytes) slot.host = StagingMemory(std::max(bytes, kPieceBytes));
+    if (!is_dense && slot.device.bytes() < bytes) slot.device = DeviceMemory(std::max(bytes, kPieceBytes));
   }
 }
 
@@ -148,47 +177,46 @@ void TensorLane::begin_put(Slot& slot, const std::byte* source, const MutableTen
   slot.epoch = hand_off_.signal();
 }
 
-bool TensorLane::fetch(const TensorFetch* tensors, std::int64_t count, CallerStream caller,
-                       std::chrono::milliseconds timeout) {
+bool TensorLane::fetch(const TensorFetch* tensors, std::int64_t count, CallerStream caller, const Limits& limits) {
   for (std::int64_t i = 0; i < count; ++i)
     reserve(tokens_of_piece(tensors[i].source) * token_bytes(tensors[i].source), is_dense(tensors[i].source));
-  TANDEM_CUDA_CHECK(cudaEventRecord(caller_.get(), native(caller)));
-  TANDEM_CUDA_CHECK(cudaStreamWaitEvent(stream_.get(), caller_.get(), 0));
-  std::size_t next = 0;
-  for (std::int64_t i = 0; i < count; ++i) {
-    const TensorView& source = tensors[i].source;
-    const std::int64_t piece = tokens_of_piece(source);
-    for (std::int64_t first = 0; first < source.tokens; first += piece) {
-      Slot& slot = slots_[next++ % slots_.size()];
-      if (!free_slot(slot, timeout)) return false;
-      begin_fetch(slot, source.slice(first, std::min(piece, source.tokens - first)),
-                  tensors[i].target + first * token_bytes(source));
+  follow(caller, limits.ordinal);
+  return begun([&] {
+    std::size_t next = 0;
+    for (std::int64_t i = 0; i < count; ++i) {
+      const TensorView& source = tensors[i].source;
+      const std::int64_t piece = tokens_of_piece(source);
+      for (std::int64_t first = 0; first < source.tokens; first += piece) {
+        Slot& slot = slots_[next++ % slots_.size()];
+        if (!free_slot(slot, limits.timeout)) return false;
+        begin_fetch(slot, source.slice(first, std::min(piece, source.tokens - first)),
+                    tensors[i].target + first * token_bytes(source));
+      }
     }
-  }
-  return std::all_of(slots_.begin(), slots_.end(), [&](Slot& slot) { return free_slot(slot, timeout); });
+    return std::all_of(slots_.begin(), slots_.end(), [&](Slot& slot) { return free_slot(slot, limits.timeout); });
+  });
 }
 
-bool TensorLane::put(const TensorPut* tensors, std::int64_t count, CallerStream caller,
-                     std::chrono::milliseconds timeout) {
+bool TensorLane::put(const TensorPut* tensors, std::int64_t count, CallerStream caller, const Limits& limits) {
   for (std::int64_t i = 0; i < count; ++i)
     reserve(tokens_of_piece(tensors[i].target) * token_bytes(tensors[i].target), is_dense(tensors[i].target));
-  // What the caller still does with the tensors comes first.
-  TANDEM_CUDA_CHECK(cudaEventRecord(caller_.get(), native(caller)));
-  TANDEM_CUDA_CHECK(cudaStreamWaitEvent(stream_.get(), caller_.get(), 0));
-  std::size_t next = 0;
-  for (std::int64_t i = 0; i < count; ++i) {
-    const MutableTensorView& target = tensors[i].target;
-    const std::int64_t piece = tokens_of_piece(target);
-    for (std::int64_t first = 0; first < target.tokens; first += piece) {
-      Slot& slot = slots_[next++ % slots_.size()];
-      if (!free_slot(slot, timeout)) return false;
-      begin_put(slot, tensors[i].source + first * token_bytes(target),
-                target.slice(first, std::min(piece, target.tokens - first)));
+  follow(caller, limits.ordinal);  // what it still does with the tensors comes first
+  return begun([&] {
+    std::size_t next = 0;
+    for (std::int64_t i = 0; i < count; ++i) {
+      const MutableTensorView& target = tensors[i].target;
+      const std::int64_t piece = tokens_of_piece(target);
+      for (std::int64_t first = 0; first < target.tokens; first += piece) {
+        Slot& slot = slots_[next++ % slots_.size()];
+        if (!free_slot(slot, limits.timeout)) return false;
+        begin_put(slot, tensors[i].source + first * token_bytes(target),
+                  target.slice(first, std::min(piece, target.tokens - first)));
+      }
     }
-  }
-  TANDEM_CUDA_CHECK(cudaEventRecord(done_.get(), stream_.get()));
-  TANDEM_CUDA_CHECK(cudaStreamWaitEvent(native(caller), done_.get(), 0));
-  return true;
+    TANDEM_CUDA_CHECK(cudaEventRecord(done_.get(), stream_.get()));
+    TANDEM_CUDA_CHECK(cudaStreamWaitEvent(native(caller), done_.get(), 0));
+    return true;
+  });
 }
 
 }  // namespace tandem::gpu::cuda

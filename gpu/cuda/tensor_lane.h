@@ -21,10 +21,15 @@ class TensorLane {
   /// Throws Error(device_lost).
   explicit TensorLane(HandOffKind kind) : hand_off_(kind, stream_.get()) {}
 
-  /// Device::fetch(). False where the device takes longer than `timeout`, not counting what the caller's stream does.
-  bool fetch(const TensorFetch* tensors, std::int64_t count, CallerStream caller, std::chrono::milliseconds timeout);
+  struct Limits {
+    int ordinal;                        ///< of the device
+    std::chrono::milliseconds timeout;  ///< not counting what the caller's stream does
+  };
+  /// Device::fetch(); false where it takes longer than the limit. Throws Error(invalid_argument) for a stream of
+  /// another device, Error(out_of_memory), and has then done nothing.
+  bool fetch(const TensorFetch* tensors, std::int64_t count, CallerStream caller, const Limits& limits);
   /// Device::put(); likewise.
-  bool put(const TensorPut* tensors, std::int64_t count, CallerStream caller, std::chrono::milliseconds timeout);
+  bool put(const TensorPut* tensors, std::int64_t count, CallerStream caller, const Limits& limits);
   /// Nothing is under way, so that a call need not wait for the one before. Throws Error(device_lost).
   [[nodiscard]] bool is_idle() { return hand_off_.reached() == hand_off_.signalled(); }
   [[nodiscard]] HandOff& hand_off() noexcept { return hand_off_; }
@@ -38,6 +43,7 @@ class TensorLane {
     std::int64_t bytes = 0;
   };
   void reserve(std::int64_t bytes, bool is_dense);
+  void follow(CallerStream caller, int ordinal);
   void begin_fetch(Slot& slot, const TensorView& part, std::byte* target);
   void begin_put(Slot& slot, const std::byte* source, const MutableTensorView& part);
   bool free_slot(Slot& slot, std::chrono::milliseconds timeout);

@@ -31,6 +31,11 @@ void WorkClock::stop() {
 
 void WorkClock::begin(const char* name, cudaStream_t stream) {
   if (!origin_) return;
+  collect();
+  if (pending_.empty() && Clock::now() - origin_time_ > kLongestDistance) {  // the stream comes to it at once
+    TANDEM_CUDA_CHECK(cudaEventRecord(origin_->get(), stream));
+    origin_time_ = Clock::now();
+  }
   const auto event = [this] {
     if (idle_.empty()) return TimedEvent();
     TimedEvent taken = std::move(idle_.back());

@@ -22,7 +22,7 @@ class WorkClock {
   /// The work between these two is a span. `name` outlives the device.
   void begin(const char* name, cudaStream_t stream);
   void end(cudaStream_t stream);
-  /// Takes in the spans of work that is over.
+  /// Takes in the spans of work that is over, as begin() does.
   void collect();
   std::int64_t take(DeviceSpan* spans, std::int64_t most);
 

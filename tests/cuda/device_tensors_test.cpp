@@ -254,6 +254,30 @@ TEST_F(DeviceTensors, ThreadsWithStreamsOfTheirOwnDoNotWaitForEachOther) {
   }
 }
 
+TEST_F(DeviceTensors, ACallThatWaitsForItsStreamHoldsUpNoOther) {
+  const Rt rt(on("cuda"));
+  const td_seq waits = create(rt), goes_on = create(rt);
+  const EngineStream busy, idle;
+  EngineStep first(waits, 40, 2, 5, 0), second(goes_on, 40, 2, 5, 0);  // whose memory is given back when all is over
+  EngineStep warm(goes_on, 40, 2, 1, 0);
+  warm.run(rt, idle);
+  std::atomic<bool> may_end{false}, has_ended{false};
+  cudaLaunchHostFunc(
+      busy,
+      [](void* flag) {
+        while (!*static_cast<std::atomic<bool>*>(flag)) std::this_thread::yield();
+      },
+      &may_end);
+  std::thread waiting([&] {
+    first.run(rt, busy);
+    has_ended = true;
+  });
+  second.run(rt, idle);
+  EXPECT_FALSE(has_ended);
+  may_end = true;
+  waiting.join();
+}
+
 TEST_F(DeviceTensors, OfTheWrongMemoryAreRefused) {
   const Rt host(on("host")), first(on("cuda:0")), second(on("cuda:1"));
   const EngineStream stream;
@@ -284,6 +308,23 @@ TEST_F(DeviceTensors, OfTheWrongMemoryAreRefused) {
               testing::HasSubstr("k.data is NULL"));
   EXPECT_THAT(refused(first, [](td_append_args& a) { a.k.memory = 2; }), testing::HasSubstr("k.memory is 2; allowed"));
   EXPECT_THAT(refused(first, [](td_append_args& a) { a.k.shape[1] = 3; }), testing::HasSubstr("k has 3 heads"));
+  const auto odd = testing::HasSubstr("not a multiple of 4 bytes");
+  EXPECT_THAT(refused(first, [](td_append_args& a) { a.k.data = static_cast<char*>(a.k.data) + 1; }), odd);
+  EXPECT_THAT(refused(first,
+                      [](td_append_args& a) {
+                        a.v.shape[0] = 10;
+                        a.v.stride[0] = kKvHeads * kDim * 4 + 2;
+                        a.v.stride[1] = kDim * 4;
+                      }),
+              odd);
+  ASSERT_EQ(cudaSetDevice(1), cudaSuccess);
+  {
+    const EngineStream other;
+    ASSERT_EQ(cudaSetDevice(0), cudaSuccess);
+    EXPECT_THAT(refused(first, [&](td_append_args& a) { a.stream = other; }),
+                testing::HasSubstr("stream is not a stream of cuda:0"));
+    EXPECT_THAT(emulator::take_fault(), testing::HasSubstr("different devices"));
+  }
 }
 
 TEST_F(DeviceTensors, AreCheckedAsHostTensorsAre) {

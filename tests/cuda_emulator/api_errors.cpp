@@ -49,6 +49,8 @@ constexpr std::array kErrors{
     ErrorText{cudaErrorStreamCaptureUnjoined, "cudaErrorStreamCaptureUnjoined", "capturing stream has unjoined work"},
     ErrorText{cudaErrorStreamCaptureIsolation, "cudaErrorStreamCaptureIsolation",
               "dependency created on uncaptured work in another stream"},
+    ErrorText{cudaErrorStreamCaptureImplicit, "cudaErrorStreamCaptureImplicit",
+              "operation would make the legacy stream depend on a capturing blocking stream"},
     ErrorText{cudaErrorStreamCaptureWrongThread, "cudaErrorStreamCaptureWrongThread",
               "attempt to terminate a thread-local capture sequence from another thread"},
     ErrorText{cudaErrorUnknown, "cudaErrorUnknown", "unknown error"},

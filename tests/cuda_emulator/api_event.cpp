@@ -23,8 +23,6 @@ std::shared_ptr<Record> record_of(cudaEvent_t handle) {
   return event.record;
 }
 
-bool is_default(cudaStream_t stream) { return stream == nullptr || stream == cudaStreamLegacy; }
-
 /// What the default stream had to do is over.
 cudaError_t record_done(cudaEvent_t handle) {
   CUevent_st& event = events().require(handle);

@@ -68,7 +68,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
 
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
   return api_call("cudaStreamIsCapturing", [&] {
-    *status = capture_status(working_stream(stream));
+    *status = is_default(stream) ? cudaStreamCaptureStatusNone : capture_status(working_stream(stream));
     return cudaSuccess;
   });
 }

@@ -68,6 +68,8 @@ cudaStream_t create_stream(int device, unsigned flags);
 std::shared_ptr<Stream> find_stream(cudaStream_t handle);
 /// Throws Refusal where its device is lost, too.
 std::shared_ptr<Stream> working_stream(cudaStream_t handle);
+/// The default stream, which has nothing to do here.
+inline bool is_default(cudaStream_t handle) { return handle == nullptr || handle == cudaStreamLegacy; }
 void destroy_stream(cudaStream_t handle);
 /// All that work for `device`, destroyed ones as well; -1: for any.
 std::vector<std::shared_ptr<Stream>> streams_of(int device);

@@ -58,7 +58,8 @@ typedef enum { TD_ON = 1, TD_OFF = -1 } td_switch;
 /* Where a tensor lies. TD_MEMORY_DEVICE: in the memory of the GPU that is the runtime's device (cudaMalloc, or
  * managed). Such a tensor is used in order with the stream that a call names: an input is what the work makes of it
  * that the stream had been given before the call, and whatever the stream is given after the call sees the results. A
- * call waits for the stream to come to its inputs, as long as that takes, but not for it to take its results. */
+ * call waits for the stream to come to its inputs, as long as that takes, but not for it to take its results, unless
+ * these are more than 8 MiB. Addresses and strides are multiples of the element's size. */
 typedef enum { TD_MEMORY_HOST = 0, TD_MEMORY_DEVICE = 1 } td_memory;
 
 /* A tensor of shape (tokens, heads, dim). Strides are in bytes; the dim elements of a row are contiguous. */
