@@ -261,6 +261,31 @@ TEST_F(StreamedPrefill, SeveralThreadsAtOnce) {
   for (std::thread& thread : threads) thread.join();
 }
 
+/// Who waits for its turn to stream must not keep a worker's place from whoever streams, and splits its copying.
+TEST_F(StreamedPrefill, CallsThatStreamAloneAndCallsWithOtherWorkAtOnce) {
+  Runtime runtime(config_of(kShape, DType::bf16, "cuda", 2));
+  const auto filled = [&](TokenSource& source, std::int64_t tokens) {
+    const std::uint64_t sequence = runtime.create_sequence();
+    const auto added = source.tokens(tokens);
+    append(runtime, sequence, added.k, added.v);
+    return sequence;
+  };
+  std::vector<std::thread> threads;
+  for (std::uint64_t t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      TokenSource source(kShape, 30 + t, DType::bf16);
+      const std::uint64_t chunk = filled(source, 400), step = filled(source, 400);
+      for (int round = 0; round < 3; ++round) {
+        const Attended attended = t < 2
+                                      ? attend(runtime, chunk, 100, source.queries(100), {.exact = true})
+                                      : attend(runtime, {chunk, step}, {100, 1}, source.queries(101), {.exact = true});
+        EXPECT_GT(attended.stats.bytes_streamed, 0);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
 TEST_F(StreamedPrefill, StreamsMayBeLate) {
   emulator::Config machine;
   machine.progress = emulator::Progress::late;
