@@ -177,23 +177,30 @@ void TensorLane::begin_put(Slot& slot, const std::byte* source, const MutableTen
   slot.epoch = hand_off_.signal();
 }
 
+/// begin(slot, some tokens, bytes of those before) for each piece, once its slot is free.
+template <typename View, typename Begin>
+bool TensorLane::in_pieces(const View& tensor, std::chrono::milliseconds timeout, const Begin& begin) {
+  const std::int64_t piece = tokens_of_piece(tensor);
+  for (std::int64_t first = 0; first < tensor.tokens; first += piece) {
+    Slot& slot = slots_[next_slot_++ % slots_.size()];
+    if (!free_slot(slot, timeout)) return false;
+    begin(slot, tensor.slice(first, std::min(piece, tensor.tokens - first)), first * token_bytes(tensor));
+  }
+  return true;
+}
+
 bool TensorLane::fetch(const TensorFetch* tensors, std::int64_t count, CallerStream caller, const Limits& limits) {
   for (std::int64_t i = 0; i < count; ++i)
     reserve(tokens_of_piece(tensors[i].source) * token_bytes(tensors[i].source), is_dense(tensors[i].source));
   follow(caller, limits.ordinal);
   return begun([&] {
-    std::size_t next = 0;
-    for (std::int64_t i = 0; i < count; ++i) {
-      const TensorView& source = tensors[i].source;
-      const std::int64_t piece = tokens_of_piece(source);
-      for (std::int64_t first = 0; first < source.tokens; first += piece) {
-        Slot& slot = slots_[next++ % slots_.size()];
-        if (!free_slot(slot, limits.timeout)) return false;
-        begin_fetch(slot, source.slice(first, std::min(piece, source.tokens - first)),
-                    tensors[i].target + first * token_bytes(source));
-      }
-    }
-    return std::all_of(slots_.begin(), slots_.end(), [&](Slot& slot) { return free_slot(slot, limits.timeout); });
+    const auto fetch_one = [&](const TensorFetch& tensor) {
+      return in_pieces(tensor.source, limits.timeout, [&](Slot& slot, const TensorView& part, std::int64_t before) {
+        begin_fetch(slot, part, tensor.target + before);
+      });
+    };
+    return std::all_of(tensors, tensors + count, fetch_one) &&
+           std::all_of(slots_.begin(), slots_.end(), [&](Slot& slot) { return free_slot(slot, limits.timeout); });
   });
 }
 
@@ -202,17 +209,13 @@ bool TensorLane::put(const TensorPut* tensors, std::int64_t count, CallerStream 
     reserve(tokens_of_piece(tensors[i].target) * token_bytes(tensors[i].target), is_dense(tensors[i].target));
   follow(caller, limits.ordinal);  // what it still does with the tensors comes first
   return begun([&] {
-    std::size_t next = 0;
-    for (std::int64_t i = 0; i < count; ++i) {
-      const MutableTensorView& target = tensors[i].target;
-      const std::int64_t piece = tokens_of_piece(target);
-      for (std::int64_t first = 0; first < target.tokens; first += piece) {
-        Slot& slot = slots_[next++ % slots_.size()];
-        if (!free_slot(slot, limits.timeout)) return false;
-        begin_put(slot, tensors[i].source + first * token_bytes(target),
-                  target.slice(first, std::min(piece, target.tokens - first)));
-      }
-    }
+    const auto put_one = [&](const TensorPut& tensor) {
+      return in_pieces(tensor.target, limits.timeout,
+                       [&](Slot& slot, const MutableTensorView& part, std::int64_t before) {
+                         begin_put(slot, tensor.source + before, part);
+                       });
+    };
+    if (!std::all_of(tensors, tensors + count, put_one)) return false;
     TANDEM_CUDA_CHECK(cudaEventRecord(done_.get(), stream_.get()));
     TANDEM_CUDA_CHECK(cudaStreamWaitEvent(native(caller), done_.get(), 0));
     return true;

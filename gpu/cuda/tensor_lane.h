@@ -44,6 +44,8 @@ class TensorLane {
   };
   void reserve(std::int64_t bytes, bool is_dense);
   void follow(CallerStream caller, int ordinal);
+  template <typename View, typename Begin>
+  bool in_pieces(const View& tensor, std::chrono::milliseconds timeout, const Begin& begin);
   void begin_fetch(Slot& slot, const TensorView& part, std::byte* target);
   void begin_put(Slot& slot, const std::byte* source, const MutableTensorView& part);
   bool free_slot(Slot& slot, std::chrono::milliseconds timeout);
@@ -54,6 +56,7 @@ class TensorLane {
   CudaEvent caller_;  ///< what the caller's stream had been given when it was asked
   CudaEvent done_;
   std::array<Slot, 2> slots_;
+  std::size_t next_slot_ = 0;
 };
 
 }  // namespace tandem::gpu::cuda

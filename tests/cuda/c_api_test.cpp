@@ -31,11 +31,7 @@ TEST_F(CudaRuntime, AgreesWithTheHostWhateverTheHandOff) {
   const std::vector<float> expected = life(host);
   for (const char* hand_off : {"flag", "host_call", "event"}) {
     for (const auto progress : {emulator::Progress::eager, emulator::Progress::late}) {
-      emulator::Config machine;
-      machine.progress = progress;
-      machine.late_after_ms = 1;
-      machine.max_delay_us = 50;
-      emulator::reset(machine);
+      start_machine(progress);
       td_config c = on("cuda:1");
       c.hand_off = hand_off;
       const Rt rt(c);
@@ -50,11 +46,7 @@ TEST_F(CudaRuntime, AgreesWithTheHostWhateverTheHandOff) {
 
 TEST_F(CudaRuntime, StepsThatAreReplayedHaveTheSameBits) {
   for (const auto progress : {emulator::Progress::eager, emulator::Progress::late}) {
-    emulator::Config machine;
-    machine.progress = progress;
-    machine.late_after_ms = 1;
-    machine.max_delay_us = 50;
-    emulator::reset(machine);
+    start_machine(progress);
     td_config c = on("cuda");
     const Rt direct(c);
     c.graphs = TD_ON;
@@ -81,11 +73,12 @@ TEST_F(CudaRuntime, StepsForWhoseGraphThereIsNoMemoryAreLaunchedAsBefore) {
   const td_seq seq = create(rt);
   fill(rt, seq, 100, 1);
   const std::vector<float> expected = attended(rt, seq, 1);
-  constexpr int kRefused = 6;  // each submission has a graph of its own
+  const int graphs = emulator::live().graphs;  // of the appends, it may be
+  constexpr int kRefused = 6;                  // each submission has a graph of its own
   for (int call = 0; call < kRefused; ++call)
     emulator::fail_next("cudaGraphInstantiateWithFlags", cudaErrorMemoryAllocation, call);
   for (int step = 0; step < 10; ++step) EXPECT_EQ(attended(rt, seq, 1), expected);
-  EXPECT_EQ(emulator::live().graphs, 0);
+  EXPECT_LE(emulator::live().graphs, graphs);
   emulator::reset();
   emulator::fail_next("cudaGraphInstantiateWithFlags", cudaErrorUnknown);
   td_status status = TD_OK;

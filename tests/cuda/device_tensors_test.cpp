@@ -141,11 +141,7 @@ class DeviceTensors : public testing::Test {
 TEST_F(DeviceTensors, HaveTheBitsOfHostTensors) {
   for (const char* hand_off : {"flag", "host_call", "event"}) {
     for (const auto progress : {emulator::Progress::eager, emulator::Progress::late}) {
-      emulator::Config machine;
-      machine.progress = progress;
-      machine.late_after_ms = 1;
-      machine.max_delay_us = 50;
-      emulator::reset(machine);
+      start_machine(progress);
       td_config c = on("cuda:1");
       c.hand_off = hand_off;
       ASSERT_EQ(cudaSetDevice(1), cudaSuccess);

@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "cuda_emulator/emulator.h"
 #include "tests/c_api/driver.h"
 
 namespace c_api {
@@ -12,6 +13,15 @@ inline td_config on(const char* device) {
   c.device = device;
   c.device_timeout_ms = 600'000;  // an emulated device shares the processor with whatever else runs there
   return c;
+}
+
+/// A fresh machine whose streams are busy for a random time before each operation.
+inline void start_machine(emulator::Progress progress) {
+  emulator::Config machine;
+  machine.progress = progress;
+  machine.late_after_ms = 1;
+  machine.max_delay_us = 50;
+  emulator::reset(machine);
 }
 
 /// The outputs of a sequence that is filled, grows, forks and is cut.
