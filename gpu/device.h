@@ -3,7 +3,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string>
 #include <utility>
 
@@ -86,13 +85,30 @@ struct WindowAttention {
   AttentionMass mass = {};             ///< added to where not nullptr
 };
 
+/// Rows of a store, ascending, which somebody else holds: a std::span, which CUDA sources cannot include.
+class RowList {
+ public:
+  RowList() = default;
+  template <typename Rows>
+  RowList(const Rows& rows) : data_(rows.data()), size_(rows.size()) {}  // NOLINT: as a span
+
+  [[nodiscard]] const std::uint32_t* data() const noexcept { return data_; }
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  [[nodiscard]] const std::uint32_t* begin() const noexcept { return data_; }
+  [[nodiscard]] const std::uint32_t* end() const noexcept { return data_ + size_; }
+
+ private:
+  const std::uint32_t* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
 /// Exact attention of one QueryBlock over those rows of a store in host memory that its queries see; row r is the token
 /// at first_position + r. `result` is (num_vectors, dim_v). All of it, and the pages of the store, are host memory that
 /// belongs to the device until wait().
 struct HostRowsAttention {
   const cpu::KvStore* store = nullptr;
   std::int64_t first_position = 0;
-  std::span<const std::uint32_t> left_out = {};  ///< rows that take no part, ascending
+  RowList left_out = {};  ///< rows that take no part
   cpu::QueryBlock queries;
   cpu::LogitRule logits;
   PartialAttention result;

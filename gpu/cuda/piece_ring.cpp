@@ -14,7 +14,7 @@ constexpr std::int64_t kRowsOfSplits = std::int64_t{kPrefillSplits} * kPrefillTi
 constexpr std::int64_t kPartBytes = std::int64_t{1} << 17;  ///< that a helper copies at a time
 
 /// Sets the bits of those of `left_out` that are in [first, first + count); false where there are none.
-bool write_mask(std::span<const std::uint32_t> left_out, std::int64_t first, std::int64_t count, std::byte* mask) {
+bool write_mask(RowList left_out, std::int64_t first, std::int64_t count, std::byte* mask) {
   const auto begin = std::lower_bound(left_out.begin(), left_out.end(), first);
   const auto end = std::lower_bound(begin, left_out.end(), first + count);
   if (begin == end) return false;

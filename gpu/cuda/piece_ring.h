@@ -4,7 +4,6 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <span>
 
 #include "cpu/attention_pass.h"
 #include "cpu/kv_store.h"
@@ -23,9 +22,9 @@ void await(HandOff& hand_off, std::uint64_t epoch, std::chrono::milliseconds tim
 /// Rows of a store on their way to the device.
 struct RowSource {
   const cpu::KvStore& store;
-  std::int64_t first_position;              ///< of row 0
-  std::span<const std::uint32_t> left_out;  ///< rows that take no part, ascending
-  numa::NodeWorkers helpers;                ///< who share the copying
+  std::int64_t first_position;  ///< of row 0
+  RowList left_out;             ///< rows that take no part, ascending
+  numa::NodeWorkers helpers;    ///< who share the copying
 };
 
 /// Pieces of rows that go to the device through two pieces of pinned memory on the host and two of device memory, on a
