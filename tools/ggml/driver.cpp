@@ -28,7 +28,7 @@ constexpr const char* kUsage =
     "  OUT    file for the logits, f32, one line of the vocabulary's size for each step\n"
     "Scenarios: plain, rewrite, clear, streams, unified, shift, copy_streams, copy_unified, state;\n"
     "  answer, restored_answer print what follows the text, speed prints tokens per second\n"
-    "Fields and defaults: kv=f16 threads=2 prompt=600 steps=40 chunk=2048\n";
+    "Fields and defaults: kv=f16 threads=2 prompt=600 steps=40 chunk=512\n";
 
 struct Usage : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -46,7 +46,7 @@ struct Options {
   int threads = 2;
   int prompt = 600;  ///< tokens of a prompt; of the whole context in `speed`; not used by the answers
   int steps = 40;
-  int chunk = 2048;  ///< `speed`: tokens of each of the prompts that the context is made of
+  int chunk = 512;  ///< `speed`: tokens of each of the prompts that the context is made of
 };
 
 ggml_type cache_type(const std::string& name) {
