@@ -51,21 +51,39 @@ void AttentionPass::start(int padded_k, int padded_v) {
 }
 
 void AttentionPass::ask_for(const RowBlock& block) const noexcept {
+  const auto ask = [](const std::byte* first, std::int64_t bytes) {
+    for (std::int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(first + line, 0, 2);
+  };
   for (int r = 0; r < block.count; ++r) {
     const std::byte* row = block.rows[static_cast<std::size_t>(r)];
-    for (std::int64_t line = 0; line < layout_->row_bytes; line += 64) __builtin_prefetch(row + line, 0, 2);
+    if (layout_->is_split) {
+      ask(row, key_bytes());
+      ask(row + layout_->v_offset, layout_->kv_bytes - key_bytes());
+    } else {
+      ask(row, layout_->row_bytes);
+    }
   }
 }
 
 void AttentionPass::add(const RowBlock& block, const RowBlock* next) noexcept {
   if (block.count == 0) return;
-  // While a line is read, another is fetched: each kernel takes the share of the next rows that it reads of these.
+  // While a line is read, another is fetched: each kernel takes the share of the next rows that it reads of these, or,
+  // where K and V lie apart, its own part of all.
   const int upcoming = next == nullptr ? 0 : next->count;
-  const int early = upcoming * layout_->padded_k / (layout_->padded_k + layout_->padded_v);
   const std::byte* const* fetched = next == nullptr ? nullptr : next->rows.data();
-  const RowPointers values{block.rows.data(), block.count, fetched + early, upcoming - early, layout_->row_bytes};
+  RowPointers keys{block.rows.data(), block.count, fetched, upcoming, layout_->row_bytes};
+  RowPointers values = keys;
+  if (layout_->is_split) {
+    keys.upcoming_bytes = key_bytes();
+    values.upcoming_bytes = layout_->kv_bytes - key_bytes();
+    values.upcoming_offset = layout_->v_offset;
+  } else {
+    keys.num_upcoming = upcoming * layout_->padded_k / (layout_->padded_k + layout_->padded_v);
+    values.upcoming = fetched + keys.num_upcoming;
+    values.num_upcoming = upcoming - keys.num_upcoming;
+  }
   const int vectors = queries_.num_vectors();
-  score(block, fetched, early);
+  score(keys);
   const RowLogWeights weights = log_weights_of(block);
   apply_rule(block, weights);
   SoftmaxState state{scratch_.max.data(), scratch_.sum.data(), scratch_.acc.data()};
@@ -78,15 +96,16 @@ void AttentionPass::add(const RowBlock& block, const RowBlock* next) noexcept {
                                       values, scratch_.decoded.data(), state);
 }
 
-void AttentionPass::score(const RowBlock& block, const std::byte* const* fetched, int early) noexcept {
-  const RowPointers keys{block.rows.data(), block.count, fetched, early, layout_->row_bytes};
+std::int64_t AttentionPass::key_bytes() const noexcept { return bytes_of(layout_->dtype, layout_->dim_k); }
+
+void AttentionPass::score(const RowPointers& keys) noexcept {
   kernels_.scores[layout_->dtype](queries_.q, queries_.num_vectors(), layout_->padded_k, keys, scratch_.decoded.data(),
                                   scratch_.scores.data());
 }
 
 void AttentionPass::add_mass(const RowBlock& block, const float* lse, float* mass) noexcept {
   if (block.count == 0) return;
-  score(block, nullptr, 0);
+  score({block.rows.data(), block.count});
   apply_rule(block, {});
   float* sums = scratch_.log_weights.data();  // of the rows; free, since rows have no weights here
   std::fill_n(sums, kBlockRows, 0.f);
@@ -142,6 +161,7 @@ void AttentionPass::apply_rule(const RowBlock& block, RowLogWeights weights) noe
                      logits_.softcap);
   }
   if (logits_.alibi != nullptr) apply_alibi(block);
+  if (block.bias != nullptr) apply_bias(block);
   if (weights.values != nullptr) add_log_weights(weights);
   hide(block);
 }
@@ -187,6 +207,17 @@ void AttentionPass::apply_alibi(const RowBlock& block) noexcept {
     float* scores = scratch_.scores.data() + static_cast<std::ptrdiff_t>(v) * kBlockRows;
     for (int r = 0; r < block.count; ++r) {
       scores[r] += slope * static_cast<float>(block.positions[static_cast<std::size_t>(r)] - position);
+    }
+  }
+}
+
+void AttentionPass::apply_bias(const RowBlock& block) noexcept {
+  for (int v = 0; v < queries_.num_vectors(); ++v) {
+    const float* bias = block.bias + static_cast<std::ptrdiff_t>(v / queries_.group_size) * kBlockRows;
+    const float factor = logits_.bias_factors == nullptr ? 1.f : logits_.bias_factors[v % queries_.group_size];
+    float* scores = scratch_.scores.data() + static_cast<std::ptrdiff_t>(v) * kBlockRows;
+    for (int r = 0; r < block.count; ++r) {
+      scores[r] = bias[r] == kHidden ? kHidden : scores[r] + factor * bias[r];  // a factor of 0 hides nothing by itself
     }
   }
 }

@@ -59,6 +59,9 @@ struct RowBlock {
   int count = 0;
   bool has_mask = false;
   bool has_inclusion = false;  ///< never together with a CollisionRule
+  /// Optional (num_queries, kBlockRows): what is added to the logits of a query, times LogitRule::bias_factors; -inf
+  /// hides the row. Entries beyond `count` are not read.
+  const float* bias = nullptr;
 };
 
 /// Attention of one QueryBlock over any sequence of row blocks, or of coded blocks, of one KV head, block by block.
@@ -103,7 +106,9 @@ class AttentionPass {
 
  private:
   void start(int padded_k, int padded_v);
-  void score(const RowBlock& block, const std::byte* const* fetched, int early) noexcept;
+  void score(const RowPointers& keys) noexcept;
+  /// Of a row whose K and V lie apart.
+  [[nodiscard]] std::int64_t key_bytes() const noexcept;
   /// Between scores and softmax: cap, biases, and which rows are hidden.
   void apply_rule(const RowBlock& block, RowLogWeights weights) noexcept;
   /// Asks memory for all rows of a block: of the first, which nothing computes in front of.
@@ -113,6 +118,7 @@ class AttentionPass {
   RowLogWeights log_weights_of(const RowBlock& block) noexcept;
   void add_log_weights(RowLogWeights weights) noexcept;
   void apply_alibi(const RowBlock& block) noexcept;
+  void apply_bias(const RowBlock& block) noexcept;
   void hide(const RowBlock& block) noexcept;
 
   const Kernels& kernels_;

@@ -18,10 +18,9 @@ struct RowPart {
 /// for several at once, or for one half of every row before the other, halves the bandwidth.
 class Upcoming {
  public:
-  explicit Upcoming(RowPointers rows) : rows_(rows.upcoming), left_(rows.num_upcoming), row_bytes_(rows.row_bytes) {
-    if (left_ == 0) return;
-    line_ = *rows_;
-    end_ = line_ + row_bytes_;
+  explicit Upcoming(RowPointers rows)
+      : rows_(rows.upcoming), left_(rows.num_upcoming), offset_(rows.upcoming_offset), bytes_(rows.upcoming_bytes) {
+    if (left_ != 0) start_row();
   }
   /// Call number `step` of those that read kBytes each.
   template <int kBytes>
@@ -40,13 +39,19 @@ class Upcoming {
     if (line_ == end_) return;
     __builtin_prefetch(line_, 0, 2);
     line_ += 64;
-    if (line_ != end_ || --left_ == 0) return;
-    line_ = *++rows_;
-    end_ = line_ + row_bytes_;
+    if (line_ < end_) return;
+    line_ = end_;
+    if (--left_ == 0) return;
+    ++rows_;
+    start_row();
+  }
+  void start_row() {
+    line_ = *rows_ + offset_;
+    end_ = line_ + bytes_;
   }
   const std::byte* const* rows_;
   int left_;
-  std::int64_t row_bytes_;
+  std::int64_t offset_, bytes_;
   const std::byte* line_ = nullptr;
   const std::byte* end_ = nullptr;
 };

@@ -24,7 +24,8 @@ struct RowPointers {
   int count;
   const std::byte* const* upcoming = nullptr;  ///< fetched into the cache while `rows` are computed
   int num_upcoming = 0;
-  std::int64_t row_bytes = 0;  ///< of an upcoming row
+  std::int64_t upcoming_bytes = 0;   ///< that are fetched of each
+  std::int64_t upcoming_offset = 0;  ///< of these bytes, from the row's start
 };
 
 /// Running softmax of `num_vectors` query vectors: the sum over seen keys is sum * e^max, and likewise acc. The spread

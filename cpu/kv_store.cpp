@@ -14,6 +14,14 @@ std::size_t pages_for(std::int64_t rows) noexcept {
 
 }  // namespace
 
+void KvStore::rows(std::int64_t first, std::int64_t count, const std::byte** pointers) const noexcept {
+  for (std::int64_t begin = first; begin < first + count;) {
+    const std::int64_t end = is_borrowed() ? begin + 1 : std::min(first + count, (begin / kPageRows + 1) * kPageRows);
+    const std::byte* next = row(begin);
+    for (; begin < end; ++begin, next += layout_.row_bytes) *pointers++ = next;
+  }
+}
+
 void KvStore::reserve(std::int64_t rows) {
   const std::size_t wanted = pages_for(stored_ + rows);
   const std::size_t had = pages_.size();
@@ -45,6 +53,12 @@ void KvStore::publish(std::int64_t size) noexcept {
 
 KvStore KvStore::fork(std::int64_t size, std::int64_t stored) const {
   assert(size <= stored && stored <= stored_);
+  if (is_borrowed()) {
+    KvStore copy(layout_, borrowed_);
+    copy.borrow_up_to(stored);
+    copy.publish(size);
+    return copy;
+  }
   KvStore copy(layout_, *pool_);
   const auto full_pages = static_cast<std::size_t>(stored / kPageRows);
   copy.pages_.assign(pages_.begin(), pages_.begin() + static_cast<std::ptrdiff_t>(full_pages));

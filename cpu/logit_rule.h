@@ -6,9 +6,10 @@ namespace tandem::cpu {
 
 /// What turns <q, k> into a logit besides the scale, and which keys a query sees. Causal always.
 struct LogitRule {
-  float softcap = 0.f;              ///< 0: none
-  const float* alibi = nullptr;     ///< slope per head of the group, or nullptr
-  std::int64_t sliding_window = 0;  ///< latest keys a query sees, its own position included; 0: all
+  float softcap = 0.f;                  ///< 0: none
+  const float* alibi = nullptr;         ///< slope per head of the group, or nullptr
+  std::int64_t sliding_window = 0;      ///< latest keys a query sees, its own position included; 0: all
+  const float* bias_factors = nullptr;  ///< of RowBlock::bias, per head of the group; nullptr: 1
 
   /// First position that a query at `position` sees.
   [[nodiscard]] std::int64_t first_visible(std::int64_t position) const noexcept {

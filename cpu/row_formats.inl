@@ -15,14 +15,14 @@ struct Pair {
 };
 
 /// What K or V of a row, or of a coded block's row, consists of.
-enum class Element { f32, f16, bf16, int8, int4, fp8 };
+enum class Element { f32, f16, bf16, int8, int4, fp8, q8_0, q4_0 };
 
 constexpr bool is_scaled(Element element) {
   return element == Element::int8 || element == Element::int4 || element == Element::fp8;
 }
-/// Bytes of `count` elements, an even number.
+/// Bytes of `count` elements, an even number; of blocks without their scales.
 constexpr int bytes_of(Element element, int count) {
-  constexpr int kHalfBytes[] = {8, 4, 4, 2, 1, 2};
+  constexpr int kHalfBytes[] = {8, 4, 4, 2, 1, 2, 2, 1};
   return count * kHalfBytes[static_cast<int>(element)] / 2;
 }
 
@@ -45,6 +45,10 @@ constexpr RowElements elements_of(DType format) {
       return {Element::int8, Element::int8};
     case DType::k8v4:
       return {Element::int8, Element::int4};
+    case DType::q8_0:
+      return {Element::q8_0, Element::q8_0};
+    case DType::q4_0:
+      return {Element::q4_0, Element::q4_0};
   }
   __builtin_unreachable();
 }
@@ -102,6 +106,12 @@ inline Vec load_int4(const std::byte* row, int i) {
   return Vec(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_sub_epi8(nibbles, _mm_set1_epi8(8)))));
 }
 inline Pair load_int4_pair(const std::byte* row, int i) { return {load_int4(row, i), load_int4(row, i + kLanes)}; }
+/// Elements i to i + 15 of a block of 32 whose 16 bytes hold i below 16 in their low halves; see tandem.h, TD_Q4_0.
+inline Vec load_block_int4(const std::byte* bytes, int i) {
+  const __m128i both = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes));
+  const __m128i half = _mm_and_si128(i < 16 ? both : _mm_srli_epi16(both, 4), _mm_set1_epi8(15));
+  return Vec(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_sub_epi8(half, _mm_set1_epi8(8)))));
+}
 inline Pair deinterleave(Vec a, Vec b) {
   const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
   const __m512i odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
@@ -157,6 +167,12 @@ inline Pair load_int4_pair(const std::byte* row, int i) {
   const __m128i high = _mm_sub_epi8(_mm_and_si128(_mm_srli_epi16(bytes, 4), mask), bias);
   return {Vec(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(low))), Vec(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(high)))};
 }
+/// Elements i to i + 7 of a block of 32 whose 16 bytes hold i below 16 in their low halves; see tandem.h, TD_Q4_0.
+inline Vec load_block_int4(const std::byte* bytes, int i) {
+  const __m128i both = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes + i % 16));
+  const __m128i half = _mm_and_si128(i < 16 ? both : _mm_srli_epi16(both, 4), _mm_set1_epi8(15));
+  return Vec(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_sub_epi8(half, _mm_set1_epi8(8)))));
+}
 inline __m256 order_halves(__m256 x) { return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(x), 0xd8)); }
 inline Pair deinterleave(Vec a, Vec b) {
   return {Vec(order_halves(_mm256_shuffle_ps(a, b, 0x88))), Vec(order_halves(_mm256_shuffle_ps(a, b, 0xdd)))};
@@ -180,6 +196,10 @@ inline Vec load_int4(const std::byte* row, int i) {
   return Vec(static_cast<float>((byte >> i % 16 / 8 * 4 & 15) - 8));
 }
 inline Pair load_int4_pair(const std::byte* row, int i) { return {load_int4(row, i), load_int4(row, i + kLanes)}; }
+/// Element i of a block of 32 whose 16 bytes hold i below 16 in their low halves; see tandem.h, TD_Q4_0.
+inline Vec load_block_int4(const std::byte* bytes, int i) {
+  return Vec(static_cast<float>((std::to_integer<int>(bytes[i % 16]) >> i / 16 * 4 & 15) - 8));
+}
 inline Pair deinterleave(Vec a, Vec b) { return {a, b}; }
 inline Pair interleave(Vec even, Vec odd) { return {even, odd}; }
 inline void lane_sums(const Vec* x, float* sums) {
@@ -187,15 +207,34 @@ inline void lane_sums(const Vec* x, float* sums) {
 }
 #endif
 
+/// The scale at the start of a block.
+inline Vec load_scale(const std::byte* block) {
+  std::uint16_t bits;
+  std::memcpy(&bits, block, sizeof(bits));
+#if defined(__F16C__)
+  return Vec(_cvtsh_ss(bits));
+#else
+  return Vec(f16_to_f32(bits));
+#endif
+}
+
 /// kLanes elements of K or V, from element i on, in natural order.
 template <Element element>
 inline Vec load_elements(const std::byte* part, int i) {
-  if constexpr (element == Element::f32) return load(reinterpret_cast<const float*>(part + 4 * i));
+  if constexpr (element == Element::f32) return load_unaligned(reinterpret_cast<const float*>(part + 4 * i));
   if constexpr (element == Element::f16) return load_f16(part + 2 * i);
   if constexpr (element == Element::bf16) return load_bf16(part + 2 * i);
   if constexpr (element == Element::int8) return load_int8(part + i);
   if constexpr (element == Element::int4) return load_int4(part, i);
   if constexpr (element == Element::fp8) return load_fp8(part + i);
+  if constexpr (element == Element::q8_0) {
+    const std::byte* block = part + i / kBlockElements * 34;
+    return load_int8(block + 2 + i % kBlockElements) * load_scale(block);
+  }
+  if constexpr (element == Element::q4_0) {
+    const std::byte* block = part + i / kBlockElements * 18;
+    return load_block_int4(block + 2, i % kBlockElements) * load_scale(block);
+  }
 }
 
 /// 2 kLanes elements, in kernel order.

@@ -1,6 +1,7 @@
 #include "cpu/row_layout.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <cstring>
 
@@ -55,6 +56,25 @@ void scale_bytes(const std::byte* integers, int count, float scale, float* value
   for (int i = 0; i < count; ++i) values[i] = static_cast<float>(static_cast<std::int8_t>(integers[i])) * scale;
 }
 
+/// Elements of q8_0 or q4_0 blocks.
+void load_blocks(DType dtype, const std::byte* source, int count, float* values) noexcept {
+  for (int begin = 0; begin < count; begin += kBlockElements) {
+    const std::byte* block = source + bytes_of(dtype, std::int64_t{begin});
+    std::uint16_t bits;
+    std::memcpy(&bits, block, sizeof(bits));
+    const float scale = f16_to_f32(bits);
+    const std::byte* integers = block + sizeof(bits);
+    if (dtype == DType::q8_0) {
+      scale_bytes(integers, kBlockElements, scale, values + begin);
+      continue;
+    }
+    for (int i = 0; i < kBlockElements; ++i) {
+      const int byte = std::to_integer<int>(integers[i % 16]);
+      values[begin + i] = static_cast<float>((byte >> i / 16 * 4 & 15) - kNibbleBias) * scale;
+    }
+  }
+}
+
 }  // namespace
 
 RowLayout RowLayout::of(const AttentionShape& shape, DType dtype) noexcept {
@@ -73,13 +93,28 @@ RowLayout RowLayout::of(const AttentionShape& shape, DType dtype) noexcept {
   return layout;
 }
 
+RowLayout RowLayout::borrowed(const AttentionShape& shape, DType dtype, std::int64_t row_bytes,
+                              std::int64_t v_offset) noexcept {
+  RowLayout layout;
+  layout.dtype = dtype;
+  layout.dim_k = layout.padded_k = shape.head_dim_k;
+  layout.dim_v = layout.padded_v = shape.head_dim_v;
+  layout.v_offset = v_offset;
+  layout.row_bytes = row_bytes;
+  layout.kv_bytes = bytes_of(dtype, layout.dim_k) + bytes_of(dtype, layout.dim_v);
+  layout.is_split = true;
+  return layout;
+}
+
 void load_key(const RowLayout& layout, const std::byte* row, float* key) noexcept {
+  if (is_blocked(layout.dtype)) return load_blocks(layout.dtype, row, layout.padded_k, key);
   if (!is_quantized(layout.dtype)) return load_f32(layout.dtype, row, key, layout.padded_k);
   scale_bytes(row, layout.padded_k, load_float(row + layout.v_offset - kScaleBytes), key);
 }
 
 void load_value(const RowLayout& layout, const std::byte* row, float* value) noexcept {
   const std::byte* source = row + layout.v_offset;
+  if (is_blocked(layout.dtype)) return load_blocks(layout.dtype, source, layout.padded_v, value);
   if (!is_quantized(layout.dtype)) return load_f32(layout.dtype, source, value, layout.padded_v);
   const float scale = load_float(source - sizeof(float));
   if (layout.dtype == DType::int8) return scale_bytes(source, layout.padded_v, scale, value);
@@ -90,6 +125,7 @@ void load_value(const RowLayout& layout, const std::byte* row, float* value) noe
 }
 
 void write_row(const RowLayout& layout, DType dtype, const std::byte* k, const std::byte* v, std::byte* row) noexcept {
+  assert(!layout.is_split && !is_blocked(layout.dtype));
   std::memset(row, 0, static_cast<std::size_t>(layout.row_bytes));
   if (!is_quantized(layout.dtype)) {
     convert(dtype, k, layout.dtype, row, layout.dim_k);
@@ -103,6 +139,7 @@ void write_row(const RowLayout& layout, DType dtype, const std::byte* k, const s
 }
 
 void convert_row(const RowLayout& from, const std::byte* source, const RowLayout& to, std::byte* target) noexcept {
+  assert(from.padded_k <= kMaxHeadDim && from.padded_v <= kMaxHeadDim);
   if (!is_quantized(from.dtype)) return write_row(to, from.dtype, source, source + from.v_offset, target);
   float key[kMaxHeadDim], value[kMaxHeadDim];
   load_key(from, source, key);

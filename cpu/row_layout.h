@@ -22,8 +22,9 @@ constexpr std::int32_t padded(std::int32_t dim) noexcept { return (dim + kDimPad
 /// Quantized formats: [ K: padded_k bytes | scale of K: fp32 | scale of V: fp32 | V | to the next multiple of 64 bytes
 /// ], where an element is its integer times the scale, which is the row's largest magnitude over the largest integer:
 /// 127 for K and the V of int8, 7 for the V of k8v4. Four bits lie in groups of 16 elements in 8 bytes: byte j holds
-/// elements j, low, and j + 8, high, both plus 8. Attention over independent normal keys and values is off by about
-/// 0.009 (int8) and 0.12 (k8v4) of its length. Bytes of a row at head_dim 128: bf16 512, int8 320, k8v4 256.
+/// elements j, low, and j + 8, high, both plus 8. Formats of blocks are described at TD_Q8_0. Attention over
+/// independent normal keys and values is off by about 0.009 (int8) and 0.12 (k8v4) of its length. Bytes of a row at
+/// head_dim 128: bf16 512, int8 320, k8v4 256.
 struct RowLayout {
   DType dtype = DType::f32;
   std::int32_t dim_k = 0;
@@ -33,8 +34,15 @@ struct RowLayout {
   std::int64_t v_offset = 0;   ///< bytes from the row's start to V
   std::int64_t row_bytes = 0;  ///< distance of consecutive rows
   std::int64_t kv_bytes = 0;   ///< K and V without padding: what a step reads of a row
+  bool is_split = false;       ///< K and V lie in memory of their own: rows of somebody else
 
+  /// Of rows that are written here: not for formats of blocks.
   static RowLayout of(const AttentionShape& shape, DType dtype) noexcept;
+  /// Of rows that lie in tensors of somebody else, K and V at equal distances `row_bytes`, the V of a row `v_offset`
+  /// bytes from its K. Dimensions must be multiples of kDimPadding, and of kBlockElements for formats of blocks, which
+  /// are unscaled element types otherwise; no alignment beyond that of bytes is asked for.
+  static RowLayout borrowed(const AttentionShape& shape, DType dtype, std::int64_t row_bytes,
+                            std::int64_t v_offset) noexcept;
   [[nodiscard]] std::int64_t page_bytes() const noexcept { return row_bytes * kPageRows; }
 };
 
@@ -48,7 +56,8 @@ constexpr double typical_error(DType format) noexcept {
 void load_key(const RowLayout& layout, const std::byte* row, float* key) noexcept;
 void load_value(const RowLayout& layout, const std::byte* row, float* value) noexcept;
 
-/// Writes one row from K and V of the element type `dtype`; all bytes of the row, padding included.
+/// Writes one row from K and V of the element type `dtype`; all bytes of the row, padding included. Not for formats of
+/// blocks.
 void write_row(const RowLayout& layout, DType dtype, const std::byte* k, const std::byte* v, std::byte* row) noexcept;
 
 /// Rewrites a row of one layout in another of the same dimensions, neither of more than kMaxHeadDim.

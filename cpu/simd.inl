@@ -30,6 +30,7 @@ using Vec = xsimd::batch<float, xsimd::fma3<xsimd::avx2>>;
 constexpr int kLanes = static_cast<int>(Vec::size);
 
 inline Vec load(const float* p) { return Vec::load_aligned(p); }
+inline Vec load_unaligned(const float* p) { return Vec::load_unaligned(p); }
 inline void store(float* p, Vec x) { x.store_aligned(p); }
 inline Vec max(Vec a, Vec b) { return xsimd::max(a, b); }
 inline Vec min(Vec a, Vec b) { return xsimd::min(a, b); }
@@ -141,6 +142,11 @@ struct Vec {
 constexpr int kLanes = 1;
 
 inline Vec load(const float* p) { return Vec(*p); }
+inline Vec load_unaligned(const float* p) {
+  float value;
+  std::memcpy(&value, p, sizeof(value));
+  return Vec(value);
+}
 inline void store(float* p, Vec x) { *p = x.value; }
 inline Vec broadcast(const float* x) { return Vec(*x); }
 inline Vec operator+(Vec a, Vec b) { return Vec(a.value + b.value); }

@@ -34,7 +34,7 @@ void code_chunks(const cpu::Kernels& kernels, const cpu::KvStore& store, std::in
     const std::int64_t page = begin / kCodePageRows;
     const std::int64_t last = std::min({end, begin + kChunkRows, (page + 1) * kCodePageRows});
     const auto count = static_cast<int>(last - begin);
-    for (int i = 0; i < count; ++i) rows[static_cast<std::size_t>(i)] = store.row(begin + i);
+    store.rows(begin, count, rows.data());
     centre(rows.data(), count, padded_k, map.mean.data(), scratch.keys.data());
     kernels.sketch.project(scratch.keys.data(), count, padded_k, map.key_planes.data(), padded_dims, scratch.z.data());
     kernels.sketch.encode(map.format, scratch.z.data(), count, coded.pages[static_cast<std::size_t>(page)].get(),

@@ -38,7 +38,7 @@ double block_variance(const cpu::Kernels& kernels, const cpu::KvStore& store, co
                       const Probe& probe, SketchScratch& scratch) {
   const int padded_k = store.layout().padded_k;
   std::array<const std::byte*, kBlock> pointers;
-  for (int r = 0; r < kBlock; ++r) pointers[static_cast<std::size_t>(r)] = store.row(block * kBlock + r);
+  store.rows(block * kBlock, kBlock, pointers.data());
   scratch.keys.resize(std::max(scratch.keys.size(), static_cast<std::size_t>(kBlock * padded_k)));
   scratch.z.resize(std::max(scratch.z.size(), static_cast<std::size_t>(kBlock * kPlanes)));
   scratch.estimates.resize(std::max(scratch.estimates.size(), static_cast<std::size_t>(kBlock * probe.count)));

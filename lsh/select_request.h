@@ -17,8 +17,9 @@ struct IndexMemory {
   numa::MemoryLedger* ledger;
   cpu::PagePools* pools;
   int node = 0;
-  BackgroundThread* background = nullptr;  ///< does what no step should wait for; null: it is not done
+  BackgroundThread* background = nullptr;  ///< does what no step should wait for; null: see next
   const cpu::KeyCoder* coder = nullptr;    ///< is asked to code many rows; null or empty: nobody is
+  bool calibrates_in_steps = false;        ///< without a background thread, that is done by steps, or else not at all
 };
 
 /// One query token of one GQA group, and the rows of the store that it may see.

@@ -42,7 +42,7 @@ SketchIndex::Extension SketchIndex::prepare(const cpu::Kernels& kernels, const c
     next.calibrated = store.size();
     next.rows.map = fit_map(kernels, store, store.size(), params_, queries.halves(), memory_);
     next.drift = DriftProbe(*next.rows.map);
-  } else if (memory_.background != nullptr) {
+  } else if (memory_.background != nullptr || memory_.calibrates_in_steps) {
     take_due(kernels, store, queries, scratch, next);
   }
   // Rows from size() on are written in place: nobody reads them before commit(), and forks have pages of their own.

@@ -29,7 +29,8 @@ namespace tandem::lsh {
 /// that had been observed when prepare() first saw those rows. Only the last of several maps that are due in one call
 /// is fitted, in that call. A calibration that is due while fewer than kFewestObserved queries are logged, as after a
 /// truncation, waits for more. Without memory for it a calibration is given up, and the next one is due when it would
-/// have been after a success.
+/// have been after a success. With IndexMemory::calibrates_in_steps, growth has the same effects at the same sizes, and
+/// drift none.
 class SketchIndex {
  public:
   static constexpr std::int64_t kFewestRows = 1024;

@@ -20,7 +20,7 @@ void score_all(const SelectRequest& request, TopKScratch& scratch) {
   const std::byte* rows[cpu::kBlockRows];
   for (std::int64_t first = request.begin; first < request.end; first += cpu::kBlockRows) {
     const int count = static_cast<int>(std::min<std::int64_t>(cpu::kBlockRows, request.end - first));
-    for (int r = 0; r < count; ++r) rows[r] = request.store.row(first + r);
+    request.store.rows(first, count, rows);
     request.kernels.scores[layout.dtype](request.queries.q, group, layout.padded_k, {rows, count},
                                          scratch.decoded.data(), scratch.block_scores.data());
     if (request.logits.softcap > 0.f) {

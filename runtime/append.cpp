@@ -187,7 +187,7 @@ StepStats Runtime::append_open(const AppendRequest& given, std::int64_t call) {
       LayerState& layer = sequences[i].layer(request.layer);
       append_tokens(layer, {request, sequences[i].id(), first, n}, context, *buffers, stats);
       if (request.q && !takes_neurons(config_)) {
-        observe_queries(*request.q, first, n, config_.shape, layer, *buffers);
+        observe_queries(*request.q, first, n, config_.shape, layer, layer.length(), *buffers);
       }
       first += n;
     }

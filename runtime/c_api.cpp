@@ -1,4 +1,5 @@
-// The C ABI: structs in, Runtime calls, Errors to statuses. Nothing but translation happens here.
+// The C ABI of runtimes, sequences and steps: structs in, Runtime calls, Errors to statuses. Nothing but translation
+// happens here.
 #include <algorithm>
 #include <cstring>
 #include <limits>
@@ -9,110 +10,18 @@
 #include "runtime/base/log.h"
 #include "runtime/c_api_config.h"
 #include "runtime/c_api_describe.h"
+#include "runtime/c_api_guard.h"
 #include "runtime/c_api_handle.h"
 #include "runtime/c_api_structs.h"
+#include "runtime/c_api_views.h"
 #include "tandem/tandem.h"
 
 namespace tandem {
 namespace {
 
-static_assert(TD_N_STAGES == kNumStages);
-
-thread_local std::string last_error;  // of this thread's last failing call
-
-td_status status_of(ErrorCode code) noexcept {
-  switch (code) {
-    case ErrorCode::invalid_argument:
-      return TD_EINVAL;
-    case ErrorCode::out_of_memory:
-      return TD_ENOMEM;
-    case ErrorCode::unsupported:
-      return TD_EUNSUPPORTED;
-    case ErrorCode::invalid_state:
-      return TD_ESTATE;
-    case ErrorCode::io:
-      return TD_EIO;
-    case ErrorCode::device_lost:
-      return TD_EDEVICE;
-  }
-  return TD_EINTERNAL;
-}
-
-td_status failed(td_status status, const char* message) noexcept {
-  try {
-    last_error = message;
-  } catch (...) {
-    last_error.clear();
-  }
-  return status;
-}
-
-template <typename Body>
-td_status guarded(Body&& body) noexcept {
-  try {
-    body();
-    return TD_OK;
-  } catch (const Error& error) {
-    return failed(status_of(error.code()), error.what());
-  } catch (const std::bad_alloc&) {
-    return failed(TD_ENOMEM, "the system refused memory");
-  } catch (const std::exception& error) {
-    return failed(TD_EINTERNAL, error.what());
-  } catch (...) {
-    return failed(TD_EINTERNAL, "unknown failure");
-  }
-}
-
-/// Before anything is computed from the extents: within these bounds the bytes of a token fit into 64 bits.
-void check_extent(const char* tensor, const char* field, std::int64_t value, std::int64_t most) {
-  TANDEM_CHECK(value >= 0 && value <= most, invalid_argument, tensor, ".", field, " is ", value, "; allowed: 0 to ",
-               most);
-}
-
-MutableTensorView view_of(const char* name, const td_tensor& tensor) {
-  const DType dtype = dtype_of(concat(name, ".dtype").c_str(), tensor.dtype);
-  TANDEM_CHECK(tensor.memory == TD_MEMORY_HOST || tensor.memory == TD_MEMORY_DEVICE, invalid_argument, name,
-               ".memory is ", tensor.memory, "; allowed: 0 (TD_MEMORY_HOST), 1 (TD_MEMORY_DEVICE)");
-  check_extent(name, "shape[0] (tokens)", tensor.shape[0], kMaxTokens);
-  check_extent(name, "shape[1] (heads)", tensor.shape[1], std::numeric_limits<std::int32_t>::max());
-  check_extent(name, "shape[2] (head_dim)", tensor.shape[2], kMaxHeadDim);
-  MutableTensorView view =
-      dense_view(static_cast<std::byte*>(tensor.data), dtype, tensor.shape[0], tensor.shape[1], tensor.shape[2]);
-  if (tensor.stride[0] != 0 || tensor.stride[1] != 0) {
-    view.token_stride = tensor.stride[0];
-    view.head_stride = tensor.stride[1];
-  }
-  view.on_device = tensor.memory == TD_MEMORY_DEVICE;
-  return view;
-}
-
-TensorView const_view_of(const char* name, const td_tensor& tensor) {
-  const MutableTensorView view = view_of(name, tensor);
-  return {view.data, view.dtype,        view.tokens,      view.heads,
-          view.dim,  view.token_stride, view.head_stride, view.on_device};
-}
-
 std::span<const std::uint64_t> sequences_of(const td_seq* seqs, std::int32_t num_seqs) {
   TANDEM_CHECK(num_seqs >= 1, invalid_argument, "num_seqs is ", num_seqs, "; at least one sequence is needed");
   return {not_null("seqs", seqs), static_cast<std::size_t>(num_seqs)};
-}
-
-/// Before the work: after it, a bad struct could no longer be refused without a change.
-void check_stats(const td_stats* target) {
-  TANDEM_CHECK(target == nullptr || target->size >= sizeof(target->size), invalid_argument, "stats.size is ",
-               target->size, "; set it with TD_INIT");
-}
-
-void write_stats(const StepStats& stats, int workers, td_stats* target) {
-  if (target == nullptr) return;
-  td_stats s{};
-  s.num_workers = workers;
-  for (int i = 0; i < TD_N_STAGES; ++i) {
-    s.us[i] = stats.trace.stages[static_cast<std::size_t>(i)].us;
-    s.bytes[i] = stats.trace.stages[static_cast<std::size_t>(i)].bytes;
-  }
-  for_each_figure(stats, s, [](const auto& value, auto& field) { field = value; });
-  write_struct(s, target);
 }
 
 AttendRequest attend_request_of(const td_attend_args& a) {
@@ -148,7 +57,7 @@ extern "C" {
 
 int td_abi_version(void) { return TANDEM_ABI; }
 const char* td_version(void) { return TANDEM_VERSION; }
-const char* td_last_error(void) { return tandem::last_error.c_str(); }
+const char* td_last_error(void) { return tandem::last_error(); }
 
 const char* td_status_name(td_status status) {
   switch (status) {

@@ -10,7 +10,7 @@ namespace tandem {
 namespace {
 
 DType row_format_of(const char* name, std::int32_t value) {
-  TANDEM_CHECK(value >= 0 && value < kNumRowFormats, invalid_argument, name, " is ", value,
+  TANDEM_CHECK(value >= 0 && value < kNumHostDTypes, invalid_argument, name, " is ", value,
                "; allowed: 0 (f32), 1 (f16), 2 (bf16), 3 (int8), 4 (k8v4)");
   return static_cast<DType>(value);
 }

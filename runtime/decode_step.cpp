@@ -50,24 +50,13 @@ void check_own_entries(const AttendRequest& request, const SequenceLock& sequenc
   }
 }
 
-/// Sums over all pieces and tasks, in the order of the plan, so that they keep their bits; estimates become means.
-StepStats summed_up(const StepBuffers& buffers, std::int64_t num_vectors) {
-  StepStats total;
-  for (const StepStats& part : buffers.parts) total += part;
-  for (const StepStats& part : buffers.finished) total += part;
-  const double vectors = std::max(1.0, static_cast<double>(num_vectors));
-  const bool known = std::isfinite(total.lse_error);
-  total.lse_error = known ? total.lse_error / vectors : -1.0;
-  total.out_error = known ? total.out_error / vectors : -1.0;
-  return total;
-}
-
 /// The queries of all sequences, to the logs of their heads.
 void observe(const AttendRequest& request, const SequenceLock& sequences, const AttentionShape& shape,
              StepBuffers& buffers) {
   std::int64_t first_row = 0;
   for (std::size_t s = 0; s < sequences.size(); ++s) {
-    observe_queries(request.q, first_row, request.num_queries[s], shape, sequences[s].layer(request.layer), buffers);
+    LayerState& layer = sequences[s].layer(request.layer);
+    observe_queries(request.q, first_row, request.num_queries[s], shape, layer, layer.length(), buffers);
     first_row += request.num_queries[s];
   }
 }
@@ -120,7 +109,8 @@ StepStats Runtime::attend_open(const AttendRequest& given, std::int64_t call) {
   put_results(given, request, *device_);
   accumulate_mass(*buffers);
 
-  StepStats total = summed_up(*buffers, request.q.tokens * config_.shape.num_q_heads);
+  StepStats total = summed_up(*buffers);
+  average_errors(total, request.q.tokens * config_.shape.num_q_heads);
   total.trace[Stage::index].us = index_us;
   total.trace[Stage::window].us += window.host_us();
   total.total_us = watch.lap_us();

@@ -6,6 +6,7 @@
 
 #include "gpu/device.h"
 #include "runtime/base/view.h"
+#include "runtime/borrowed/visibility.h"
 
 namespace tandem {
 
@@ -40,6 +41,28 @@ struct AttendRequest {
   const float* sink_logits = nullptr;  ///< optional (num_q_heads), of learned attention sinks
   const float* alibi = nullptr;        ///< optional (num_q_heads)
   std::int64_t sliding_window = 0;
+};
+
+/// Attention of queries over the rows of a pool that each sees.
+struct AttendRowsRequest {
+  std::uint64_t pool = 0;
+  bool exact = false;  ///< every row, whatever the selector
+  Visibility visible;
+  TensorView q;  ///< (num_queries, num_q_heads, head_dim_k)
+  MutableTensorView out;
+  float* lse = nullptr;  ///< these as in AttendRequest
+  float* error = nullptr;
+  std::uint8_t* certified = nullptr;
+  const float* sink_logits = nullptr;
+  const float* bias_factors = nullptr;  ///< optional (num_q_heads), of what the mask adds
+};
+
+struct PoolInfo {
+  std::int64_t num_lists = 0;
+  std::int64_t indexed_rows = 0;
+  std::int64_t index_bytes = 0;
+  std::int64_t rows_reindexed = 0;
+  std::int64_t rows_found = 0;
 };
 
 struct SequenceInfo {

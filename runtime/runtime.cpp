@@ -38,6 +38,17 @@ std::vector<cpu::BlockCodec> codecs_of(const Config& config) {
   return codecs;
 }
 
+/// The rows of an engine are what they are, and no window holds a copy.
+Config config_of_rows(const Config& config) {
+  Config rows = config;
+  rows.host_dtype = DType::f32;
+  rows.window = {};
+  rows.window.dtype = config.window.dtype;
+  rows.window.sink_tokens = config.window.sink_tokens;
+  rows.window.local_tokens = config.window.local_tokens;
+  return rows;
+}
+
 /// A wanted error below what the rows' format alone costs cannot be met.
 void check_wanted_error(const lsh::Selector& selector, DType host_dtype) {
   const double wanted = selector.wanted_error();
@@ -70,7 +81,8 @@ Runtime::Runtime(const Config& config, const MakeDevice& make_device)
       host_layout_(cpu::RowLayout::of(config_.shape, config_.host_dtype)),
       codecs_(codecs_of(config_)),
       page_pools_(topology_, ledger_),
-      selector_(std::make_shared<const lsh::Selector>(config_.selector, config_.shape.head_dim_k)) {
+      selector_(std::make_shared<const lsh::Selector>(config_.selector, config_.shape.head_dim_k)),
+      rows_config_(config_of_rows(config_)) {
   check_wanted_error(*selector_, config_.host_dtype);
   for (const cpu::BlockCodec& codec : codecs_) device_->prepare(window_layout_, &codec);
 }

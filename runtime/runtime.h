@@ -17,6 +17,8 @@
 #include "runtime/base/background.h"
 #include "runtime/base/lease_pool.h"
 #include "runtime/base/timeline.h"
+#include "runtime/borrowed/row_pool.h"
+#include "runtime/borrowed/rows_buffers.h"
 #include "runtime/config.h"
 #include "runtime/requests.h"
 #include "runtime/sequence.h"
@@ -57,6 +59,20 @@ class Runtime {
   /// above.
   StepStats attend(const AttendRequest& request);
 
+  /// Rows of one layer that an engine keeps; see td_pool. `probes` -1: nothing is compared. Throws
+  /// Error(invalid_argument | unsupported).
+  std::uint64_t bind_pool(std::int32_t layer, const KvView& rows, std::int64_t probes);
+  void unbind_pool(std::uint64_t id);
+  /// Throws Error(invalid_argument) naming a row that the pool does not have.
+  void rows_written(std::uint64_t pool, std::span<const std::int64_t> rows);
+  void forget_rows(std::uint64_t pool);
+  /// The number of rows of indexes that had been written.
+  std::int64_t verify_rows(std::uint64_t pool);
+  [[nodiscard]] PoolInfo query_pool(std::uint64_t pool);
+  /// Attention of queries over the rows that each sees. Errors as above; only out, lse and the like are written before
+  /// one, and what an index needs in memory is no error: queries that find none attend to every row.
+  StepStats attend_rows(const AttendRowsRequest& request);
+
   [[nodiscard]] const Config& config() const noexcept { return config_; }
   [[nodiscard]] const numa::Topology& topology() const noexcept { return topology_; }
   [[nodiscard]] const numa::MemoryLedger& ledger() const noexcept { return ledger_; }
@@ -94,6 +110,11 @@ class Runtime {
   /// `stage` of every planned task, on its head's node; a short one on this thread.
   void run_tasks(const StepContext& step, StepBuffers& buffers, TaskStage stage);
   void launch_windows(const StepContext& step, StepBuffers& buffers);
+  [[nodiscard]] std::shared_ptr<RowPool> find_pool(std::uint64_t id);
+  std::unique_ptr<RowList> empty_list(const RowTensors& rows, std::int32_t layer, std::int64_t probes);
+  /// One attempt: false where rows turned out to have been written, and what was known about them has been forgotten.
+  bool attend_lists(RowPool& pool, const StepContext& step, const AttendRowsRequest& request, bool may_select,
+                    StepBuffers& buffers, RowsBuffers& rows, StepStats& total);
   /// Stages 8' and 4 to 6, and 3 and 7 where step.window is nullptr; returns the worker microseconds of 8'.
   double attend_host(const StepContext& step, StepBuffers& buffers);
 
@@ -112,10 +133,12 @@ class Runtime {
   const std::vector<cpu::BlockCodec> codecs_;  ///< of the windows, (layer, KV head)
   cpu::PagePools page_pools_;
   const std::shared_ptr<const lsh::Selector> selector_;
+  const Config rows_config_;     ///< of what borrows its rows
   BackgroundThread background_;  // ends after all sequences and before the memory that its tasks write
   LeasePool<WorkerScratch> scratch_;
   LeasePool<cpu::AttentionScratch> attention_scratch_;
   LeasePool<StepBuffers> step_buffers_;
+  LeasePool<RowsBuffers> rows_buffers_;
 
   std::mutex streaming_;  ///< of the calls whose host rows the device attends: one sends at a time
   std::atomic<bool> closed_ = false;
@@ -123,6 +146,7 @@ class Runtime {
   std::mutex mutex_;                     // of what follows
   std::uint64_t next_id_ = 1;
   std::unordered_map<std::uint64_t, std::shared_ptr<Sequence>> sequences_;
+  std::unordered_map<std::uint64_t, std::shared_ptr<RowPool>> pools_;
 };
 
 }  // namespace tandem

@@ -24,6 +24,16 @@ struct HostQuery {
   numa::NodeWorkers workers;
 };
 
+/// Takes note where rows have been written since they were indexed.
+void compare_fingerprints(const HostQuery& q, const cpu::Selection& selection) {
+  BorrowedHead& borrowed = *q.head.borrowed;
+  if (borrowed.probes < 0) return;
+  const auto key = static_cast<std::uint64_t>(*q.query.positions);
+  if (borrowed.fingerprints.match(q.head.store, selection, q.visible.begin, q.visible.end, borrowed.probes, key))
+    return;
+  borrowed.stale.store(true, std::memory_order_relaxed);
+}
+
 /// Selects `budget` rows (0: what the policy says) and attends to them.
 void select_and_attend(const HostQuery& q, std::int64_t budget, WorkerScratch& scratch, StepStats& stats) {
   Stopwatch watch;
@@ -37,6 +47,7 @@ void select_and_attend(const HostQuery& q, std::int64_t budget, WorkerScratch& s
                          q.visible.end, budget, q.workers},
                         scratch.select, selection);
     cpu::leave_out(q.head.window.kept_rows(), selection);
+    if (q.head.borrowed) compare_fingerprints(q, selection);
     span.subject.rows = q.visible.count();
     span.subject.bytes = selection.bytes_read;
   }

@@ -10,6 +10,7 @@
 #include "cpu/kv_store.h"
 #include "gpu/window_cache.h"
 #include "lsh/selector.h"
+#include "runtime/borrowed/borrowed_head.h"
 #include "runtime/merged_tokens.h"
 
 namespace tandem {
@@ -23,6 +24,7 @@ struct HeadState {
   lsh::QueryLog queries;               ///< that the index may be calibrated on
   double index_us = 0;                 ///< worker time that the index has taken
   std::optional<MergedTokens> merged;  ///< where tokens become entries: what is said of tokens holds for these then
+  std::unique_ptr<BorrowedHead> borrowed = nullptr;  ///< where rows are an engine's; the window has no tokens then
 
   /// Tokens, merged or not.
   [[nodiscard]] std::int64_t length() const noexcept { return merged ? merged->tokens() : window.length(); }

@@ -1,6 +1,7 @@
 #include "runtime/step_plan.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "lsh/selection_cost.h"
 #include "runtime/base/error.h"
@@ -145,6 +146,20 @@ void plan_pieces(const AttentionShape& shape, int num_workers, StepBuffers& buff
   buffers.partials.resize(static_cast<std::size_t>(floats));
   buffers.parts.assign(buffers.pieces.size() + 1, {});
   buffers.finished.assign(tasks.size(), {});
+}
+
+StepStats summed_up(const StepBuffers& buffers) {
+  StepStats total;
+  for (const StepStats& part : buffers.parts) total += part;
+  for (const StepStats& part : buffers.finished) total += part;
+  return total;
+}
+
+void average_errors(StepStats& total, std::int64_t num_vectors) noexcept {
+  const double vectors = std::max(1.0, static_cast<double>(num_vectors));
+  const bool known = std::isfinite(total.lse_error);
+  total.lse_error = known ? total.lse_error / vectors : -1.0;
+  total.out_error = known ? total.out_error / vectors : -1.0;
 }
 
 }  // namespace tandem

@@ -93,4 +93,10 @@ void plan_without_index(const AttendRequest& request, const Config& config, std:
 /// pieces, for what is streamed.
 void plan_pieces(const AttentionShape& shape, int num_workers, StepBuffers& buffers);
 
+/// The sum over all pieces and tasks, in the order of the plan, so that it keeps its bits.
+StepStats summed_up(const StepBuffers& buffers);
+
+/// Sums of estimates over `num_vectors` query vectors become means; -1 where one is unknown.
+void average_errors(StepStats& total, std::int64_t num_vectors) noexcept;
+
 }  // namespace tandem

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <atomic>
 
+#include "cpu/latest_attention.h"
 #include "gpu/window_policy/streaming.h"
 #include "runtime/exact_attention.h"
 #include "runtime/selected_attention.h"
 #include "runtime/step_errors.h"
+#include "runtime/task_results.h"
 
 namespace tandem {
 namespace {
@@ -69,6 +71,7 @@ class TaskRun {
   [[nodiscard]] PartialAttention host_partial(StepBuffers& buffers);
   void write_results(ConstPartialAttention merged);
   void count_window_rows(StepStats& stats) const;
+  void count_latest_rows(StepStats& stats) const;
   void count_exact_rows(StepStats& stats) const;
   [[nodiscard]] std::int64_t num_vectors() const noexcept { return queries_.num_vectors(); }
 
@@ -169,9 +172,15 @@ void TaskRun::attend_window(StepStats& stats) {
   if (!step_.request.use_window) return;
   const TimelineSpan span(step_.timeline, "window", subject_of(step_, task_));
   Stopwatch watch;
-  const gpu::WindowAttention work = window_work(result);
-  step_.device.window_attention(&work, 1, gpu::kWindowStream);
-  step_.device.wait(gpu::kWindowStream);
+  if (task_.head_state().borrowed) {
+    const LeasePool<cpu::AttentionScratch>::Lease scratch(step_.attention_scratch);
+    cpu::latest_attention(step_.kernels, task_.head_state().store, task_.layer->first_host_position(), queries_,
+                          logits_, *scratch, result);
+  } else {
+    const gpu::WindowAttention work = window_work(result);
+    step_.device.window_attention(&work, 1, gpu::kWindowStream);
+    step_.device.wait(gpu::kWindowStream);
+  }
   stats.trace[Stage::window].us += watch.lap_us();
 }
 
@@ -197,6 +206,15 @@ void TaskRun::count_window_rows(StepStats& stats) const {
   if (window.codec == nullptr) return;
   const cpu::BlockFormat& format = *window.format;
   stats.trace[Stage::window].bytes += most_coded * format.code_bytes / format.block_rows;
+}
+
+/// Of a head whose rows are borrowed, and one query.
+void TaskRun::count_latest_rows(StepStats& stats) const {
+  const cpu::KvStore& store = task_.head_state().store;
+  const std::int64_t rows = cpu::latest_rows(store, task_.layer->first_host_position(), task_.first_position);
+  stats.rows_window += rows;
+  stats.keys_attended += rows * queries_.group_size;
+  stats.trace[Stage::window].bytes += rows * store.layout().kv_bytes;
 }
 
 void TaskRun::count_exact_rows(StepStats& stats) const {
@@ -233,7 +251,11 @@ void TaskRun::finish(StepBuffers& buffers, StepStats& stats) {
     const std::int64_t position = queries_.positions[i];
     stats.keys_visible += (position + 1 - logits_.first_visible(position)) * group;
   }
-  if (step_.request.use_window) count_window_rows(stats);
+  if (task_.head_state().borrowed) {
+    count_latest_rows(stats);
+  } else if (step_.request.use_window) {
+    count_window_rows(stats);
+  }
   if (step_.request.use_host && task_.exact) count_exact_rows(stats);
 }
 
@@ -241,15 +263,8 @@ void TaskRun::finish(StepBuffers& buffers, StepStats& stats) {
 void TaskRun::write_results(ConstPartialAttention merged) {
   const std::int64_t group = queries_.group_size;
   for (int i = 0; i < task_.num_queries; ++i) {
-    for (std::int64_t h = 0; h < group; ++h) {
-      const std::int64_t v = i * group + h;
-      const std::int64_t q_head = task_.head * group + h;
-      store_f32(step_.request.out.dtype, merged.out + v * merged.dim,
-                step_.request.out.row(task_.first_row + i, q_head), merged.dim);
-      if (step_.request.lse != nullptr) {
-        step_.request.lse[(task_.first_row + i) * step_.config.shape.num_q_heads + q_head] = merged.lse[v];
-      }
-    }
+    write_group(step_.request, step_.config.shape, task_.first_row + i, task_.head,
+                {merged.out + i * group * merged.dim, merged.lse + i * group, group, merged.dim});
   }
 }
 
@@ -261,14 +276,9 @@ void load_queries(const StepContext& step, const Task& task, TaskMemory& memory)
   const std::int64_t padded_k = cpu::padded(shape.head_dim_k);
   memory.queries.assign(static_cast<std::size_t>(task.num_queries * group * padded_k), 0.f);
   memory.positions.resize(static_cast<std::size_t>(task.num_queries));
-  float* vector = memory.queries.data();
   for (int i = 0; i < task.num_queries; ++i) {
     memory.positions[static_cast<std::size_t>(i)] = task.first_position + i;
-    for (std::int64_t h = 0; h < group; ++h, vector += padded_k) {
-      load_f32(step.request.q.dtype, step.request.q.row(task.first_row + i, task.head * group + h), vector,
-               shape.head_dim_k);
-      for (std::int32_t d = 0; d < shape.head_dim_k; ++d) vector[d] *= shape.scale;
-    }
+    load_group(step.request.q, task.first_row + i, task.head, shape, memory.queries.data() + i * group * padded_k);
   }
 }
 

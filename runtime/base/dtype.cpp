@@ -41,6 +41,10 @@ const char* to_string(DType dtype) noexcept {
       return "int8";
     case DType::k8v4:
       return "k8v4";
+    case DType::q8_0:
+      return "q8_0";
+    case DType::q4_0:
+      return "q4_0";
   }
   return "unknown";
 }
@@ -101,8 +105,7 @@ void load_f32(DType dtype, const std::byte* source, float* target, std::int64_t 
     case DType::bf16:
       for (std::int64_t i = 0; i < count; ++i) target[i] = bf16_to_f32(load_word<std::uint16_t>(source, i));
       return;
-    case DType::int8:
-    case DType::k8v4:
+    default:
       assert(false);
   }
 }
@@ -149,8 +152,7 @@ bool all_below(DType dtype, const std::byte* source, std::int64_t count, float b
     }
     case DType::bf16:
       return all_words_below<std::uint16_t>(source, count, static_cast<std::uint16_t>((bits + 0xffffu) >> 16));
-    case DType::int8:
-    case DType::k8v4:
+    default:
       assert(false);
   }
   return false;

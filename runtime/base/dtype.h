@@ -6,18 +6,30 @@
 
 namespace tandem {
 
-/// Element types of K, V, q and out, and beyond kNumDTypes formats that only rows of the host tier have: K in 8 bits
-/// and V in 8 or 4, with a scale per row (see cpu/row_layout.h). The values are those of td_dtype.
-enum class DType : std::int32_t { f32 = 0, f16 = 1, bf16 = 2, int8 = 3, k8v4 = 4 };
+/// Element types of K, V, q and out; from kNumDTypes on formats that only rows of the host tier have: K in 8 bits and V
+/// in 8 or 4, with a scale per row; from kNumHostDTypes on formats that only borrowed rows have: blocks of
+/// kBlockElements elements with a scale each, as ggml stores them (see cpu/row_layout.h). The values are those of
+/// td_dtype.
+enum class DType : std::int32_t { f32 = 0, f16 = 1, bf16 = 2, int8 = 3, k8v4 = 4, q8_0 = 5, q4_0 = 6 };
 
 inline constexpr int kNumDTypes = 3;
-inline constexpr int kNumRowFormats = 5;
+inline constexpr int kNumHostDTypes = 5;
+inline constexpr int kNumRowFormats = 7;
+inline constexpr int kBlockElements = 32;
 
 /// True for a format of host rows that is no element type.
 constexpr bool is_quantized(DType dtype) noexcept { return static_cast<int>(dtype) >= kNumDTypes; }
+/// True for a format of blocks, of which every one has a scale.
+constexpr bool is_blocked(DType dtype) noexcept { return static_cast<int>(dtype) >= kNumHostDTypes; }
 
-/// Of an element; of K where the elements of K and V differ.
+/// Of an element; of K where the elements of K and V differ. Not for formats of blocks.
 constexpr std::size_t bytes_of(DType dtype) noexcept { return is_quantized(dtype) ? 1 : dtype == DType::f32 ? 4 : 2; }
+
+/// Of `count` elements that lie side by side, whole blocks where the format has these.
+constexpr std::int64_t bytes_of(DType dtype, std::int64_t count) noexcept {
+  if (is_blocked(dtype)) return count / kBlockElements * (dtype == DType::q8_0 ? 34 : 18);
+  return count * static_cast<std::int64_t>(bytes_of(dtype));
+}
 
 const char* to_string(DType dtype) noexcept;
 

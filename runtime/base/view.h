@@ -48,7 +48,7 @@ struct KvView {
 template <typename Element>
 auto dense_view(Element* data, DType dtype, std::int64_t tokens, std::int64_t heads, std::int64_t dim) noexcept {
   using Byte = std::conditional_t<std::is_const_v<Element>, const std::byte, std::byte>;
-  const auto row_bytes = dim * static_cast<std::int64_t>(bytes_of(dtype));
+  const std::int64_t row_bytes = bytes_of(dtype, dim);
   return BasicTensorView<Byte>{reinterpret_cast<Byte*>(data), dtype, tokens, heads, dim, heads * row_bytes, row_bytes};
 }
 

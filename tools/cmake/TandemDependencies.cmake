@@ -7,6 +7,7 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(HWLOC REQUIRED IMPORTED_TARGET hwloc)
 # Debian's xsimd target names a library (xtl) that does not exist: only its include directory is used.
 find_path(XSIMD_INCLUDE_DIR xsimd/xsimd.hpp REQUIRED)
+find_path(XXHASH_INCLUDE_DIR xxhash.h REQUIRED)  # used as a header
 
 if(TANDEM_BUILD_TOOLS)
   find_package(CLI11 REQUIRED)

@@ -47,10 +47,12 @@ typedef enum {
   TD_EINTERNAL = -7     /* a fault of Tandem itself; please report it */
 } td_status;
 
-/* Element types of tensors and rows; the last two are formats that only rows of the host tier can have: K in 8 bits and
- * V in 8 (TD_INT8) or 4 (TD_K8V4), each with a scale per row. They take 5/8 and 1/2 of the memory of TD_BF16 at
- * head_dim 128 and add a relative error of about 0.01 and 0.1 to attention over normal values. */
-typedef enum { TD_F32 = 0, TD_F16 = 1, TD_BF16 = 2, TD_INT8 = 3, TD_K8V4 = 4 } td_dtype;
+/* Element types of tensors and rows. Only rows of the host tier can be TD_INT8 and TD_K8V4: K in 8 bits and V in 8 or
+ * 4, each with a scale per row. They take 5/8 and 1/2 of the memory of TD_BF16 at head_dim 128 and add a relative error
+ * of about 0.01 and 0.1 to attention over normal values. Only rows of a td_pool can be TD_Q8_0 and TD_Q4_0, ggml's
+ * blocks of 32 elements: a scale in f16, then 32 bytes, or 16 with element i in the low half of byte i, i + 16 in its
+ * high half. */
+typedef enum { TD_F32 = 0, TD_F16 = 1, TD_BF16 = 2, TD_INT8 = 3, TD_K8V4 = 4, TD_Q8_0 = 5, TD_Q4_0 = 6 } td_dtype;
 
 /* 0 is the default, whatever it is. */
 typedef enum { TD_ON = 1, TD_OFF = -1 } td_switch;
@@ -363,6 +365,96 @@ typedef struct {
   void* stream; /* of tensors in device memory: a cudaStream_t, which is not being captured; NULL: the default stream */
 } td_attend_args;
 TD_API td_status td_attend(td_rt* rt, const td_attend_args* args);
+
+/* ---- borrowed rows -------------------------------------------------------------------------------------------------
+ * For engines that keep K and V themselves, in rows (cells, slots of blocks) that they write, overwrite and give to
+ * whichever sequence they like. A pool is the memory of one layer's rows: Tandem reads them where they lie, copies
+ * none, and keeps an index of those that queries have seen. No td_append, no td_seq, no window: for each query the
+ * engine says which rows it sees, and Tandem finds out by itself what is new and what a sequence is.
+ *
+ * What was learned about a row holds until it is written again. Say so with td_rows_written, before or after the write
+ * but before the next td_attend_rows; writes that nobody reports are found when a query comes upon such a row, and by
+ * probes, as td_pool_args.probes says.
+ *
+ * Calls on different pools may run in parallel, also beside td_append and td_attend; of two at once on one pool the
+ * second returns TD_ESTATE. Rows must not be written or freed while a call on their pool runs, and between calls nobody
+ * reads them. */
+typedef uint64_t td_pool; /* of one td_rt; 0 is never valid */
+
+typedef struct {
+  uint32_t size;
+  int32_t layer;
+  td_tensor k; /* (rows, num_kv_heads, head_dim_k) of TD_F32, TD_F16, TD_BF16, TD_Q8_0 or TD_Q4_0, in host memory; */
+  td_tensor v; /* (rows, num_kv_heads, head_dim_v) of the same dtype and strides. Both head_dims: multiples of 16, of 32
+                  with TD_Q8_0 and TD_Q4_0. Rows may hold anything until a query sees them; then numbers, all finite */
+  int32_t probes; /* rows that a query sees and does not select, whose fingerprints are compared at each
+                     td_attend_rows, per KV head, beside those of all rows that it selects; 0: 4, -1: none of either */
+  int32_t reserved;
+} td_pool_args;
+TD_API td_status td_pool_bind(td_rt* rt, const td_pool_args* args, td_pool* out);
+TD_API td_status td_pool_unbind(td_rt* rt, td_pool pool);
+/* These rows (num_rows of them, in any order) have new contents, or will have by the next td_attend_rows. */
+TD_API td_status td_rows_written(td_rt* rt, td_pool pool, const int64_t* rows, int64_t num_rows);
+/* What was learned about these rows is forgotten; num_rows -1: about all. Needed by nobody, but it frees memory. */
+TD_API td_status td_rows_dropped(td_rt* rt, td_pool pool, const int64_t* rows, int64_t num_rows);
+/* Compares the fingerprints of all rows of the index and forgets what was learned about those that differ; *stale (may
+ * be NULL) gets their number. */
+TD_API td_status td_rows_verify(td_rt* rt, td_pool pool, int64_t* stale);
+
+typedef struct {
+  uint32_t size;
+  int32_t num_lists;      /* lists of rows that queries have seen, each with an index of its own: sequences, mostly */
+  int64_t indexed_rows;   /* of all lists */
+  int64_t index_bytes;    /* all KV heads: codes, fingerprints and lists */
+  int64_t rows_reindexed; /* rows indexed anew since td_pool_bind, because they were written */
+  int64_t rows_found;     /* of these, those whose writing nobody had reported */
+} td_pool_info;
+TD_API td_status td_pool_query(td_rt* rt, td_pool pool, td_pool_info* info);
+
+typedef enum {
+  TD_VISIBLE_MASK = 0,  /* what is added to the logits, in f16; -inf hides */
+  TD_VISIBLE_ROWS = 1,  /* lists of rows */
+  TD_VISIBLE_BLOCKS = 2 /* tables of blocks */
+} td_visible_kind;
+
+/* Which rows of the pool each of num_queries queries sees, oldest first if there is an order. Fields that the kind does
+ * not name are not read. */
+typedef struct {
+  uint32_t size;
+  int32_t kind;             /* td_visible_kind */
+  int32_t num_queries;      /* of all kinds */
+  int32_t block_size;       /* BLOCKS: rows of a block */
+  const uint16_t* mask;     /* MASK: f16 (num_queries, num_columns) */
+  int64_t mask_stride;      /* MASK: bytes from one query to the next; 0: dense */
+  int64_t num_columns;      /* MASK */
+  const int64_t* first_row; /* MASK: optional: (num_queries), the row that column 0 stands for; NULL: row 0 */
+  const int64_t* rows;      /* ROWS: query i sees rows[row_begin[i]] to rows[row_begin[i + 1] - 1], all different */
+  const int64_t* row_begin; /* ROWS: (num_queries + 1), ascending */
+  const int32_t* blocks; /* BLOCKS: token t of query i is row blocks[i * block_stride + t / block_size] * block_size +
+                            t % block_size */
+  int64_t block_stride;  /* BLOCKS: elements from one query's line to the next; 0: all have the same */
+  const int64_t* num_tokens; /* BLOCKS: (num_queries) */
+} td_visibility;
+
+typedef struct {
+  uint32_t size;
+  int32_t exact; /* not 0: every visible row, whatever the selector */
+  td_pool pool;
+  const td_visibility* visible;
+  td_tensor q;   /* (num_queries, num_q_heads, head_dim_k), host memory */
+  td_tensor out; /* (num_queries, num_q_heads, head_dim_v), written; overlaps no input and no row */
+  float* lse;    /* optional: (num_queries, num_q_heads), natural log; -inf where no row is visible: out is 0 there */
+  const float* sinks; /* optional: num_q_heads logits of attention sinks */
+  const float* alibi; /* optional: num_q_heads factors of the mask's values */
+  float* error;       /* optional: (num_queries, num_q_heads), as in td_attend_args */
+  uint8_t* certified; /* likewise */
+  td_stats* stats;    /* optional. Rows of the latest local_tokens of a list count as the window's */
+} td_attend_rows_args;
+/* Attention of queries over the rows that each sees. Queries select, by td_config.selector, where it pays and where
+ * their mask adds nothing but 0; all others attend to every visible row, exactly. The latest local_tokens rows of a
+ * list and its first sink_tokens are always attended. A sketch is calibrated on the queries of these calls: until 64
+ * query vectors of a KV head have been seen it selects every row. */
+TD_API td_status td_attend_rows(td_rt* rt, const td_attend_rows_args* args);
 
 /* ---- timeline -----------------------------------------------------------------------------------------------------
  * Records what every call does from here on, for ui.perfetto.dev or chrome://tracing: a span for each td_append and
