@@ -47,17 +47,17 @@ void ListedTasks::run(const StepContext& step, const RowTensors& rows, const flo
   const std::int64_t count = std::clamp<std::int64_t>(task.visible->rows.count() - range.begin, 0, kPieceRows);
   const std::int64_t bytes = count * rows.layout.kv_bytes;
   {
-    const TimelineSpan span(step.timeline, "attend",
-                            {.call = step.call, .layer = step.request.layer, .kv_head = task.head, .rows = count,
-                             .bytes = bytes});
+    const TimelineSpan span(
+        step.timeline, "attend",
+        {.call = step.call, .layer = step.request.layer, .kv_head = task.head, .rows = count, .bytes = bytes});
     Stopwatch watch;
     scratch.task.queries.assign(static_cast<std::size_t>(group * rows.layout.padded_k), 0.f);
     load_group(step.request.q, task.query, task.head, shape, scratch.task.queries.data());
     const cpu::LogitRule logits{shape.softcap, nullptr, 0,
                                 bias_factors == nullptr ? nullptr : bias_factors + task.head * group};
-    cpu::listed_attention(step.kernels, rows.layout, rows.base(task.head), task.visible->rows, range, task.visible->bias,
-                          {scratch.task.queries.data(), nullptr, 1, shape.group_size()}, logits, scratch.attention,
-                          partial(piece, shape));
+    cpu::listed_attention(step.kernels, rows.layout, rows.base(task.head), task.visible->rows, range,
+                          task.visible->bias, {scratch.task.queries.data(), nullptr, 1, shape.group_size()}, logits,
+                          scratch.attention, partial(piece, shape));
     stats.trace[Stage::attend].us += watch.lap_us();
   }
   stats.trace[Stage::attend].bytes += bytes;

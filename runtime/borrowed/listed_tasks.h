@@ -11,9 +11,9 @@
 
 namespace tandem {
 
-/// Queries that attend to every row that they see, without a list of the pool: a task is one query token of one KV head,
-/// cut into ranges of its rows that workers share. Neither the ranges nor the order in which they are merged depend on
-/// the workers.
+/// Queries that attend to every row that they see, without a list of the pool: a task is one query token of one KV
+/// head, cut into ranges of its rows that workers share. Neither the ranges nor the order in which they are merged
+/// depend on the workers.
 class ListedTasks {
  public:
   void clear() noexcept;

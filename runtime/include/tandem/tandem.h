@@ -456,6 +456,21 @@ typedef struct {
  * query vectors of a KV head have been seen it selects every row. */
 TD_API td_status td_attend_rows(td_rt* rt, const td_attend_rows_args* args);
 
+/* ---- begin and wait ------------------------------------------------------------------------------------------------
+ * The same calls in two halves, for engines that have work of their own meanwhile: begin returns when the arguments
+ * have been read, and what they point to (tensors, seqs, counts, results, stats) belongs to the call until td_call_wait
+ * returns. One thread of the runtime runs begun calls, one after another in the order in which they were begun, with
+ * all workers. Each must be waited for once; its status and its error text are those of td_call_wait. td_destroy runs
+ * what has been begun to its end. */
+typedef uint64_t td_call; /* of one td_rt; 0 is never valid */
+TD_API td_status td_append_begin(td_rt* rt, const td_append_args* args, td_call* out);
+TD_API td_status td_attend_begin(td_rt* rt, const td_attend_args* args, td_call* out);
+TD_API td_status td_attend_rows_begin(td_rt* rt, const td_attend_rows_args* args, td_call* out);
+/* TD_ESTATE for a call that was waited for before, or is waited for by another thread. */
+TD_API td_status td_call_wait(td_rt* rt, td_call call);
+/* *ended: 1 where td_call_wait would return at once, else 0. */
+TD_API td_status td_call_test(td_rt* rt, td_call call, int32_t* ended);
+
 /* ---- timeline -----------------------------------------------------------------------------------------------------
  * Records what every call does from here on, for ui.perfetto.dev or chrome://tracing: a span for each td_append and
  * td_attend, and within its time, on the thread that did it, spans for what is appended and evicted, index, window,
