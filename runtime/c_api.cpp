@@ -161,6 +161,10 @@ td_status td_seq_truncate(td_rt* rt, td_seq seq, int64_t num_tokens) {
   return guarded([&] { not_null("rt", rt)->runtime.truncate_sequence(seq, num_tokens); });
 }
 
+td_status td_seq_evict(td_rt* rt, td_seq seq, int64_t first, int64_t num_tokens) {
+  return guarded([&] { not_null("rt", rt)->runtime.evict_tokens(seq, first, num_tokens); });
+}
+
 td_status td_seq_length(td_rt* rt, td_seq seq, int32_t layer, int64_t* out) {
   return guarded([&] {
     not_null("out", out);

@@ -84,7 +84,7 @@ class Pools : public testing::Test {
   }
   const td_selector selector_ = sketch();
   Rt rt_{config_with(&selector_)};
-  std::vector<float> k_ = normals(1, kRows * kKvHeads * kDim), v_ = normals(2, kRows * kKvHeads * kDim);
+  std::vector<float> k_ = normals(1, kRows*kKvHeads*kDim), v_ = normals(2, kRows*kKvHeads*kDim);
   std::vector<float> q_ = normals(3, 2 * kQHeads * kDim), out_ = std::vector<float>(q_.size(), 7.f);
   std::vector<float> lse_ = std::vector<float>(2 * kQHeads), error_ = lse_;
   std::vector<std::uint8_t> certified_ = std::vector<std::uint8_t>(2 * kQHeads);
@@ -162,19 +162,26 @@ TEST_F(Pools, BadPoolsAreRefused) {
   refuse_bind("v has 2999 rows; expected 3000", [](td_pool_args& a) { --a.v.shape[0]; });
   refuse_bind("v has 8 elements per row (head_dim); expected 16", [](td_pool_args& a) { a.v.shape[2] = 8; });
   refuse_bind("k.data is NULL", [](td_pool_args& a) { a.k.data = nullptr; });
-  refuse_bind("k.memory is 1 (TD_MEMORY_DEVICE)", [](td_pool_args& a) { a.k.memory = TD_MEMORY_DEVICE; },
-              TD_EUNSUPPORTED);
-  refuse_bind("v.dtype is bf16 and k.dtype f16; they must be the same", [](td_pool_args& a) {
-    a.k.dtype = TD_F16;
-    a.v.dtype = TD_BF16;
-  }, TD_EUNSUPPORTED);
-  refuse_bind("k has 16 elements per row (head_dim) of dtype q8_0; allowed: multiples of 32",
-              [](td_pool_args& a) { a.k.dtype = a.v.dtype = TD_Q8_0; }, TD_EUNSUPPORTED);
+  refuse_bind(
+      "k.memory is 1 (TD_MEMORY_DEVICE)", [](td_pool_args& a) { a.k.memory = TD_MEMORY_DEVICE; }, TD_EUNSUPPORTED);
+  refuse_bind(
+      "v.dtype is bf16 and k.dtype f16; they must be the same",
+      [](td_pool_args& a) {
+        a.k.dtype = TD_F16;
+        a.v.dtype = TD_BF16;
+      },
+      TD_EUNSUPPORTED);
+  refuse_bind(
+      "k has 16 elements per row (head_dim) of dtype q8_0; allowed: multiples of 32",
+      [](td_pool_args& a) { a.k.dtype = a.v.dtype = TD_Q8_0; }, TD_EUNSUPPORTED);
   refuse_bind("k.stride[0] (rows) is 32 bytes; allowed: 64 to", [](td_pool_args& a) { a.k.stride[0] = 32; });
-  refuse_bind("v.stride[0] is 256 bytes; it must be that of k, 128", [](td_pool_args& a) {
-    a.v.stride[0] = 256;
-    a.v.stride[1] = 64;
-  }, TD_EUNSUPPORTED);
+  refuse_bind(
+      "v.stride[0] is 256 bytes; it must be that of k, 128",
+      [](td_pool_args& a) {
+        a.v.stride[0] = 256;
+        a.v.stride[1] = 64;
+      },
+      TD_EUNSUPPORTED);
   refuse_bind("args.size is 0", [](td_pool_args& a) { a.size = 0; });
 }
 
@@ -186,8 +193,9 @@ TEST_F(Pools, BadCallsAreRefused) {
   refuse("out has 5 heads; expected 4", [](auto& a, auto&) { a.out.shape[1] = 5; });
   refuse("visible.rows is NULL", [](auto&, auto& v) { v.rows = nullptr; });
   refuse("visible.row_begin is NULL", [](auto&, auto& v) { v.row_begin = nullptr; });
-  refuse("q and out of td_attend_rows must be in host memory",
-         [](auto& a, auto&) { a.out.memory = TD_MEMORY_DEVICE; }, TD_EUNSUPPORTED);
+  refuse(
+      "q and out of td_attend_rows must be in host memory", [](auto& a, auto&) { a.out.memory = TD_MEMORY_DEVICE; },
+      TD_EUNSUPPORTED);
   const std::int64_t backwards[] = {0, 10, 5};
   refuse("visible.row_begin[1] and [2] are 10 and 5", [&](auto&, auto& v) { v.row_begin = backwards; });
   rows_[17] = kRows;

@@ -271,6 +271,12 @@ TD_API td_status td_seq_fork(td_rt* rt, td_seq src, int64_t num_tokens, const td
  * many have been appended again. TD_ESTATE for lengths at which the state of the last entry is no longer known. After a
  * cut, td_append comes before td_attend. */
 TD_API td_status td_seq_truncate(td_rt* rt, td_seq seq, int64_t num_tokens);
+/* Forgets num_tokens tokens from `first` on, in every layer; the tokens after them move up, with their keys as they
+ * are: a model that rotates keys by position has been told positions with a gap. What stays is as if the others had
+ * never been appended, but that rows of the host tier have been rounded to host_dtype, and the index of what comes
+ * after `first` is built anew. Every layer must hold as many tokens; needs a host tier and TD_POLICY_LATEST. Takes the
+ * memory of the tokens after `first` a second time while it runs. */
+TD_API td_status td_seq_evict(td_rt* rt, td_seq seq, int64_t first, int64_t num_tokens);
 TD_API td_status td_seq_length(td_rt* rt, td_seq seq, int32_t layer, int64_t* out);
 
 typedef struct {

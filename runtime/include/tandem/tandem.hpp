@@ -98,6 +98,8 @@ class Sequence {
     return copy;
   }
   void truncate(std::int64_t num_tokens) { check(td_seq_truncate(rt_, id_, num_tokens)); }
+  /// See td_seq_evict.
+  void evict(std::int64_t first, std::int64_t num_tokens) { check(td_seq_evict(rt_, id_, first, num_tokens)); }
   [[nodiscard]] std::int64_t length(std::int32_t layer) const {
     std::int64_t tokens = 0;
     check(td_seq_length(rt_, id_, layer, &tokens));
