@@ -13,7 +13,7 @@ constexpr std::int64_t kTokensAtOnce = 512;
 /// K and V of tokens on their way, (tokens, KV heads, dim), as fp32.
 struct MovedTokens {
   std::vector<float> k, v;
-  std::vector<float> padded;     // one row
+  std::vector<float> padded;      // one row
   std::vector<std::byte> window;  // rows of one head
 
   [[nodiscard]] KvView view(std::int64_t tokens, const AttentionShape& shape) const {
@@ -67,8 +67,9 @@ void Runtime::evict_tokens(std::uint64_t id, std::int64_t first, std::int64_t co
                ", the length of sequence ", id);
   TANDEM_CHECK(count >= 0 && count <= length - first, invalid_argument, "num_tokens is ", count, "; allowed: 0 to ",
                length - first, ", the tokens of sequence ", id, " from ", first, " on");
-  TANDEM_CHECK(config_.host_tier && !config_.window.merge && std::holds_alternative<gpu::Streaming>(config_.window.policy),
-               unsupported, "tokens in the middle can be dropped with a host tier and window_policy latest only");
+  TANDEM_CHECK(
+      config_.host_tier && !config_.window.merge && std::holds_alternative<gpu::Streaming>(config_.window.policy),
+      unsupported, "tokens in the middle can be dropped with a host tier and window_policy latest only");
   if (count == 0) return;
   std::uint64_t copy = 0;
   {

@@ -159,8 +159,7 @@ bool Runtime::attend_lists(RowPool& pool, const StepContext& step, const AttendR
   for (const Piece& piece : buffers.pieces)
     buffers.nodes.push_back(buffers.tasks[static_cast<std::size_t>(piece.task)].head_state().window.node());
   for (std::int64_t i = 0; i < rows.exact.num_pieces(); ++i)
-    buffers.nodes.push_back(placement_.node_of(pool.layer(), static_cast<std::int64_t>(pool.id()),
-                                               static_cast<std::int32_t>(rows.exact.head_of(i))));
+    buffers.nodes.push_back(static_cast<int>(i % topology_.num_nodes()));  // who knows where an engine's rows lie
   workers_.run(buffers.nodes, [&run](std::int64_t i) {
     const LeasePool<WorkerScratch>::Lease scratch(run.scratch);
     const auto selecting_pieces = static_cast<std::int64_t>(run.buffers.pieces.size());
