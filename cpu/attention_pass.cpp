@@ -66,22 +66,24 @@ void AttentionPass::ask_for(const RowBlock& block) const noexcept {
 }
 
 void AttentionPass::add(const RowBlock& block, const RowBlock* next) noexcept {
-  if (block.count == 0) return;
+  if (next == nullptr) return add(block, {}, {});
   // While a line is read, another is fetched: each kernel takes the share of the next rows that it reads of these, or,
   // where K and V lie apart, its own part of all.
-  const int upcoming = next == nullptr ? 0 : next->count;
-  const std::byte* const* fetched = next == nullptr ? nullptr : next->rows.data();
-  RowPointers keys{block.rows.data(), block.count, fetched, upcoming, layout_->row_bytes};
-  RowPointers values = keys;
+  const std::byte* const* fetched = next->rows.data();
   if (layout_->is_split) {
-    keys.upcoming_bytes = key_bytes();
-    values.upcoming_bytes = layout_->kv_bytes - key_bytes();
-    values.upcoming_offset = layout_->v_offset;
+    add(block, {fetched, next->count, key_bytes()},
+        {fetched, next->count, layout_->kv_bytes - key_bytes(), layout_->v_offset});
   } else {
-    keys.num_upcoming = upcoming * layout_->padded_k / (layout_->padded_k + layout_->padded_v);
-    values.upcoming = fetched + keys.num_upcoming;
-    values.num_upcoming = upcoming - keys.num_upcoming;
+    const int early = next->count * layout_->padded_k / (layout_->padded_k + layout_->padded_v);
+    add(block, {fetched, early, layout_->row_bytes}, {fetched + early, next->count - early, layout_->row_bytes});
   }
+}
+
+void AttentionPass::add(const RowBlock& block, const UpcomingRows& with_keys,
+                        const UpcomingRows& with_values) noexcept {
+  if (block.count == 0) return;
+  const RowPointers keys{block.rows.data(), block.count, with_keys};
+  const RowPointers values{block.rows.data(), block.count, with_values};
   const int vectors = queries_.num_vectors();
   score(keys);
   const RowLogWeights weights = log_weights_of(block);

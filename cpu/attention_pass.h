@@ -80,6 +80,8 @@ class AttentionPass {
 
   /// Attends over `block`, while the rows of `next` (which may be nullptr) are fetched from memory.
   void add(const RowBlock& block, const RowBlock* next = nullptr) noexcept;
+  /// The same for callers who know better what is read next: while keys are read, and while values are.
+  void add(const RowBlock& block, const UpcomingRows& with_keys, const UpcomingRows& with_values) noexcept;
   /// Adds the blocks that fill(RowBlock&) makes until it returns false; one is fetched while another is computed.
   template <typename Fill>
   void add_all(Fill&& fill) {

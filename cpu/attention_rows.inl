@@ -18,8 +18,8 @@ struct RowPart {
 /// for several at once, or for one half of every row before the other, halves the bandwidth.
 class Upcoming {
  public:
-  explicit Upcoming(RowPointers rows)
-      : rows_(rows.upcoming), left_(rows.num_upcoming), offset_(rows.upcoming_offset), bytes_(rows.upcoming_bytes) {
+  explicit Upcoming(const UpcomingRows& rows)
+      : rows_(rows.rows), left_(rows.count), offset_(rows.offset), bytes_(rows.bytes) {
     if (left_ != 0) start_row();
   }
   /// Call number `step` of those that read kBytes each.

@@ -4,7 +4,7 @@ namespace {
 
 /// `rows` outlives the result.
 inline Upcoming upcoming_of(const CodedRows& rows) {
-  return Upcoming({nullptr, 0, &rows.upcoming, rows.upcoming_bytes == 0 ? 0 : 1, rows.upcoming_bytes});
+  return Upcoming({&rows.upcoming, rows.upcoming_bytes == 0 ? 0 : 1, rows.upcoming_bytes});
 }
 
 /// Scores of rows that the block does not have.

@@ -18,14 +18,19 @@ inline constexpr int kBlockRows = kPageRows;
 /// Dimensions of a row at most, padding included.
 inline constexpr int kMostPaddedDim = padded(kMaxHeadDim);
 
-/// Up to kBlockRows rows of one layout, anywhere in memory, and rows that a later call will read.
+/// Rows that a later call will read, of which bytes [offset, offset + bytes) are fetched into the cache.
+struct UpcomingRows {
+  const std::byte* const* rows = nullptr;
+  int count = 0;
+  std::int64_t bytes = 0;
+  std::int64_t offset = 0;
+};
+
+/// Up to kBlockRows rows of one layout, anywhere in memory, and what is fetched while they are computed.
 struct RowPointers {
   const std::byte* const* rows;
   int count;
-  const std::byte* const* upcoming = nullptr;  ///< fetched into the cache while `rows` are computed
-  int num_upcoming = 0;
-  std::int64_t upcoming_bytes = 0;   ///< that are fetched of each
-  std::int64_t upcoming_offset = 0;  ///< of these bytes, from the row's start
+  UpcomingRows upcoming = {};
 };
 
 /// Running softmax of `num_vectors` query vectors: the sum over seen keys is sum * e^max, and likewise acc. The spread

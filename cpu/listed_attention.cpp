@@ -4,6 +4,8 @@
 #include <array>
 #include <cassert>
 #include <limits>
+#include <utility>
+#include <vector>
 
 namespace tandem::cpu {
 namespace {
@@ -57,18 +59,71 @@ class ListedBlocks {
   std::size_t turn_ = 0;
 };
 
+/// What a head's pass fetches of the next block while it works on this one.
+struct Fetching {
+  UpcomingRows with_keys, with_values;
+};
+
+/// Of the index-th head: its share of whole rows where all heads are attended and lie side by side, else its own part
+/// of all rows.
+Fetching fetching(const EngineHeads& engine, const RowBlock& next, const std::byte* const* own_rows, int index) {
+  const RowLayout& layout = engine.layout;
+  const std::int64_t key = bytes_of(layout.dtype, layout.dim_k), value = layout.kv_bytes - key;
+  const auto count = static_cast<int>(engine.heads.size());
+  if (count != engine.in_a_row || engine.head_bytes != key || key != value)
+    return {{own_rows, next.count, key}, {own_rows, next.count, value, layout.v_offset}};
+  const int first = next.count * index / count, last = next.count * (index + 1) / count;
+  const std::byte* const* rows = next.rows.data() + first;
+  return {{rows, last - first, count * key}, {rows, last - first, count * value, layout.v_offset}};
+}
+
+/// rows[i] = those of `block`, `offset` bytes further on.
+void move_rows(const RowBlock& block, std::int64_t offset, const std::byte** rows) {
+  for (int r = 0; r < block.count; ++r) rows[r] = block.rows[static_cast<std::size_t>(r)] + offset;
+}
+
 }  // namespace
 
-void listed_attention(const Kernels& kernels, const RowLayout& layout, const std::byte* base, const RowRuns& rows,
-                      RowRange range, const RowBias& bias, const QueryBlock& queries, const LogitRule& logits,
-                      AttentionScratch& scratch, PartialAttention result) {
-  assert(queries.num_queries == 1 && logits.sliding_window == 0 && logits.alibi == nullptr);
-  const std::int64_t everywhere = std::numeric_limits<std::int64_t>::max();
-  const QueryBlock seeing{queries.q, &everywhere, 1, queries.group_size};
-  AttentionPass pass(kernels, layout, seeing, logits, nullptr, scratch);
-  ListedBlocks blocks(layout, base, rows, range, bias);
-  pass.add_all([&](RowBlock& block) { return blocks.fill(block); });
-  pass.finish(result);
+void listed_attention(const Kernels& kernels, const EngineHeads& engine, const RowRuns& rows, RowRange range,
+                      const RowBias& bias, const float* bias_factors, const float* queries, int group_size,
+                      float softcap, std::span<AttentionScratch> scratch, PartialAttention result) {
+  const std::size_t count = engine.heads.size();
+  assert(scratch.size() >= count && result.rows == static_cast<std::int64_t>(count) * group_size);
+  const std::int64_t everywhere = std::numeric_limits<std::int64_t>::max();  // the list says what is seen
+  std::vector<LogitRule> rules(count);
+  std::vector<QueryBlock> query_blocks(count);
+  std::vector<AttentionPass> passes;
+  passes.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    if (bias_factors != nullptr) rules[i].bias_factors = bias_factors + engine.heads[i] * group_size;
+    rules[i].softcap = softcap;
+    const auto vector = static_cast<std::ptrdiff_t>(i) * group_size;
+    query_blocks[i] = {queries + vector * engine.layout.padded_k, &everywhere, 1, group_size};
+    passes.emplace_back(kernels, engine.layout, query_blocks[i], rules[i], nullptr, scratch[i]);
+  }
+  ListedBlocks blocks(engine.layout, engine.base, rows, range, bias);
+  RowBlock pair[2];
+  RowBlock *present = &pair[0], *next = &pair[1];
+  std::array<const std::byte*, kBlockRows> upcoming;
+  for (bool more = blocks.fill(*present); more; std::swap(present, next)) {
+    more = blocks.fill(*next);
+    std::int64_t moved = 0;  // bytes from head 0 to the one that the block's rows are of
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::int64_t offset = engine.heads[i] * engine.head_bytes;
+      move_rows(*present, offset - moved, present->rows.data());
+      moved = offset;
+      Fetching fetch;
+      if (more) {
+        move_rows(*next, offset, upcoming.data());
+        fetch = fetching(engine, *next, upcoming.data(), static_cast<int>(i));
+      }
+      passes[i].add(*present, fetch.with_keys, fetch.with_values);
+    }
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto vector = static_cast<std::int64_t>(i) * group_size;
+    passes[i].finish({result.out + vector * result.dim, result.lse + vector, group_size, result.dim});
+  }
 }
 
 }  // namespace tandem::cpu

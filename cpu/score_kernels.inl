@@ -72,7 +72,7 @@ template <Element element>
 void scores(const float* queries, int num_vectors, int padded_k, RowPointers rows, float* decoded,
             float* out) noexcept {
   const RowPart keys{rows.rows, rows.count, 0};
-  Upcoming upcoming(rows);
+  Upcoming upcoming(rows.upcoming);
   if (element != Element::f32 && num_vectors >= kDecodeFrom) {
     const auto copy = DecodedPart::of<element>(keys, padded_k, decoded);
     score_parts<Element::f32, element>(queries, num_vectors, padded_k, copy.part(), upcoming, out);

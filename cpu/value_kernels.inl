@@ -154,7 +154,7 @@ template <Element element>
 void accumulate(float* scores, RowLogWeights log_weights, int num_vectors, int padded_v, std::int64_t v_offset,
                 RowPointers rows, float* decoded, SoftmaxState state) noexcept {
   const RowPart values{rows.rows, rows.count, v_offset};
-  Upcoming upcoming(rows);
+  Upcoming upcoming(rows.upcoming);
   for (int v = 0; v < num_vectors; ++v)
     exponentiate(scores + static_cast<std::ptrdiff_t>(v) * kBlockRows, padded_v, v, state);
   const RowScales scales = is_scaled(element) ? RowScales(rows, v_offset - std::int64_t{sizeof(float)}) : RowScales();

@@ -47,6 +47,35 @@ AttendRequest attend_request_of(const td_attend_args& a) {
   return request;
 }
 
+/// What a call does once its struct has been read.
+auto append_call(td_rt* rt, const td_append_args* args) {
+  const td_append_args a = read_struct("args", args);
+  check_stats(a.stats);
+  AppendRequest request;
+  request.layer = a.layer;
+  request.sequences = sequences_of(a.seqs, a.num_seqs);
+  request.num_tokens = {not_null("num_tokens", a.num_tokens), static_cast<std::size_t>(a.num_seqs)};
+  request.kv = {const_view_of("k", a.k), const_view_of("v", a.v)};
+  if (a.q.data != nullptr) request.q = const_view_of("q", a.q);
+  request.keep = a.keep;
+  request.merge = a.merge;
+  request.importance = a.importance;
+  request.stream = {a.stream};
+  Runtime& runtime = not_null("rt", rt)->runtime;
+  return [&runtime, request, stats = a.stats] {
+    write_stats(runtime.append(request), runtime.workers().num_workers(), stats);
+  };
+}
+
+auto attend_call(td_rt* rt, const td_attend_args* args) {
+  const td_attend_args a = read_struct("args", args);
+  check_stats(a.stats);
+  Runtime& runtime = not_null("rt", rt)->runtime;
+  return [&runtime, request = attend_request_of(a), stats = a.stats] {
+    write_stats(runtime.attend(request), runtime.workers().num_workers(), stats);
+  };
+}
+
 }  // namespace
 }  // namespace tandem
 
@@ -132,6 +161,10 @@ td_status td_seq_truncate(td_rt* rt, td_seq seq, int64_t num_tokens) {
   return guarded([&] { not_null("rt", rt)->runtime.truncate_sequence(seq, num_tokens); });
 }
 
+td_status td_seq_evict(td_rt* rt, td_seq seq, int64_t first, int64_t num_tokens) {
+  return guarded([&] { not_null("rt", rt)->runtime.evict_tokens(seq, first, num_tokens); });
+}
+
 td_status td_seq_length(td_rt* rt, td_seq seq, int32_t layer, int64_t* out) {
   return guarded([&] {
     not_null("out", out);
@@ -160,31 +193,35 @@ td_status td_seq_query(td_rt* rt, td_seq seq, int32_t layer, td_seq_info* info) 
 }
 
 td_status td_append(td_rt* rt, const td_append_args* args) {
-  return guarded([&] {
-    const td_append_args a = tandem::read_struct("args", args);
-    tandem::check_stats(a.stats);
-    tandem::AppendRequest request;
-    request.layer = a.layer;
-    request.sequences = tandem::sequences_of(a.seqs, a.num_seqs);
-    request.num_tokens = {not_null("num_tokens", a.num_tokens), static_cast<std::size_t>(a.num_seqs)};
-    request.kv = {tandem::const_view_of("k", a.k), tandem::const_view_of("v", a.v)};
-    if (a.q.data != nullptr) request.q = tandem::const_view_of("q", a.q);
-    request.keep = a.keep;
-    request.merge = a.merge;
-    request.importance = a.importance;
-    request.stream = {a.stream};
-    tandem::Runtime& runtime = not_null("rt", rt)->runtime;
-    tandem::write_stats(runtime.append(request), runtime.workers().num_workers(), a.stats);
-  });
+  return guarded([&] { tandem::append_call(rt, args)(); });
 }
 
 td_status td_attend(td_rt* rt, const td_attend_args* args) {
+  return guarded([&] { tandem::attend_call(rt, args)(); });
+}
+
+td_status td_append_begin(td_rt* rt, const td_append_args* args, td_call* out) {
   return guarded([&] {
-    const td_attend_args a = tandem::read_struct("args", args);
-    tandem::check_stats(a.stats);
-    const tandem::AttendRequest request = tandem::attend_request_of(a);
-    tandem::Runtime& runtime = not_null("rt", rt)->runtime;
-    tandem::write_stats(runtime.attend(request), runtime.workers().num_workers(), a.stats);
+    not_null("out", out);
+    *out = rt->begun.begin(tandem::append_call(rt, args));
+  });
+}
+
+td_status td_attend_begin(td_rt* rt, const td_attend_args* args, td_call* out) {
+  return guarded([&] {
+    not_null("out", out);
+    *out = rt->begun.begin(tandem::attend_call(rt, args));
+  });
+}
+
+td_status td_call_wait(td_rt* rt, td_call call) {
+  return guarded([&] { not_null("rt", rt)->begun.wait(call); });
+}
+
+td_status td_call_test(td_rt* rt, td_call call, int32_t* ended) {
+  return guarded([&] {
+    not_null("ended", ended);
+    *ended = not_null("rt", rt)->begun.has_ended(call) ? 1 : 0;
   });
 }
 

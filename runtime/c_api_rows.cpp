@@ -37,6 +37,27 @@ std::span<const std::int64_t> rows_of(const std::int64_t* rows, std::int64_t num
   return {not_null("rows", rows), static_cast<std::size_t>(num_rows)};
 }
 
+/// What a call does once its structs have been read.
+auto attend_rows_call(td_rt* rt, const td_attend_rows_args* args) {
+  const td_attend_rows_args a = read_struct("args", args);
+  check_stats(a.stats);
+  AttendRowsRequest request;
+  request.pool = a.pool;
+  request.exact = a.exact != 0;
+  request.visible = visibility_of(a.visible);
+  request.q = const_view_of("q", a.q);
+  request.out = view_of("out", a.out);
+  request.lse = a.lse;
+  request.error = a.error;
+  request.certified = a.certified;
+  request.sink_logits = a.sinks;
+  request.bias_factors = a.alibi;
+  Runtime& runtime = not_null("rt", rt)->runtime;
+  return [&runtime, request, stats = a.stats] {
+    write_stats(runtime.attend_rows(request), runtime.workers().num_workers(), stats);
+  };
+}
+
 }  // namespace
 }  // namespace tandem
 
@@ -95,22 +116,13 @@ td_status td_pool_query(td_rt* rt, td_pool pool, td_pool_info* info) {
 }
 
 td_status td_attend_rows(td_rt* rt, const td_attend_rows_args* args) {
+  return guarded([&] { tandem::attend_rows_call(rt, args)(); });
+}
+
+td_status td_attend_rows_begin(td_rt* rt, const td_attend_rows_args* args, td_call* out) {
   return guarded([&] {
-    const td_attend_rows_args a = tandem::read_struct("args", args);
-    tandem::check_stats(a.stats);
-    tandem::AttendRowsRequest request;
-    request.pool = a.pool;
-    request.exact = a.exact != 0;
-    request.visible = tandem::visibility_of(a.visible);
-    request.q = tandem::const_view_of("q", a.q);
-    request.out = tandem::view_of("out", a.out);
-    request.lse = a.lse;
-    request.error = a.error;
-    request.certified = a.certified;
-    request.sink_logits = a.sinks;
-    request.bias_factors = a.alibi;
-    tandem::Runtime& runtime = not_null("rt", rt)->runtime;
-    tandem::write_stats(runtime.attend_rows(request), runtime.workers().num_workers(), a.stats);
+    not_null("out", out);
+    *out = rt->begun.begin(tandem::attend_rows_call(rt, args));
   });
 }
 

@@ -150,19 +150,6 @@ void Runtime::check_open() const {
                "the runtime is closed, because its device was lost; sequences can only be destroyed");
 }
 
-template <typename Call>
-auto Runtime::closing_if_lost(Call&& call) {
-  check_open();
-  const std::int64_t number = ++calls_;
-  try {
-    return call(number);
-  } catch (const Error& error) {
-    if (error.code() != ErrorCode::device_lost) throw;
-    closed_.store(true, std::memory_order_relaxed);
-    fail(ErrorCode::device_lost, "call ", number, " of this runtime: ", error.what());
-  }
-}
-
 StepStats Runtime::append(const AppendRequest& request) {
   return closing_if_lost([&](std::int64_t number) { return append_open(request, number); });
 }

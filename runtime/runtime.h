@@ -15,6 +15,7 @@
 #include "numa/placement.h"
 #include "numa/worker_pool.h"
 #include "runtime/base/background.h"
+#include "runtime/base/error.h"
 #include "runtime/base/lease_pool.h"
 #include "runtime/base/timeline.h"
 #include "runtime/borrowed/row_pool.h"
@@ -50,6 +51,8 @@ class Runtime {
   std::uint64_t fork_sequence(std::uint64_t id, std::int64_t length,
                               const std::optional<lsh::SelectorParams>& selector);
   void truncate_sequence(std::uint64_t id, std::int64_t length);
+  /// Forgets `count` tokens from `first` on; those after them move up.
+  void evict_tokens(std::uint64_t id, std::int64_t first, std::int64_t count);
   [[nodiscard]] SequenceInfo query_sequence(std::uint64_t id, std::int32_t layer);
 
   /// New tokens of one layer enter the windows of their sequences, and what leaves these goes to the host tier.
@@ -90,6 +93,8 @@ class Runtime {
   template <typename Call>
   auto closing_if_lost(Call&& call);
   void check_open() const;
+  /// The tokens [first, length) of every layer of `source`, at the end of `target`.
+  void append_later_tokens(Sequence& source, std::int64_t first, std::int64_t length, std::uint64_t target);
   StepStats append_open(const AppendRequest& given, std::int64_t call);
   StepStats attend_open(const AttendRequest& given, std::int64_t call);
   /// The sequences of `ids`, into `found`. Throws Error(invalid_state) naming one that does not exist.
@@ -148,5 +153,18 @@ class Runtime {
   std::unordered_map<std::uint64_t, std::shared_ptr<Sequence>> sequences_;
   std::unordered_map<std::uint64_t, std::shared_ptr<RowPool>> pools_;
 };
+
+template <typename Call>
+auto Runtime::closing_if_lost(Call&& call) {
+  check_open();
+  const std::int64_t number = ++calls_;
+  try {
+    return call(number);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::device_lost) throw;
+    closed_.store(true, std::memory_order_relaxed);
+    fail(ErrorCode::device_lost, "call ", number, " of this runtime: ", error.what());
+  }
+}
 
 }  // namespace tandem

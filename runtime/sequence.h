@@ -58,6 +58,8 @@ class Sequence {
   [[nodiscard]] std::vector<LayerState> fork_layers(std::int64_t length, const EmptyIndex& empty_index);
   /// Forgets the tokens from `length` on in every layer. Throws Error(out_of_memory), and then nothing changed.
   void truncate(std::int64_t length);
+  /// Both must be locked, or unknown to others.
+  void swap_layers(Sequence& other) noexcept { layers_.swap(other.layers_); }
 
  private:
   friend class SequenceLock;

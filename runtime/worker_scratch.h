@@ -30,6 +30,7 @@ struct TaskMemory {
 struct WorkerScratch {
   TaskMemory task;
   cpu::AttentionScratch attention;
+  std::vector<cpu::AttentionScratch> heads;  // of tasks that attend all heads of a token at once
   lsh::SelectScratch select;
   cpu::Selection selection;
   std::vector<float> subtrees;    // partials that wait for their siblings, see PartialTree

@@ -41,6 +41,11 @@ if(TARGET tandem_cpu_avx2 AND TARGET tandem_cpu_avx512 AND CMAKE_BUILD_TYPE STRE
     $<TARGET_OBJECTS:tandem_cpu_avx2> $<TARGET_OBJECTS:tandem_cpu_avx512> $<TARGET_OBJECTS:tandem_cpu_avx512vbmi>)
 endif()
 
+if(TARGET tandem AND Python3_FOUND)
+  tandem_add_check(check_abi COMMAND ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/tests/abi/check_abi.py
+    $<TARGET_FILE:tandem> --cc ${CMAKE_C_COMPILER})
+endif()
+
 # A plain program cannot link a sanitized library, so the package is tried in the other builds.
 if(TARGET tandem AND NOT TANDEM_SANITIZE)
   tandem_add_check(consumer

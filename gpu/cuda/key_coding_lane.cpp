@@ -22,6 +22,8 @@ KeyType key_type_of(DType dtype) noexcept {
       return KeyType::bf16;
     case DType::int8:
     case DType::k8v4:
+    case DType::q8_0:
+    case DType::q4_0:
       break;
   }
   return KeyType::int8;

@@ -105,9 +105,8 @@ bool Runtime::attend_lists(RowPool& pool, const StepContext& step, const AttendR
   for (std::int64_t q = 0; may_select && q < request.visible.num_queries; ++q) {
     if (selecting.has(rows.visible[static_cast<std::size_t>(q)])) rows.selecting.push_back({q, nullptr});
   }
-  std::stable_sort(rows.selecting.begin(), rows.selecting.end(), [&](const ListQuery& a, const ListQuery& b) {
-    return position_of(a, rows) > position_of(b, rows);
-  });
+  std::stable_sort(rows.selecting.begin(), rows.selecting.end(),
+                   [&](const ListQuery& a, const ListQuery& b) { return position_of(a, rows) > position_of(b, rows); });
   find_lists(pool, rows);
   // List by list, and in each by position, which is how queries are logged and indexes extended.
   std::stable_sort(rows.selecting.begin(), rows.selecting.end(), [&](const ListQuery& a, const ListQuery& b) {
@@ -160,8 +159,7 @@ bool Runtime::attend_lists(RowPool& pool, const StepContext& step, const AttendR
   for (const Piece& piece : buffers.pieces)
     buffers.nodes.push_back(buffers.tasks[static_cast<std::size_t>(piece.task)].head_state().window.node());
   for (std::int64_t i = 0; i < rows.exact.num_pieces(); ++i)
-    buffers.nodes.push_back(
-        placement_.node_of(pool.layer(), static_cast<std::int64_t>(pool.id()), static_cast<std::int32_t>(rows.exact.head_of(i))));
+    buffers.nodes.push_back(static_cast<int>(i % topology_.num_nodes()));  // who knows where an engine's rows lie
   workers_.run(buffers.nodes, [&run](std::int64_t i) {
     const LeasePool<WorkerScratch>::Lease scratch(run.scratch);
     const auto selecting_pieces = static_cast<std::int64_t>(run.buffers.pieces.size());
@@ -193,11 +191,7 @@ StepStats Runtime::attend_rows(const AttendRowsRequest& request) {
   list_visible(request.visible, pool->rows().num_rows(), rows->visible);
   const AttendRequest given = step_request_of(request, pool->layer());
   const StepContext step{
-      given,         rows_config_,
-      kernels_,      *device_,
-      workers_,      attention_scratch_,
-      buffers->mass, timeline_,
-      call,
+      given, rows_config_, kernels_, *device_, workers_, attention_scratch_, buffers->mass, timeline_, call,
   };
   StepStats total;
   for (int attempt = 1; !attend_lists(*pool, step, request, attempt < kAttempts, *buffers, *rows, total);) ++attempt;

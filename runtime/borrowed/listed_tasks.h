@@ -11,20 +11,18 @@
 
 namespace tandem {
 
-/// Queries that attend to every row that they see, without a list of the pool: a task is one query token of one KV head,
-/// cut into ranges of its rows that workers share. Neither the ranges nor the order in which they are merged depend on
-/// the workers.
+/// Queries that attend to every row that they see, without a list of the pool: a task is one query token of one KV
+/// head, cut into ranges of its rows that workers share. Neither the ranges nor the order in which they are merged
+/// depend on the workers.
 class ListedTasks {
  public:
   void clear() noexcept;
-  void add(std::int64_t query, std::int64_t head, const VisibleRowList& visible);
-  /// What workers write gets its memory: once after the last add(). Throws std::bad_alloc.
+  /// Heads of a query come one after another, ascending. `visible` stays until the end.
+  void add(std::int64_t query, std::int32_t head, const VisibleRowList& visible);
+  /// Cuts the tasks, and takes the memory that workers write: once after the last add(). Throws std::bad_alloc.
   void plan(const AttentionShape& shape);
 
   [[nodiscard]] std::int64_t num_pieces() const noexcept { return static_cast<std::int64_t>(pieces_.size()); }
-  [[nodiscard]] std::int64_t head_of(std::int64_t piece) const noexcept {
-    return tasks_[static_cast<std::size_t>(pieces_[static_cast<std::size_t>(piece)].task)].head;
-  }
   /// `bias_factors` (num_q_heads), or nullptr. Whoever is last of a task's pieces writes its results. Thread-safe on
   /// distinct pieces and scratch.
   void run(const StepContext& step, const RowTensors& rows, const float* bias_factors, std::int64_t piece,
@@ -35,20 +33,23 @@ class ListedTasks {
  private:
   struct Task {
     std::int64_t query;
-    std::int64_t head;
     const VisibleRowList* visible;
-    std::int64_t first_piece;
-    std::int32_t num_pieces;
-    std::int32_t unfinished;  // pieces; counted down by the workers
+    std::size_t first_head;  // in heads_
+    std::size_t num_heads;
+    std::int64_t first_piece = 0;
+    std::int32_t num_pieces = 0;
+    std::int32_t unfinished = 0;  // pieces; counted down by the workers
   };
   struct Piece {
     std::int64_t task;
-    std::int64_t index;  // of those of the task
+    std::int64_t index;   // of those of the task
+    std::int64_t offset;  // of its partial in partials_
   };
   [[nodiscard]] PartialAttention partial(std::int64_t piece, const AttentionShape& shape) noexcept;
   void finish(const StepContext& step, const Task& task);
 
   std::vector<Task> tasks_;
+  std::vector<std::int32_t> heads_;
   std::vector<Piece> pieces_;
   std::vector<float> partials_;
   std::vector<StepStats> stats_;  // by piece

@@ -22,14 +22,13 @@ std::unique_ptr<RowList> Runtime::empty_list(const RowTensors& rows, std::int32_
       const lsh::IndexMemory memory{&ledger_, &page_pools_, node, nullptr, nullptr, true};
       const auto stream = static_cast<std::uint64_t>(layer) * static_cast<std::uint64_t>(config_.shape.num_kv_heads) +
                           static_cast<std::uint64_t>(head);
-      state.heads.push_back(
-          {gpu::WindowCache(*device_, window_layout_, rows_config_.window, nullptr, node),
-           cpu::KvStore(rows.layout, {rows.base(head), places, rows_config_.window.sink_tokens}),
-           lsh::HeadIndex(*selector_, memory, stream),
-           lsh::QueryLog(config_.shape.group_size(), rows.layout.padded_k, ledger_),
-           0,
-           {},
-           std::make_unique<BorrowedHead>()});
+      state.heads.push_back({gpu::WindowCache(*device_, window_layout_, rows_config_.window, nullptr, node),
+                             cpu::KvStore(rows.layout, {rows.base(head), places, rows_config_.window.sink_tokens}),
+                             lsh::HeadIndex(*selector_, memory, stream),
+                             lsh::QueryLog(config_.shape.group_size(), rows.layout.padded_k, ledger_),
+                             0,
+                             {},
+                             std::make_unique<BorrowedHead>()});
       state.heads.back().borrowed->probes = probes;
     }
     return state;

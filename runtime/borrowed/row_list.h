@@ -12,8 +12,9 @@ namespace tandem {
 
 /// Rows of a pool in the order in which queries came to see them, which is a sequence in all but name, with an index.
 ///
-/// What a sequence has in its window lies where everything else does: the first rows of the list and the latest ones are
-/// attended exactly (first_rows and at least latest_rows), those between are the store of every head. Not thread-safe.
+/// What a sequence has in its window lies where everything else does: the first rows of the list and the latest ones
+/// are attended exactly (first_rows and at least latest_rows), those between are the store of every head. Not
+/// thread-safe.
 class RowList {
  public:
   using Places = std::shared_ptr<const std::vector<std::uint32_t>>;

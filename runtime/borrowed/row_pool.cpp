@@ -35,7 +35,7 @@ RowList& RowPool::list_of(const cpu::RowRuns& rows) {
       best = list.get();
     }
   }
-  const bool starts_as = best != nullptr && most == rows.count();    // what is beyond lies in the query's future
+  const bool starts_as = best != nullptr && most == rows.count();  // what is beyond lies in the query's future
   const bool goes_on = best != nullptr && most == best->length();
   RowList* list = best;
   if (!starts_as && !goes_on) {

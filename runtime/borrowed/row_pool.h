@@ -31,8 +31,8 @@ class RowPool {
 
   /// Begins the next call: lists that are asked for from here on stay until its end.
   void begin_call() noexcept { ++calls_; }
-  /// The list whose first rows are exactly `rows`, made, or made longer, if there is none. Of several queries of a call,
-  /// those that see more come first. Throws Error(out_of_memory) or std::bad_alloc.
+  /// The list whose first rows are exactly `rows`, made, or made longer, if there is none. Of several queries of a
+  /// call, those that see more come first. Throws Error(out_of_memory) or std::bad_alloc.
   RowList& list_of(const cpu::RowRuns& rows);
   /// Lists that have one of `rows` end before it.
   void forget(const cpu::RowRuns& rows);

@@ -8,7 +8,8 @@
 
 namespace tandem {
 
-/// K and V of the rows of one layer, in an engine's memory. Views of a format of blocks have `dim` elements all the same.
+/// K and V of the rows of one layer, in an engine's memory. Views of a format of blocks have `dim` elements all the
+/// same.
 struct RowTensors {
   TensorView k;           ///< (rows, num_kv_heads, head_dim_k)
   TensorView v;           ///< (rows, num_kv_heads, head_dim_v)

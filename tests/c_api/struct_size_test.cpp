@@ -98,6 +98,37 @@ TEST_F(StructSizes, AttendArgs) {
   expect_rules("args", attend.args, [this](const td_attend_args* a) { return td_attend(rt_, a); });
 }
 
+TEST_F(StructSizes, PoolsAndTheirCalls) {
+  const std::vector<float> rows = normals(1, 50 * kKvHeads * kDim), q = normals(2, kQHeads * kDim);
+  std::vector<float> out(q.size());
+  auto pool_args = init<td_pool_args>();
+  pool_args.k = pool_args.v = tensor(rows, kKvHeads);
+  td_pool pool = 0;
+  expect_rules("args", pool_args, [&](const td_pool_args* a) { return td_pool_bind(rt_, a, &pool); });
+  const std::int64_t seen[] = {3, 9}, begin[] = {0, 2};
+  auto visible = init<td_visibility>();
+  visible.kind = TD_VISIBLE_ROWS;
+  visible.num_queries = 1;
+  visible.rows = seen;
+  visible.row_begin = begin;
+  auto args = init<td_attend_rows_args>();
+  args.pool = pool;
+  args.visible = &visible;
+  args.q = tensor(q, kQHeads);
+  args.out = tensor(out, kQHeads);
+  expect_rules("args", args, [&](const td_attend_rows_args* a) { return td_attend_rows(rt_, a); });
+  expect_rules("visible", visible, [&](const td_visibility* v) {
+    args.visible = v;
+    return td_attend_rows(rt_, &args);
+  });
+  td_pool_info info;
+  std::memset(&info, 0x5a, sizeof(info));
+  info.size = offsetof(td_pool_info, index_bytes);
+  ASSERT_EQ(td_pool_query(rt_, pool, &info), TD_OK);
+  EXPECT_EQ(info.indexed_rows, 0);
+  EXPECT_EQ(info.index_bytes, 0x5a5a5a5a5a5a5a5a);
+}
+
 TEST_F(StructSizes, FieldsBeyondAnOlderStructAreZero) {
   td_config c = config();
   c.isa = reinterpret_cast<const char*>(1);  // not read, or this crashes

@@ -22,6 +22,7 @@ cmake -S "$here" -B "$work/build" -G Ninja -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE
   { cat "$work/configure.log" && exit 1; }
 cmake --build "$work/build" >"$work/build.log" || { cat "$work/build.log" && exit 1; }
 "$work/build/consumer_c"
+"$work/build/consumer_borrow"
 "$work/build/consumer_cpp"
 
 echo 'pkg-config tandem'

@@ -54,7 +54,8 @@ std::vector<float> encode(DType dtype, const std::vector<float>& values, std::by
 struct EngineTensors {
   EngineTensors(DType dtype, int dim, int group)
       : shape(resolved({1, group, 1, dim, dim, 0.f, 0.f})), reference(shape) {
-    const std::int64_t head_bytes = bytes_of(dtype, dim), row_bytes = head_bytes * kHeads + 6;
+    head_bytes = bytes_of(dtype, dim);
+    const std::int64_t row_bytes = head_bytes * kHeads + 6;
     CounterRandom random(8, static_cast<std::uint64_t>(dim));
     k.resize(static_cast<std::size_t>(row_bytes * kRows) + 64);
     v.resize(k.size());
@@ -91,7 +92,8 @@ struct EngineTensors {
   AttentionShape shape;
   ReferenceSequence reference;
   std::vector<std::byte> k, v;
-  const std::byte* base = nullptr;
+  std::int64_t head_bytes = 0;
+  const std::byte* base = nullptr;  // of head 1
   RowLayout layout;
   std::vector<float> q;
   AlignedVector<float> scaled;
@@ -121,13 +123,50 @@ TEST_P(BorrowedRowsOf, AListIsAttendedInItsOrder) {
       for (int i = 0; i < count; ++i) rows.push_back(begin + i);
     }
     std::vector<float> out(engine.q.size()), lse(static_cast<std::size_t>(group));
-    AttentionScratch scratch;
+    AttentionScratch scratch[1];
     const PartialAttention result{out.data(), lse.data(), group, dim()};
-    listed_attention(kernels(), engine.layout, engine.base, runs, {}, {}, engine.queries(nullptr), {}, scratch, result);
+    const std::int32_t heads[] = {1};
+    const EngineHeads middle{engine.layout, engine.base - engine.head_bytes, engine.head_bytes, kHeads, heads};
+    const auto attend = [&](RowRange range) {
+      listed_attention(kernels(), middle, runs, range, {}, nullptr, engine.scaled.data(), group, 0.f, scratch, result);
+    };
+    attend({});
     engine.expect_equal(out, lse, rows);
-    listed_attention(kernels(), engine.layout, engine.base, runs, {65, 75}, {}, engine.queries(nullptr), {}, scratch,
-                     result);
+    attend({65, 75});
     engine.expect_equal(out, lse, {rows.begin() + 65, rows.begin() + 75});
+  }
+}
+
+TEST_P(BorrowedRowsOf, AllHeadsOfATokenGetWhatEachWouldGet) {
+  const int group = 2;
+  const EngineTensors engine = tensors(group);
+  const RowRuns runs = [] {
+    RowRuns list;
+    list.add(7, 100);
+    list.add(150, 61);
+    return list;
+  }();
+  AlignedVector<float> queries;
+  for (int h = 0; h < kHeads; ++h) queries.insert(queries.end(), engine.scaled.begin(), engine.scaled.end());
+  const auto attend = [&](std::span<const std::int32_t> heads) {
+    std::vector<AttentionScratch> scratch(heads.size());
+    std::vector<float> out(heads.size() * engine.q.size() + heads.size() * group);
+    const PartialAttention result{out.data(), out.data() + heads.size() * engine.q.size(),
+                                  static_cast<std::int64_t>(heads.size()) * group, dim()};
+    listed_attention(kernels(), {engine.layout, engine.base - engine.head_bytes, engine.head_bytes, kHeads, heads},
+                     runs, {}, {}, nullptr, queries.data(), group, 0.f, scratch, result);
+    return out;
+  };
+  const std::int32_t all[] = {0, 1, 2}, outer[] = {0, 2};
+  const auto together = attend(all), two = attend(outer);
+  const std::size_t width = engine.q.size();
+  for (std::size_t h = 0; h < kHeads; ++h) {
+    const auto alone = attend({all + h, 1});
+    EXPECT_TRUE(std::equal(alone.begin(), alone.begin() + static_cast<std::ptrdiff_t>(width),
+                           together.begin() + static_cast<std::ptrdiff_t>(h * width)));
+    if (h == 1) continue;
+    EXPECT_TRUE(std::equal(alone.begin(), alone.begin() + static_cast<std::ptrdiff_t>(width),
+                           two.begin() + static_cast<std::ptrdiff_t>(h / 2 * width)));
   }
 }
 

@@ -1,11 +1,11 @@
-// Attention over rows that an engine keeps: exact whatever the engine's mask, and selecting as a sequence does that owns
-// its rows, whatever the engine does with them.
+// Attention over rows that an engine keeps: exact whatever the engine's mask, and selecting as a sequence does that
+// owns its rows, whatever the engine does with them.
+#include "tests/support/borrowed_rows.h"
+
 #include <algorithm>
 #include <random>
 
 #include <gtest/gtest.h>
-
-#include "tests/support/borrowed_rows.h"
 
 namespace tandem::testing {
 namespace {
@@ -146,7 +146,7 @@ TEST(BorrowedRows, ThatAreWrittenAgainAreReadAgain) {
   EXPECT_LT(engine.last.stats.rows_gathered, 2 * kPrompt / 4);
   list.resize(2000);
   engine.write(list, counting(2500, 2000));  // over what was there, and beyond
-  engine.warm_up(list);  // what was learned from queries behind the cut is gone, too
+  engine.warm_up(list);                      // what was learned from queries behind the cut is gone, too
   EXPECT_LT(engine.step(list), 4 * before);
   EXPECT_LT(engine.last.stats.rows_gathered, 2 * 4500 / 4);
   const PoolInfo info = engine.runtime.query_pool(engine.pool);
@@ -178,9 +178,9 @@ TEST(BorrowedRows, AreVerifiedWhenAsked) {
   engine.write(list, counting(kPrompt));
   engine.warm_up(list);
   EXPECT_EQ(engine.runtime.verify_rows(engine.pool), 0);
-  engine.rows.key(1234)[5] += 1.f;    // head 0
-  engine.rows.key(3000)[40] += 1.f;   // head 1
-  engine.rows.key(2)[0] += 1.f;       // a sink has no code
+  engine.rows.key(1234)[5] += 1.f;   // head 0
+  engine.rows.key(3000)[40] += 1.f;  // head 1
+  engine.rows.key(2)[0] += 1.f;      // a sink has no code
   EXPECT_EQ(engine.runtime.verify_rows(engine.pool), 2);
   EXPECT_EQ(engine.runtime.verify_rows(engine.pool), 0);
   EXPECT_LE(engine.runtime.query_pool(engine.pool).indexed_rows, 1234);
@@ -210,7 +210,8 @@ TEST(BorrowedRows, OfSeveralSequencesHaveListsOfTheirOwn) {
     for (std::size_t s = 0; s < lists.size() && i % 10 == 0; ++s) {
       const std::int64_t width = 4 * 32;
       const Attended one{rows_of(all.out, static_cast<std::int64_t>(s), 1, width),
-                         rows_of(all.lse, static_cast<std::int64_t>(s), 1, 4), {}};
+                         rows_of(all.lse, static_cast<std::int64_t>(s), 1, 4),
+                         {}};
       const auto own_q = rows_of(q, static_cast<std::int64_t>(s), 1, width);
       const double error =
           worst_error(one, own_q, 1, engine.rows.sequence(lists[s]), engine.runtime.config().shape).out;

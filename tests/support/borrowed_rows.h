@@ -30,8 +30,7 @@ class EngineRows {
   /// The tokens in the cells of `places`.
   [[nodiscard]] ReferenceSequence sequence(const std::vector<std::int64_t>& places) const {
     ReferenceSequence reference(shape_);
-    for (const std::int64_t p : places)
-      reference.append(rows_of(k_, p, 1, k_width()), rows_of(v_, p, 1, v_width()));
+    for (const std::int64_t p : places) reference.append(rows_of(k_, p, 1, k_width()), rows_of(v_, p, 1, v_width()));
     return reference;
   }
   [[nodiscard]] KvView view() const {

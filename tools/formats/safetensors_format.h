@@ -18,6 +18,8 @@ inline const char* name_in_file(DType dtype) noexcept {
       return "BF16";
     case DType::int8:
     case DType::k8v4:
+    case DType::q8_0:
+    case DType::q4_0:
       break;  // rows of the host tier, never tensors
   }
   return "";

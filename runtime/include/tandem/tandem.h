@@ -271,6 +271,12 @@ TD_API td_status td_seq_fork(td_rt* rt, td_seq src, int64_t num_tokens, const td
  * many have been appended again. TD_ESTATE for lengths at which the state of the last entry is no longer known. After a
  * cut, td_append comes before td_attend. */
 TD_API td_status td_seq_truncate(td_rt* rt, td_seq seq, int64_t num_tokens);
+/* Forgets num_tokens tokens from `first` on, in every layer; the tokens after them move up, with their keys as they
+ * are: a model that rotates keys by position has been told positions with a gap. What stays is as if the others had
+ * never been appended, but that rows of the host tier have been rounded to host_dtype, and the index of what comes
+ * after `first` is built anew. Every layer must hold as many tokens; needs a host tier and TD_POLICY_LATEST. Takes the
+ * memory of the tokens after `first` a second time while it runs. */
+TD_API td_status td_seq_evict(td_rt* rt, td_seq seq, int64_t first, int64_t num_tokens);
 TD_API td_status td_seq_length(td_rt* rt, td_seq seq, int32_t layer, int64_t* out);
 
 typedef struct {
@@ -455,6 +461,21 @@ typedef struct {
  * list and its first sink_tokens are always attended. A sketch is calibrated on the queries of these calls: until 64
  * query vectors of a KV head have been seen it selects every row. */
 TD_API td_status td_attend_rows(td_rt* rt, const td_attend_rows_args* args);
+
+/* ---- begin and wait ------------------------------------------------------------------------------------------------
+ * The same calls in two halves, for engines that have work of their own meanwhile: begin returns when the arguments
+ * have been read, and what they point to (tensors, seqs, counts, results, stats) belongs to the call until td_call_wait
+ * returns. One thread of the runtime runs begun calls, one after another in the order in which they were begun, with
+ * all workers. Each must be waited for once; its status and its error text are those of td_call_wait. td_destroy runs
+ * what has been begun to its end. */
+typedef uint64_t td_call; /* of one td_rt; 0 is never valid */
+TD_API td_status td_append_begin(td_rt* rt, const td_append_args* args, td_call* out);
+TD_API td_status td_attend_begin(td_rt* rt, const td_attend_args* args, td_call* out);
+TD_API td_status td_attend_rows_begin(td_rt* rt, const td_attend_rows_args* args, td_call* out);
+/* TD_ESTATE for a call that was waited for before, or is waited for by another thread. */
+TD_API td_status td_call_wait(td_rt* rt, td_call call);
+/* *ended: 1 where td_call_wait would return at once, else 0. */
+TD_API td_status td_call_test(td_rt* rt, td_call call, int32_t* ended);
 
 /* ---- timeline -----------------------------------------------------------------------------------------------------
  * Records what every call does from here on, for ui.perfetto.dev or chrome://tracing: a span for each td_append and

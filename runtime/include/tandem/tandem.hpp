@@ -74,6 +74,48 @@ class Runtime {
   td_rt* rt_ = nullptr;
 };
 
+/// Owns one td_pool of a Runtime, which must outlive it. Move-only.
+class Pool {
+ public:
+  Pool(const Runtime& rt, const td_pool_args& args) : rt_(rt.get()) { check(td_pool_bind(rt_, &args, &id_)); }
+  Pool(Pool&& other) noexcept : rt_(other.rt_), id_(std::exchange(other.id_, 0)) {}
+  Pool& operator=(Pool&& other) noexcept {
+    std::swap(rt_, other.rt_);
+    std::swap(id_, other.id_);
+    return *this;
+  }
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+  ~Pool() {
+    if (id_ != 0) td_pool_unbind(rt_, id_);
+  }
+
+  [[nodiscard]] td_pool id() const noexcept { return id_; }
+  void written(const std::int64_t* rows, std::int64_t num_rows) const {
+    check(td_rows_written(rt_, id_, rows, num_rows));
+  }
+  /// `args` with this pool.
+  void attend(td_attend_rows_args args) const {
+    args.pool = id_;
+    check(td_attend_rows(rt_, &args));
+  }
+  /// See td_rows_verify.
+  std::int64_t verify() const {  // NOLINT(modernize-use-nodiscard): forgets what it finds
+    std::int64_t stale = 0;
+    check(td_rows_verify(rt_, id_, &stale));
+    return stale;
+  }
+  [[nodiscard]] td_pool_info info() const {
+    auto info = make<td_pool_info>();
+    check(td_pool_query(rt_, id_, &info));
+    return info;
+  }
+
+ private:
+  td_rt* rt_;
+  td_pool id_ = 0;
+};
+
 /// Owns one sequence of a Runtime, which must outlive it. Move-only.
 class Sequence {
  public:
@@ -98,6 +140,8 @@ class Sequence {
     return copy;
   }
   void truncate(std::int64_t num_tokens) { check(td_seq_truncate(rt_, id_, num_tokens)); }
+  /// See td_seq_evict.
+  void evict(std::int64_t first, std::int64_t num_tokens) { check(td_seq_evict(rt_, id_, first, num_tokens)); }
   [[nodiscard]] std::int64_t length(std::int32_t layer) const {
     std::int64_t tokens = 0;
     check(td_seq_length(rt_, id_, layer, &tokens));
