@@ -23,14 +23,15 @@ def ask(url, prompt):
         "cache_prompt": True,
         "return_tokens": True,
     }
-    http = urllib.request.Request(url + "/completion", json.dumps(request).encode(), {"Content-Type": "application/json"})
+    http = urllib.request.Request(url + "/completion", json.dumps(request).encode(),
+                                  {"Content-Type": "application/json"})
     with urllib.request.urlopen(http, timeout=TIMEOUT_S) as answer:
         return json.load(answer)["tokens"]
 
 
 def ask_all(url, prompts):
-    """Answers to prompts one after the other, two at a time, with the beginnings of earlier ones, and to prompts that the
-    server has put aside meanwhile. prompts: six dictionaries with context and question."""
+    """Answers to prompts one after the other, two at a time, with the beginnings of earlier ones, and to prompts that
+    the server has put aside meanwhile. prompts: six dictionaries with context and question."""
     texts = [p["context"] + p["question"] for p in prompts]
     # The same contexts with other questions: only their ends are read, the rest is in the slots.
     reused = [prompts[1]["context"] + prompts[2]["question"], prompts[2]["context"] + " The pass key is "]

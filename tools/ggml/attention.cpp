@@ -34,22 +34,22 @@ void set_slopes(const AttentionOp& op, std::vector<float>& slopes) {
 
 }  // namespace
 
-void Attention::call(td_rt* rt, td_attend_rows_args& args) {
+void Attention::call(const td::Runtime& runtime, td_attend_rows_args& args) {
   auto stats = td::make<td_stats>();
   if (settings_.stats) args.stats = &stats;
-  td_status status = td_attend_rows(rt, &args);
+  td_status status = td_attend_rows(runtime.get(), &args);
   const bool retried = status != TD_OK && args.exact == 0;
   if (retried) {
     log(LogLevel::warning, std::string("computed exactly, because of: ") + td_last_error());
     args.exact = 1;
-    status = td_attend_rows(rt, &args);
+    status = td_attend_rows(runtime.get(), &args);
   }
   td::check(status);
   if (settings_.stats) totals().add_call(stats, args.visible->num_queries, retried);
 }
 
 void Attention::attend(const AttentionOp& op) {
-  td_rt* rt = runtimes_.runtime_for(op, engine_threads_);
+  const td::Runtime& runtime = runtimes_.runtime_for(op, engine_threads_);
   set_slopes(op, slopes_);
   const td_tensor q = round_queries(op, queries_);
   const td_tensor out = results(op);
@@ -57,22 +57,22 @@ void Attention::attend(const AttentionOp& op) {
   args.sinks = op.sinks == nullptr ? nullptr : static_cast<const float*>(op.sinks->data);
   args.alibi = slopes_.empty() ? nullptr : slopes_.data();
   if (reads_cache(op)) {
-    args.pool = pools_.pool_for(rt, op);
+    args.pool = pools_.pool_for(runtime, op);
     args.visible = &visible_.of_cache(op);
     args.q = q;
     args.out = out;
-    call(rt, args);
+    call(runtime, args);
     if (settings_.stats) pools_.count(args.pool);
     return;
   }
   for (std::int64_t stream = 0; stream < op.streams(); ++stream) {
-    const BoundPool pool(rt, pool_of_stream(op, stream));
+    const td::Pool pool(runtime, pool_of_stream(op, stream));
     args.exact = 1;
     args.pool = pool.id();
     args.visible = &visible_.of_stream(op, stream);
     args.q = queries_from(q, stream * op.tokens(), op.tokens());
     args.out = queries_from(out, stream * op.tokens(), op.tokens());
-    call(rt, args);
+    call(runtime, args);
   }
 }
 

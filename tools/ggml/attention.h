@@ -27,7 +27,7 @@ class Attention {
   void write(const ggml_tensor& op);
 
  private:
-  void call(td_rt* rt, td_attend_rows_args& args);
+  void call(const td::Runtime& runtime, td_attend_rows_args& args);
 
   Settings settings_;
   int engine_threads_ = 0;

@@ -19,6 +19,7 @@ EXACT = {"TANDEM_SELECTOR": "all"}
 # The sketch selects always, also where this small model's context would be attended to faster as a whole.
 SKETCH = {"TANDEM_SELECTOR": "sketch", "TANDEM_BUDGET": "0.02", "TANDEM_NEVER_SLOWER": "0", "TANDEM_LOCAL": "64"}
 TIMEOUT_S = 3600
+SCENARIOS = ("plain", "rewrite", "clear", "streams", "unified", "shift", "copy_streams", "copy_unified", "state")
 
 
 class Check:
@@ -64,8 +65,8 @@ class Check:
     def complete(self, name, settings, prompt, tokens, *arguments):
         """What llama-completion greedily adds to a prompt: one byte is one token. More are asked for, since the thread
         that prints them drops the last ones at times."""
-        done, log = self.run(name, settings, "llama-completion", "-m", self.work / "tiny.gguf", "-bf", self.text(prompt),
-                             "-n", tokens + 40, "-no-cnv", "--temp", 0, "--ignore-eos", "-fa", "on", "-c", 9000, "-t",
+        done, log = self.run(name, settings, "llama-completion", "-m", self.work / "tiny.gguf", "-bf",
+                             self.text(prompt), "-n", tokens + 40, "-no-cnv", "--temp", 0, "--ignore-eos", "-fa", "on", "-c", 9000, "-t",
                              self.threads, "--no-display-prompt", *arguments)
         return done.stdout[:tokens], log
 
@@ -79,17 +80,24 @@ class Check:
         return done.stdout, np.fromfile(out, np.float32).reshape(-1, VOCABULARY), log
 
     # ---- steps ----
-    def refusals(self):
-        """The plugin stays out of hosts that it does not know, and does not run with settings that make no sense."""
+    def loading(self):
+        """By the preloaded library as well as by the host; not into hosts that the plugin does not know, and not with
+        settings that make no sense."""
         prompt = self.prompts[2]
-        expected, _ = self.complete("refusals_cpu", None, prompt, 8)
+        expected, _ = self.complete("loading_cpu", None, prompt, 8)
+        preload = {"GGML_BACKEND_PATH": "", "TANDEM_GGML_PLUGIN": str(self.plugin),
+                   "LD_PRELOAD": str(self.plugin.parent / "libggml-tandem-preload.so")}
+        for name, settings in (("GGML_BACKEND_PATH", EXACT), ("libggml-tandem-preload.so", {**EXACT, **preload})):
+            text, log = self.complete("loading", settings, prompt, 8)
+            self.report("loading", name, text == expected and calls(log) > 0, f"{calls(log)} operations of Tandem")
 
         def stays_out(name, settings, said):
-            text, log = self.complete("refusals", settings, prompt, 8)
+            text, log = self.complete("loading", settings, prompt, 8)
             ok = text == expected and calls(log) == 0 and said in log
-            self.report("refusals", name, ok, said)
+            self.report("loading", f"not with {name}", ok, said)
 
-        stays_out("another ggml", {"LD_PRELOAD": str(self.work / "libother-version.so")}, "this host has ggml 0.0.1; not loaded")
+        stays_out("another ggml", {"LD_PRELOAD": str(self.work / "libother-version.so")},
+                  "this host has ggml 0.0.1; not loaded")
         stays_out("a bad setting", {"TANDEM_BUDGET": "2"}, "TANDEM_BUDGET is '2'; allowed: a number above 0, up to 1")
         stays_out("TANDEM_DISABLE=1", {"TANDEM_DISABLE": "1", "TANDEM_LOG": "info"}, "TANDEM_DISABLE is 1; not loaded")
 
@@ -99,9 +107,10 @@ class Check:
                              "FLASH_ATTN_EXT")
         output = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout.decode())
         (self.work / "logs" / "ops.txt").write_text(output)
-        counts = {end: len(re.findall(rf"^ *FLASH_ATTN_EXT\(.*{end}", output, re.M)) for end in ("OK", "FAIL", "not supported")}
-        self.report("ops", "test-backend-ops FLASH_ATTN_EXT", done.returncode == 0 and counts["FAIL"] == 0 and counts["OK"] > 0,
-                    f"{counts['OK']} passed, {counts['FAIL']} failed, {counts['not supported']} left to the CPU")
+        passed, failed, left = (len(re.findall(rf"^ *FLASH_ATTN_EXT\(.*{end}", output, re.M))
+                                for end in ("OK", "FAIL", "not supported"))
+        self.report("ops", "test-backend-ops FLASH_ATTN_EXT", done.returncode == 0 and failed == 0 and passed > 0,
+                    f"{passed} passed, {failed} failed, {left} left to the CPU")
 
     def tokens(self):
         prompt = self.prompts[4]
@@ -114,8 +123,8 @@ class Check:
                         f"{same} of {TOKENS} greedy tokens equal, {calls(log)} operations of Tandem")
         # Were the comparison blind, it would not see this either.
         expected, _ = self.complete("tokens_f16_cpu", None, prompt, TOKENS)
-        text, log = self.complete("tokens_few", {"TANDEM_SELECTOR": "topk", "TANDEM_BUDGET": "1e-4", "TANDEM_SINKS": "0",
-                                                 "TANDEM_LOCAL": "1"}, prompt, TOKENS)
+        few = {"TANDEM_SELECTOR": "topk", "TANDEM_BUDGET": "1e-4", "TANDEM_SINKS": "0", "TANDEM_LOCAL": "1"}
+        text, log = self.complete("tokens_few", few, prompt, TOKENS)
         self.report("tokens", "two rows of each query: differs", text != expected and calls(log) > TOKENS,
                     f"{common(expected, text)} of {TOKENS} tokens equal")
 
@@ -125,8 +134,8 @@ class Check:
                                 ("slots in one cache", ["-kvu"])):
             answers, logs = [], []
             for settings in (None, EXACT):
-                command = [self.bin / "llama-server", "-m", self.work / "tiny.gguf", "-np", "2", "-c", "16384", "-fa", "on",
-                           "-t", str(self.threads), *arguments]
+                command = [self.bin / "llama-server", "-m", self.work / "tiny.gguf", "-np", "2", "-c", "16384", "-fa",
+                           "on", "-t", str(self.threads), *arguments]
                 log = self.work / "logs" / f"server_{'cpu' if settings is None else 'tandem'}.log"
                 with ask_server.serving(command, log, self.environment(settings)) as url:
                     answers.append(ask_server.ask_all(url, self.prompts[:6]))
@@ -137,13 +146,12 @@ class Check:
 
     def caches(self):
         """Every way in which rows of a cache change hands. All logits, not only the highest, are those of the CPU."""
-        for scenario in ("plain", "rewrite", "clear", "streams", "unified", "shift", "copy_streams", "copy_unified", "state"):
+        for scenario in SCENARIOS:
             for kv in ("f16", "q8_0"):
                 name = f"caches_{scenario}_{kv}"
-                drive = lambda settings: self.drive(name, settings, "tiny.gguf", scenario, self.prompts[16], f"kv={kv}",
-                                                    f"threads={self.threads}")
-                _, expected, _ = drive(None)
-                _, logits, log = drive(EXACT)
+                drive = ("tiny.gguf", scenario, self.prompts[16], f"kv={kv}", f"threads={self.threads}")
+                _, expected, _ = self.drive(name, None, *drive)
+                _, logits, log = self.drive(name, EXACT, *drive)
                 same = int((expected.argmax(1) == logits.argmax(1)).sum())
                 error = relative_error(expected, logits)
                 self.report("caches", f"{scenario}, {kv}", same == len(expected) and error < 0.01 and calls(log) > 0,
@@ -157,7 +165,8 @@ class Check:
         for prompt in prompts[::4]:
             text, _ = self.complete("needles", SKETCH, prompt, len(prompt["answer"]))
             right += text.decode("latin-1") == prompt["answer"]
-        self.report("needles", "llama-completion", right == len(prompts[::4]), f"{right} of {len(prompts[::4])} answers")
+        asked = len(prompts[::4])
+        self.report("needles", "llama-completion", right == asked, f"{right} of {asked} answers")
         for scenario in ("answer", "restored_answer"):
             right = visible = attended = 0
             for prompt in prompts:
@@ -205,7 +214,7 @@ def relative_error(expected, logits):
     return error if np.isfinite(error) else np.inf
 
 
-STEPS = ("refusals", "ops", "tokens", "server", "caches", "needles", "speed")
+STEPS = ("loading", "ops", "tokens", "server", "caches", "needles", "speed")
 
 
 def main():

@@ -1,7 +1,7 @@
 """Writes Llama models as GGUF files, with the byte-level vocabulary of tools/data/tiny-llama.
 
-llama.cpp knows this vocabulary as its "gpt2" tokenizer: each token stands for one byte, spelled as GPT-2 spells bytes, and
-no merge ever applies. Token id = byte value; 256 is BOS, 257 EOS, 258 padding.
+llama.cpp knows this vocabulary as its "gpt2" tokenizer: each token stands for one byte, spelled as GPT-2 spells bytes,
+and no merge ever applies. Token id = byte value; 256 is BOS, 257 EOS, 258 padding.
 """
 import gguf
 import numpy as np
@@ -19,8 +19,8 @@ def byte_names():
 
 
 def interleaved_rope(weight, heads):
-    """Rows of a q or k projection in the order that llama.cpp wants: Hugging Face pairs elements (i, i + dim / 2) in RoPE,
-    llama.cpp (2 i, 2 i + 1)."""
+    """Rows of a q or k projection in the order that llama.cpp wants: Hugging Face pairs elements (i, i + dim / 2) in
+    RoPE, llama.cpp (2 i, 2 i + 1)."""
     rows, columns = weight.shape
     return weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
 

@@ -54,7 +54,8 @@ td_pool_args pool_of_stream(const AttentionOp& op, std::int64_t stream) {
   return args;
 }
 
-CachePools::Entry& CachePools::entry_for(td_rt* rt, const AttentionOp& op) {
+CachePools::Entry& CachePools::entry_for(const td::Runtime& runtime, const AttentionOp& op) {
+  const td_rt* rt = runtime.get();
   const td_pool_args args = pool_of_cache(op, settings_.probes);
   for (Entry& entry : entries_)
     if (entry.rt == rt && is_same(entry.args.k, args.k) && is_same(entry.args.v, args.v)) return entry;
@@ -62,15 +63,15 @@ CachePools::Entry& CachePools::entry_for(td_rt* rt, const AttentionOp& op) {
   std::erase_if(entries_, [&](const Entry& entry) {
     return do_overlap(entry.args.k, args.k) && !(entry.rt != rt && is_same(entry.args.k, args.k));
   });
-  entries_.push_back({rt, args, cache_rewrites(), td::make<td_pool_info>(), BoundPool(rt, args)});
+  entries_.push_back({rt, args, cache_rewrites(), td::make<td_pool_info>(), td::Pool(runtime, args)});
   return entries_.back();
 }
 
-td_pool CachePools::pool_for(td_rt* rt, const AttentionOp& op) {
-  Entry& entry = entry_for(rt, op);
+td_pool CachePools::pool_for(const td::Runtime& runtime, const AttentionOp& op) {
+  Entry& entry = entry_for(runtime, op);
   const std::uint64_t rewrites = cache_rewrites();
   if (entry.rewrites != rewrites) {
-    td::check(td_rows_verify(rt, entry.pool.id(), nullptr));
+    entry.pool.verify();
     entry.rewrites = rewrites;
   }
   return entry.pool.id();
@@ -78,15 +79,13 @@ td_pool CachePools::pool_for(td_rt* rt, const AttentionOp& op) {
 
 void CachePools::written(const void* root, std::span<const std::int64_t> rows) {
   for (const Entry& entry : entries_)
-    if (entry.args.k.data == root)
-      td::check(td_rows_written(entry.rt, entry.pool.id(), rows.data(), static_cast<std::int64_t>(rows.size())));
+    if (entry.args.k.data == root) entry.pool.written(rows.data(), static_cast<std::int64_t>(rows.size()));
 }
 
 void CachePools::count(td_pool pool) {
   for (Entry& entry : entries_) {
     if (entry.pool.id() != pool) continue;
-    auto now = td::make<td_pool_info>();
-    td::check(td_pool_query(entry.rt, pool, &now));
+    const td_pool_info now = entry.pool.info();
     totals().add_change(entry.counted, now);
     entry.counted = now;
   }

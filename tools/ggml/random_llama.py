@@ -10,8 +10,8 @@ import numpy as np
 
 import gguf_llama
 
-DEFAULTS = {"layers": 4, "width": 512, "feed_forward": 512, "heads": 32, "kv_heads": 8, "head_dim": 128, "context": 65536,
-            "seed": 1}
+DEFAULTS = {"layers": 4, "width": 512, "feed_forward": 512, "heads": 32, "kv_heads": 8, "head_dim": 128,
+            "context": 65536, "seed": 1}
 
 
 def random_tensors(shape):

@@ -29,12 +29,12 @@ td::Runtime Runtimes::make(const Shape& shape, int engine_threads) const {
   return runtime;
 }
 
-td_rt* Runtimes::runtime_for(const AttentionOp& op, int engine_threads) {
+const td::Runtime& Runtimes::runtime_for(const AttentionOp& op, int engine_threads) {
   const Shape shape{op.num_q_heads(), op.num_kv_heads(), op.k->ne[0], op.v->ne[0], op.scale, op.softcap};
   for (const Entry& entry : entries_)
-    if (entry.shape == shape) return entry.runtime.get();
+    if (entry.shape == shape) return entry.runtime;
   entries_.push_back({shape, make(shape, engine_threads)});
-  return entries_.back().runtime.get();
+  return entries_.back().runtime;
 }
 
 }  // namespace tandem::ggml

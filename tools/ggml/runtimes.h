@@ -16,8 +16,9 @@ class Runtimes {
   explicit Runtimes(const Settings& settings) : settings_(settings) {}
 
   /// The runtime for the op's shape, created at its first use with as many workers as the engine uses at that time,
-  /// unless TANDEM_THREADS says otherwise. Throws td::Error.
-  td_rt* runtime_for(const AttentionOp& op, int engine_threads);
+  /// unless TANDEM_THREADS says otherwise. Throws td::Error. The reference
+  /// holds until the next call.
+  const td::Runtime& runtime_for(const AttentionOp& op, int engine_threads);
 
  private:
   struct Shape {
