@@ -66,8 +66,8 @@ class Check:
         """What llama-completion greedily adds to a prompt: one byte is one token. More are asked for, since the thread
         that prints them drops the last ones at times."""
         done, log = self.run(name, settings, "llama-completion", "-m", self.work / "tiny.gguf", "-bf",
-                             self.text(prompt), "-n", tokens + 40, "-no-cnv", "--temp", 0, "--ignore-eos", "-fa", "on", "-c", 9000, "-t",
-                             self.threads, "--no-display-prompt", *arguments)
+                             self.text(prompt), "-n", tokens + 40, "-no-cnv", "--temp", 0, "--ignore-eos", "-fa", "on",
+                             "-c", 9000, "-t", self.threads, "--no-display-prompt", *arguments)
         return done.stdout[:tokens], log
 
     def drive(self, name, settings, model, scenario, prompt, *fields):
