@@ -179,8 +179,8 @@ class Check:
             share = attended / max(visible, 1)
             # A restored state is no write that anybody reports.
             ok = right >= len(prompts) - 1 and 0 < share < 0.5 and (found > 0) == (scenario == "restored_answer")
-            self.report("needles", scenario, ok, f"{right} of {len(prompts)} answers, attending to {100 * share:.0f} % of "
-                        f"the rows; stale rows found in {found} runs")
+            self.report("needles", scenario, ok, f"{right} of {len(prompts)} answers, attending to {100 * share:.0f} % "
+                        f"of the rows; stale rows found in {found} runs")
 
     def speed(self):
         """Decode over a long context, in a model that is little else than attention (32 heads on 8, head_dim 128)."""
@@ -188,8 +188,8 @@ class Check:
         state.unlink(missing_ok=True)
         for threads in range(self.threads, 0, -1):  # the first run reads the context
             for name, settings in (("CPU backend", None), ("all", EXACT), ("sketch", {"TANDEM_SELECTOR": "sketch"})):
-                text, _, log = self.drive("speed", settings, "wide.gguf", "speed", self.prompts[16], f"threads={threads}",
-                                          f"prompt={self.depth}", "steps=64", f"state={state}")
+                text, _, log = self.drive("speed", settings, "wide.gguf", "speed", self.prompts[16],
+                                          f"threads={threads}", f"prompt={self.depth}", "steps=64", f"state={state}")
                 detail = f"{float(text):.2f} tokens/s after {self.depth} tokens"
                 if settings is not None:
                     rows = re.search(r"rows attended +\d+ +([\d.]+ %)", log)
