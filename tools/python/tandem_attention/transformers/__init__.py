@@ -5,5 +5,6 @@ from .attach import Attached, attach
 from .attention import NAME
 from .cache import TandemCache
 from .counts import CacheStats, LayerStats
+from .support import cache_argument
 
-__all__ = ["NAME", "Attached", "CacheStats", "LayerStats", "TandemCache", "attach"]
+__all__ = ["NAME", "Attached", "CacheStats", "LayerStats", "TandemCache", "attach", "cache_argument"]

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from typing import Any
 
 from ..errors import TandemError
@@ -10,7 +9,7 @@ from .attention import NAME, announce
 from .cache import TandemCache
 from .counts import CacheStats, CallLog
 from .lazy_runtime import LazyRuntime
-from .support import check_model, text_config
+from .support import cache_argument, check_model, text_config
 
 
 def attach(model: Any, *, selector: str | dict | None = "sketch", budget: float | None = None, error: float | None = None,
@@ -45,8 +44,7 @@ class Attached:
         self.model = model
         self._lazy, self._select_up_to = lazy, select_up_to
         self._logs = [CallLog() for _ in range(lazy.num_layers)]
-        # The argument of generate() and forward() that takes a cache: transformers 5.24 renamed it.
-        self.cache_name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+        self.cache_name = cache_argument(model)
         self._latest = CacheStats.of([], self._logs)
         self.new_cache()  # refuses a wrong select_up_to before anything has changed
         self._implementation = model.config._attn_implementation

@@ -86,7 +86,7 @@ class Batch:
 
     def hand_out(self, layer: int, key: torch.Tensor) -> None:
         """Notes that a layer's keys are on their way to the attention function."""
-        if self._handed_out:
+        if self._handed_out and (layer > 0 or self.lazy.num_layers == 1):  # at layer 0 of others, a step was abandoned
             self._handed_out = False
             raise TandemError("keys of the layer before did not arrive: the model's attention is not 'tandem' "
                               "(model.set_attn_implementation('tandem'), or attach(model)), or does not use AttentionInterface")

@@ -1,6 +1,7 @@
 """Which models the backend can serve, said before anything runs."""
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from ..errors import EUNSUPPORTED, TandemError
@@ -41,3 +42,8 @@ def check_model(model: Any) -> None:
         raise TandemError(f"{name} cannot use Tandem: its attention does not go through AttentionInterface", EUNSUPPORTED)
     if getattr(model, "_is_stateful", False):
         raise TandemError(f"{name} cannot use Tandem: it keeps a state besides keys and values", EUNSUPPORTED)
+
+
+def cache_argument(model: Any) -> str:
+    """The argument of the model and its generate() that takes a cache: transformers 5.24 renamed it."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
