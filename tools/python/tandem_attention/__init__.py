@@ -18,7 +18,9 @@ __all__ = ["Attention", "Runtime", "Sequence", "Stats", "TandemCache", "TandemEr
 
 def __getattr__(name: str) -> Any:
     if name in ("TandemCache", "attach"):
-        from . import transformers
-
+        try:
+            from . import transformers
+        except ImportError as error:
+            raise ImportError(f"{name} needs torch and transformers (pip install torch 'transformers>=5,<6'): {error}") from error
         return getattr(transformers, name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
