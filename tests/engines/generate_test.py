@@ -1,4 +1,5 @@
 """generate() with Tandem gives the tokens of eager attention: five architectures, five ways of decoding."""
+import concurrent.futures
 import unittest
 
 import torch
@@ -93,6 +94,46 @@ class Turns(unittest.TestCase):
         with tandem_attention.attach(model, selector="all", **models.WINDOW):
             mine = model.generate(ids, attention_mask=mask, prefill_chunk_size=16, **options)
         self.assertEqual(mine.tolist(), expected.tolist())
+
+
+class Others(unittest.TestCase):
+    def test_assisted_decoding(self):
+        """A small model drafts; both are attached, and their caches are cut back when a draft is refused."""
+        model, assistant = models.model("llama"), models.model("llama", num_hidden_layers=1)
+        ids, mask = models.prompts(1)
+        # Without the padding token: transformers takes one among an assistant's tokens for padding.
+        options = dict(do_sample=False, max_new_tokens=40, suppress_tokens=[0])
+        model.set_attn_implementation("eager")
+        expected = model.generate(ids, attention_mask=mask, **options)
+        with tandem_attention.attach(model, selector="all", **models.WINDOW) as handle, \
+             tandem_attention.attach(assistant, selector="all", **models.WINDOW) as helper:
+            mine = model.generate(ids, attention_mask=mask, assistant_model=assistant, **options)
+            self.assertGreater(handle.stats().attend.calls, 0)
+            self.assertGreater(helper.stats().attend.calls, 0)
+        self.assertEqual(mine.tolist(), expected.tolist())
+
+    def test_threads_generate_beside_each_other(self):
+        model = models.model("llama")
+        options = dict(do_sample=False, max_new_tokens=30)
+        inputs = [models.prompts(1, 100 + 10 * seed, seed=seed) for seed in range(4)]
+        model.set_attn_implementation("eager")
+        expected = [model.generate(ids, attention_mask=mask, **options).tolist() for ids, mask in inputs]
+        with tandem_attention.attach(model, selector="all", **models.WINDOW) as handle:
+            with concurrent.futures.ThreadPoolExecutor(4) as threads:
+                mine = list(threads.map(lambda pair: model.generate(pair[0], attention_mask=pair[1], **options).tolist(), inputs))
+            self.assertEqual(handle.stats().attend.calls, 4 * 3 * 29)  # the first token comes from the prompt
+        self.assertEqual(mine, expected)
+
+    def test_several_sequences_for_each_prompt(self):
+        model = models.model("qwen2")
+        ids, mask = models.prompts(2)
+        options = dict(do_sample=True, num_return_sequences=3, max_new_tokens=10)
+        model.set_attn_implementation("eager")
+        torch.manual_seed(3)
+        expected = model.generate(ids, attention_mask=mask, **options)
+        with tandem_attention.attach(model, selector="all", **models.WINDOW):
+            torch.manual_seed(3)
+            self.assertEqual(model.generate(ids, attention_mask=mask, **options).tolist(), expected.tolist())
 
 
 class Selectors(unittest.TestCase):

@@ -13,11 +13,11 @@ from .errors import TandemError
 from .runtime import Attention, Runtime, Sequence
 from .stats import Stats
 
-__all__ = ["Attention", "Runtime", "Sequence", "Stats", "TandemCache", "TandemError", "attach", "version"]
+__all__ = ["Attention", "Runtime", "Sequence", "Stats", "TandemCache", "TandemError", "attach", "cache_argument", "version"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("TandemCache", "attach"):
+    if name in ("TandemCache", "attach", "cache_argument"):
         try:
             from . import transformers
         except ImportError as error:

@@ -95,10 +95,9 @@ class Attached:
                 return generate(*args, **kwargs)
             cache = self.new_cache()
             kwargs.pop("cache", None), kwargs.pop("past_key_values", None)
-            try:
-                return generate(*args, **{**kwargs, self.cache_name: cache})
-            finally:
-                self._latest = CacheStats.of(cache.batch.sequences, self._logs)
+            result = generate(*args, **{**kwargs, self.cache_name: cache})
+            self._latest = CacheStats.of(cache.batch.sequences, self._logs)
+            return result
 
         return with_tandem
 

@@ -21,8 +21,9 @@ class LayerCalls:
     def __init__(self, batch: Batch, layer: int):
         self._batch, self._layer = batch, layer
         self._log = batch.logs[layer]
-        self._append = _structs.sized(_structs.AppendArgs, layer=layer, stats=ctypes.pointer(self._log.append.raw))
-        self._attend = _structs.sized(_structs.AttendArgs, layer=layer, stats=ctypes.pointer(self._log.attend.raw))
+        self._append_stats, self._attend_stats = _structs.sized(_structs.Stats), _structs.sized(_structs.Stats)
+        self._append = _structs.sized(_structs.AppendArgs, layer=layer, stats=ctypes.pointer(self._append_stats))
+        self._attend = _structs.sized(_structs.AttendArgs, layer=layer, stats=ctypes.pointer(self._attend_stats))
         self._append_address = ctypes.addressof(self._append)
         self._attend_address = ctypes.addressof(self._attend)
         # Views of the structs inside: reading an attribute makes a new Python object each time.
@@ -104,13 +105,13 @@ class LayerCalls:
         status = self._td_append(self._rt, self._append_address)
         if status:
             check(status)
-        self._log.append.log()
+        self._log.append.log(self._append_stats)
 
     def _call_attend(self) -> None:
         status = self._td_attend(self._rt, self._attend_address)
         if status:
             check(status)
-        self._log.attend.log()
+        self._log.attend.log(self._attend_stats)
 
     def _open(self, query, key, value, scaling, softcap):
         batch = self._batch
@@ -147,7 +148,7 @@ class LayerCalls:
 
     def _sinks_pointer(self, sinks: torch.Tensor) -> int:
         """Logits of sinks as float32 in host memory, converted when the parameter has changed."""
-        state = (sinks.data_ptr(), sinks._version, sinks.device)
+        state = (sinks.data_ptr(), None if sinks.is_inference() else sinks._version, sinks.device)
         if state != self._sinks_of:
             self._sinks, self._sinks_of = sinks.detach().to("cpu", torch.float32).contiguous(), state
             if self._sinks.numel() != self._batch.lazy.shape.num_q_heads:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 
 from .. import _structs
 from ..runtime import Sequence
@@ -55,23 +56,28 @@ class CacheStats(LayerStats):
 
 
 class _Calls:
-    """td_stats of calls: kept as they are and added up now and then, since that costs more than a call."""
+    """td_stats of calls: kept as they are and added up now and then, since that costs more than a call. Any thread."""
 
     def __init__(self) -> None:
-        self.raw = _structs.sized(_structs.Stats)
+        self._lock = threading.Lock()
         self._kept: list[bytes] = []
         self._sum = Stats()
 
-    def log(self) -> None:
-        """Notes the call that has just filled `raw`."""
-        self._kept.append(bytes(self.raw))
-        if len(self._kept) >= _KEPT_CALLS:
-            self.sum()
+    def log(self, raw: _structs.Stats) -> None:
+        """Notes a call."""
+        with self._lock:
+            self._kept.append(bytes(raw))
+            if len(self._kept) >= _KEPT_CALLS:
+                self._add_up()
 
     def sum(self) -> Stats:
+        with self._lock:
+            self._add_up()
+            return Stats.sum([self._sum])
+
+    def _add_up(self) -> None:
         self._sum.add_raw(b"".join(self._kept))
         self._kept.clear()
-        return Stats.sum([self._sum])
 
 
 class CallLog:

@@ -1,6 +1,7 @@
 """A Runtime that is made at the first attention, when shapes, dtype, scale and device are known."""
 from __future__ import annotations
 
+import threading
 from typing import Any, NamedTuple
 
 import torch
@@ -54,24 +55,30 @@ class LazyRuntime:
         self.runtime: Runtime | None = None
         self.shape: Shape | None = None
         self.scale = 0.0
+        self._lock = threading.Lock()
+        device = self.options.get("device", "host")
+        device = "host" if str(device).startswith("cuda:") else device  # a GPU is not touched before it is needed
         with Runtime(num_layers=1, num_q_heads=1, num_kv_heads=1, head_dim_k=128,
-                     **{**self.options, "num_threads": 1, "device": "host"}):
+                     **{**self.options, "num_threads": 1, "device": device}):
             pass
 
     def get(self, shape: Shape, scaling: float | None) -> Runtime:
-        """The Runtime, made at the first call. Throws TandemError when `shape` is not that of the first call."""
-        if self.runtime is None:
-            self.scale = scaling if scaling is not None else shape.head_dim_k ** -0.5
-            dtype = _DTYPES[shape.dtype]
-            device = "host" if shape.device == "cpu" else shape.device
-            self.runtime = Runtime(**{"window_dtype": dtype, "host_dtype": dtype, "device": device, **self.options},
-                                   num_layers=self.num_layers, num_q_heads=shape.num_q_heads,
-                                   num_kv_heads=shape.num_kv_heads, head_dim_k=shape.head_dim_k, head_dim_v=shape.head_dim_v,
-                                   scale=self.scale, softcap=shape.softcap)
-            if shape.device not in ("cpu", self.runtime.device):
-                raise TandemError(f"the model is on {shape.device}, but device is '{self.runtime.device}'; allowed: '{shape.device}'")
-            self.shape = shape
-        elif shape != self.shape:
-            raise TandemError(f"attention of {shape} does not fit a cache of {self.shape}: it belongs to another model, or "
-                              "the layers of this one differ")
-        return self.runtime
+        """The Runtime, made at the first call. Throws TandemError when `shape` is not that of the first call. Any thread."""
+        with self._lock:
+            if self.runtime is None:
+                self.scale = scaling if scaling is not None else shape.head_dim_k ** -0.5
+                self.runtime = self._made(shape)
+                self.shape = shape
+            elif shape != self.shape:
+                raise TandemError(f"attention of {shape} does not fit a cache of {self.shape}: it belongs to another model, or "
+                                  "the layers of this one differ")
+            return self.runtime
+
+    def _made(self, shape: Shape) -> Runtime:
+        dtype = _DTYPES[shape.dtype]
+        device = self.options.get("device") or ("host" if shape.device == "cpu" else shape.device)
+        if shape.device not in ("cpu", device):
+            raise TandemError(f"the model is on {shape.device}, but device is '{device}'; allowed: '{shape.device}'")
+        return Runtime(**{"window_dtype": dtype, "host_dtype": dtype, **self.options, "device": device},
+                       num_layers=self.num_layers, num_q_heads=shape.num_q_heads, num_kv_heads=shape.num_kv_heads,
+                       head_dim_k=shape.head_dim_k, head_dim_v=shape.head_dim_v, scale=self.scale, softcap=shape.softcap)
