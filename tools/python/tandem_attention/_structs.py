@@ -1,6 +1,7 @@
 """The structs of tandem.h, field by field. tests/engines/structs_test.py compares sizes and offsets with the header's."""
 import ctypes
 from ctypes import POINTER, c_char_p, c_double, c_float, c_int32, c_int64, c_uint32, c_uint64, c_void_p
+from typing import Any, Sequence, TypeVar
 
 ABI = 1
 F32, F16, BF16, INT8, K8V4 = range(5)
@@ -15,17 +16,16 @@ class Tensor(ctypes.Structure):
 
 
 class SeqInfo(ctypes.Structure):
-    _fields_ = [("size", c_uint32), ("reserved", c_int32)] + [(name, c_int64) for name in (
-        "length", "window_rows", "host_rows", "kv_bytes", "index_bytes")] + [("index_build_us", c_double)] + [
-        (name, c_int64) for name in ("coded_rows", "dropped_rows", "window_bytes", "window_entries")]
+    _fields_ = [("size", c_uint32), ("reserved", c_int32), ("length", c_int64), ("window_rows", c_int64),
+                ("host_rows", c_int64), ("kv_bytes", c_int64), ("index_bytes", c_int64), ("index_build_us", c_double),
+                ("coded_rows", c_int64), ("dropped_rows", c_int64), ("window_bytes", c_int64), ("window_entries", c_int64)]
 
 
 class Stats(ctypes.Structure):
     _fields_ = [("size", c_uint32), ("num_workers", c_int32), ("us", c_double * len(STAGES)),
-                ("bytes", c_int64 * len(STAGES)), ("total_us", c_double)] + [(name, c_int64) for name in (
-                    "rows_window", "rows_host", "rows_gathered", "keys_attended", "keys_visible")] + [
-        ("lse_error", c_double), ("out_error", c_double), ("uncertified", c_int64), ("rows_dropped", c_int64),
-        ("bytes_streamed", c_int64)]
+                ("bytes", c_int64 * len(STAGES)), ("total_us", c_double), ("rows_window", c_int64), ("rows_host", c_int64),
+                ("rows_gathered", c_int64), ("keys_attended", c_int64), ("keys_visible", c_int64), ("lse_error", c_double),
+                ("out_error", c_double), ("uncertified", c_int64), ("rows_dropped", c_int64), ("bytes_streamed", c_int64)]
 
 
 class AppendArgs(ctypes.Structure):
@@ -48,16 +48,19 @@ BY_C_NAME = {"td_tensor": Tensor, "td_seq_info": SeqInfo, "td_stats": Stats, "td
              "td_attend_args": AttendArgs}
 
 
-def sized(struct: type, **fields) -> ctypes.Structure:
+_Struct = TypeVar("_Struct", bound=ctypes.Structure)
+
+
+def sized(struct: type[_Struct], **fields: Any) -> _Struct:
     """What TD_INIT makes: zeroes, and its own size."""
     return struct(size=ctypes.sizeof(struct), **fields)
 
 
-def sequence_ids(ids) -> ctypes.Array:
+def sequence_ids(ids: Sequence[int]) -> ctypes.Array:
     return (c_uint64 * len(ids))(*ids)
 
 
-def counts(values) -> ctypes.Array:
+def counts(values: Sequence[int]) -> ctypes.Array:
     return (c_int64 * len(values))(*values)
 
 

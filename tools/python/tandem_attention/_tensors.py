@@ -14,18 +14,18 @@ _BYTES = {_structs.F32: 4, _structs.F16: 2, _structs.BF16: 2}
 class ArrayView(NamedTuple):
     """An array in host memory or on a GPU. `owner` keeps its memory alive; strides are in bytes."""
     data: int
-    shape: tuple
-    strides: tuple
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
     dtype: str
     device: str  # "cpu", or "cuda:N"
     owner: Any
 
 
-def is_torch(array) -> bool:
+def is_torch(array: Any) -> bool:
     return hasattr(array, "data_ptr") and hasattr(array, "stride")
 
 
-def view_of(name: str, array) -> ArrayView:
+def view_of(name: str, array: Any) -> ArrayView:
     """The memory of an array. Throws TandemError when it is of no kind that is known, or on a device that is not."""
     if is_torch(array):
         device = array.device
@@ -42,7 +42,7 @@ def view_of(name: str, array) -> ArrayView:
     raise TandemError(f"{name} is a {type(array).__name__}; allowed: a torch tensor, a numpy array, or what has __dlpack__")
 
 
-def tensor_of(name: str, array) -> tuple[_structs.Tensor, ArrayView]:
+def tensor_of(name: str, array: Any) -> tuple[_structs.Tensor, ArrayView]:
     """(tokens, heads, dim) as td_tensor, and the view that keeps it alive. Throws TandemError naming `name`."""
     view = view_of(name, array)
     if len(view.shape) != 3:
@@ -56,7 +56,7 @@ def tensor_of(name: str, array) -> tuple[_structs.Tensor, ArrayView]:
     return _structs.Tensor(view.data if all(view.shape) else None, view.shape, view.strides[:2], dtype, memory), view
 
 
-def floats_of(name: str, array, count: int) -> ArrayView:
+def floats_of(name: str, array: Any, count: int) -> ArrayView:
     """`count` dense float32 values in host memory. Throws TandemError naming `name`."""
     view = view_of(name, array)
     size = 1
@@ -65,11 +65,8 @@ def floats_of(name: str, array, count: int) -> ArrayView:
     if view.dtype != "float32" or view.device != "cpu" or size != count:
         raise TandemError(f"{name} has dtype {view.dtype}, shape {view.shape} and device {view.device}; it must be "
                           f"{count} values of float32 in host memory")
-    expected = 4
-    for extent, stride in zip(reversed(view.shape), reversed(view.strides)):
-        if extent > 1 and stride != expected:
-            raise TandemError(f"{name} is not contiguous")
-        expected *= extent
+    if any(extent > 1 and stride != dense for extent, stride, dense in zip(view.shape, view.strides, _dense_strides(view.shape, 4))):
+        raise TandemError(f"{name} is not contiguous")
     return view
 
 
@@ -87,7 +84,15 @@ _capsule_pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _capsule_pointer.restype, _capsule_pointer.argtypes = c_void_p, [ctypes.py_object, c_char_p]
 
 
-def _view_of_dlpack(name: str, array) -> ArrayView:
+def _dense_strides(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
+    strides: list[int] = []
+    for extent in reversed(shape):
+        strides.insert(0, size)
+        size *= extent
+    return tuple(strides)
+
+
+def _view_of_dlpack(name: str, array: Any) -> ArrayView:
     capsule = array.__dlpack__()  # not consumed: its destructor gives the memory back
     tensor = ctypes.cast(_capsule_pointer(capsule, b"dltensor"), POINTER(_DLTensor)).contents
     if tensor.device_type not in _DL_DEVICES:
@@ -95,13 +100,8 @@ def _view_of_dlpack(name: str, array) -> ArrayView:
     kind = _DL_DEVICES[tensor.device_type]
     shape = tuple(tensor.shape[: tensor.ndim])
     size = tensor.bits // 8
-    if tensor.strides:
-        strides = tuple(size * s for s in tensor.strides[: tensor.ndim])
-    else:  # dense
-        strides, step = [], size
-        for extent in reversed(shape):
-            strides.insert(0, step)
-            step *= extent
-    dtype = _DL_DTYPES.get((tensor.code, tensor.bits) if tensor.lanes == 1 else None, f"code {tensor.code}, {tensor.bits} bits")
-    return ArrayView((tensor.data or 0) + tensor.byte_offset, shape, tuple(strides), dtype,
+    strides = tuple(size * s for s in tensor.strides[: tensor.ndim]) if tensor.strides else _dense_strides(shape, size)
+    unknown = f"code {tensor.code}, {tensor.bits} bits x {tensor.lanes}"
+    dtype = _DL_DTYPES.get((tensor.code, tensor.bits), unknown) if tensor.lanes == 1 else unknown
+    return ArrayView((tensor.data or 0) + tensor.byte_offset, shape, strides, dtype,
                      kind if kind == "cpu" else f"cuda:{tensor.device_id}", capsule)

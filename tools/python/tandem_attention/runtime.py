@@ -98,7 +98,7 @@ class Runtime:
                stream: int | None = None) -> Stats:
         """td_append: K and V of new tokens of one layer; q for selectors that calibrate. num_tokens, one per sequence, may
         be left out where there is one sequence. `stream` is a cudaStream_t for tensors in a GPU's memory."""
-        arguments, kept = _structs.sized(_structs.AppendArgs, layer=layer, stream=stream), []
+        arguments, kept = _structs.sized(_structs.AppendArgs, layer=layer, stream=stream), _views()
         arguments.k = self._tensor("k", k, kept)
         arguments.v = self._tensor("v", v, kept)
         if q is not None:
@@ -120,7 +120,7 @@ class Runtime:
         in its dtype, and must be given otherwise. parts: "all", "window" or "host"; exact: every row of the host tier."""
         if parts not in _PARTS:
             raise TandemError(f"parts is '{parts}'; allowed: {', '.join(_PARTS)}")
-        arguments, kept = _structs.sized(_structs.AttendArgs, layer=layer, stream=stream), []
+        arguments, kept = _structs.sized(_structs.AttendArgs, layer=layer, stream=stream), _views()
         arguments.parts = _PARTS[parts] | (_structs.EXACT if exact else 0)
         arguments.sliding_window = sliding_window
         arguments.q = self._tensor("q", q, kept)
@@ -148,7 +148,7 @@ class Runtime:
         """Writes the file of timeline_start()."""
         check(self._library.td_timeline_stop(self.handle))
 
-    def _tensor(self, name: str, array: Any, kept: list) -> _structs.Tensor:
+    def _tensor(self, name: str, array: Any, kept: list[ArrayView]) -> _structs.Tensor:
         tensor, view = tensor_of(name, array)
         kept.append(view)
         return tensor
@@ -162,7 +162,7 @@ class Runtime:
                               (f", {self.device}" if self.device != "host" else f", or a Runtime with device='{device}'"))
 
     @staticmethod
-    def _fill(arguments, counts_name: str, sequences, counts, total: int) -> _structs.Stats:
+    def _fill(arguments: Any, counts_name: str, sequences: Many[Sequence], counts: Many[int] | None, total: int) -> _structs.Stats:
         if counts is None:
             if len(sequences) != 1:
                 raise TandemError(f"{counts_name} is needed for {len(sequences)} sequences")
@@ -228,7 +228,12 @@ class Sequence:
         """td_seq_info: rows in window and host tier, bytes of rows and index, .. of this layer."""
         info = _structs.sized(_structs.SeqInfo)
         check(self.runtime._library.td_seq_query(self.runtime.handle, self.id, layer, byref(info)))
-        return {name: getattr(info, name) for name, _ in info._fields_ if name not in ("size", "reserved")}
+        return {name: getattr(info, name) for name, *_ in info._fields_ if name not in ("size", "reserved")}
+
+
+def _views() -> list[ArrayView]:
+    """Holds the arrays of a call until it is over."""
+    return []
 
 
 def _empty(like: Any, shape: tuple, dtype: str | None = None) -> Any:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from typing import Iterable
+from typing import Any, Iterable
 
 from . import _structs
 
@@ -37,8 +37,8 @@ class Stats:
         made.add_raw(bytes(raw))
         return made
 
-    def add_raw(self, raw: bytes) -> None:
-        """Adds the td_stats of any number of calls, one after the other."""
+    def add_raw(self, raw: Any) -> None:
+        """Adds the td_stats of any number of calls, bytes one after the other."""
         for values in _FORMAT.iter_unpack(raw):
             self._add_call(values[2:])
 

@@ -10,7 +10,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ..errors import TandemError
-from .cache import TandemLayer
+from .cache import HANDLE, TandemLayer
 from .masks import tandem_mask
 
 NAME = "tandem"
@@ -30,7 +30,7 @@ def tandem_attention(module: torch.nn.Module, query: torch.Tensor, key: torch.Te
                      **kwargs: Any) -> tuple[torch.Tensor, None]:
     """Appends the keys and values that a TandemCache handed on, and attends: (batch, tokens, heads, dim), no weights.
     Keys of anything else go to sdpa, or to the model's own eager attention where sdpa cannot do what the layer asks."""
-    layer: TandemLayer | None = getattr(key, "tandem_layer", None)
+    layer: TandemLayer | None = getattr(key, HANDLE, None)
     if layer is None:
         return _without_cache(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout,
                               sliding_window=sliding_window, softcap=softcap, s_aux=s_aux, **kwargs)

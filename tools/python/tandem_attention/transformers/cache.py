@@ -15,9 +15,12 @@ from .masks import CacheOffset
 from .support import check_config, text_config
 
 
+HANDLE = "tandem_layer"  # the attribute of keys by which the attention function finds their layer
+
+
 class TandemLayer(CacheLayerMixin):
-    """One layer. update() hands the new keys and values on as they are, with itself as key.tandem_layer, by which the
-    attention function finds it; nothing is ever concatenated. What concerns all layers is TandemCache's."""
+    """One layer. update() hands the new keys and values on as they are, with itself as their attribute HANDLE;
+    nothing is ever concatenated. What concerns all layers is TandemCache's."""
 
     is_compileable = False
     is_croppable = True
@@ -36,7 +39,7 @@ class TandemLayer(CacheLayerMixin):
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any,
                **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
         self.batch.hand_out(self.index, key_states)
-        key_states.tandem_layer = self
+        setattr(key_states, HANDLE, self)
         return key_states, value_states
 
     def arrived(self) -> None:
@@ -59,8 +62,8 @@ class TandemLayer(CacheLayerMixin):
     def _whole_cache_only(self, *_: Any) -> None:
         raise TandemError("a sequence spans all layers: call the method of the TandemCache, not that of one layer")
 
-    reorder_cache = crop = reset = batch_repeat_interleave = batch_select_indices = _whole_cache_only
-    offload = prefetch = _whole_cache_only
+    reorder_cache = crop = reset = batch_repeat_interleave = batch_select_indices = _whole_cache_only  # type: ignore[assignment]
+    offload = prefetch = _whole_cache_only  # type: ignore[assignment]
 
 
 class TandemCache(Cache):

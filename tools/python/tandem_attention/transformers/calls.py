@@ -9,6 +9,7 @@ import torch
 from .. import _structs
 from .._library import check, library
 from ..errors import TandemError
+from ..runtime import Runtime
 from .batch import Batch
 from .lazy_runtime import Shape
 
@@ -31,7 +32,7 @@ class LayerCalls:
         self._attend_q, self._out = self._attend.q, self._attend.out
         self._td_append, self._td_attend = library().td_append, library().td_attend
         self._step: tuple | None = None  # what the structs were filled for
-        self._sinks: torch.Tensor | None = None
+        self._sinks: torch.Tensor
         self._sinks_of: tuple | None = None
 
     def one_token(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None,
@@ -83,8 +84,7 @@ class LayerCalls:
     def attend_rows(self, query: torch.Tensor, chosen: torch.Tensor | None, counts: list[int], tokens: int, exact: bool,
                     sliding_window: int | None, sinks: torch.Tensor | None) -> torch.Tensor:
         """Attention of what append_rows() returned, as (rows, tokens, heads, dim); zero where a token is padding."""
-        shape = self._batch.lazy.shape
-        out = torch.empty(query.shape[0], shape.num_q_heads, shape.head_dim_v, dtype=query.dtype, device=query.device)
+        out = torch.empty(query.shape[0], *self._out_shape[2:], dtype=query.dtype, device=query.device)
         attend = self._attend
         attend.parts = _structs.PART_ALL | (_structs.EXACT if exact else 0)
         attend.q, attend.out = _tensor(query), _tensor(out)
@@ -113,7 +113,8 @@ class LayerCalls:
             check(status)
         self._log.attend.log(self._attend_stats)
 
-    def _open(self, query, key, value, scaling, softcap):
+    def _open(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None,
+              softcap: float | None) -> Runtime:
         batch = self._batch
         if key.shape[:3:2] != query.shape[:3:2] or value.shape[:3] != key.shape[:3]:
             raise TandemError(f"query {tuple(query.shape)}, key {tuple(key.shape)} and value {tuple(value.shape)} do not fit: "
@@ -123,10 +124,12 @@ class LayerCalls:
         scale = batch.lazy.scale
         wanted = scaling if scaling is not None else key.shape[3] ** -0.5
         self._fold = 1.0 if abs(wanted - scale) <= 1e-6 * scale else wanted / scale  # a runtime has one scale
+        self._out_shape = (query.shape[0], 1, query.shape[1], value.shape[3])  # of a step of one token
         self._cuda = query.device if query.device.type == "cuda" else None
         return runtime
 
-    def _bind(self, query, key, value, scaling, sliding_window, softcap) -> None:
+    def _bind(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None,
+              sliding_window: int | None, softcap: float | None) -> None:
         """Fills all of the structs but addresses of tensors for steps like this one."""
         runtime = self._open(query, key, value, scaling, softcap)
         rows = query.shape[0]
@@ -138,7 +141,6 @@ class LayerCalls:
         self._append.k, self._append.v = _tensor(_packed(key, None)), _tensor(_packed(value, None))
         dense = query if self._fold == 1.0 else query.contiguous()
         self._append.q = self._attend.q = _tensor(_packed(dense, None))
-        self._out_shape = (rows, 1, query.shape[1], value.shape[3])
         self._attend.out = _tensor(torch.empty(rows, *self._out_shape[2:], dtype=query.dtype, device=query.device))
         self._attend.sliding_window = sliding_window or 0
         self._attend.parts = _structs.PART_ALL
@@ -150,9 +152,10 @@ class LayerCalls:
         """Logits of sinks as float32 in host memory, converted when the parameter has changed."""
         state = (sinks.data_ptr(), None if sinks.is_inference() else sinks._version, sinks.device)
         if state != self._sinks_of:
-            self._sinks, self._sinks_of = sinks.detach().to("cpu", torch.float32).contiguous(), state
-            if self._sinks.numel() != self._batch.lazy.shape.num_q_heads:
-                raise TandemError(f"s_aux has {self._sinks.numel()} values; it must have one per query head")
+            logits = sinks.detach().to("cpu", torch.float32).contiguous()
+            if logits.numel() != self._out_shape[2]:
+                raise TandemError(f"s_aux has {logits.numel()} values; it must have one per query head")
+            self._sinks, self._sinks_of = logits, state
         return self._sinks.data_ptr()
 
 
