@@ -3,6 +3,7 @@ import copy
 import gc
 import pickle
 import unittest
+import unittest.mock
 import warnings
 
 import torch
@@ -12,6 +13,7 @@ import models
 import tandem_attention
 from tandem_attention import TandemCache, TandemError
 from tandem_attention.transformers import attention, cache_argument
+from tandem_attention.transformers.calls import LayerCalls
 
 torch.set_grad_enabled(False)
 GREEDY = dict(do_sample=False, max_new_tokens=10)
@@ -361,6 +363,16 @@ class WithoutCache(WithModel):
 
 
 class Layers(WithModel):
+    def test_padding_long_past_does_not_slow_steps_down(self):
+        """A token for every row goes the short way, whatever padding the prompt had."""
+        self.model.set_attn_implementation("tandem")
+        cache = exact_cache(self.model)
+        forward(self.model, cache, self.ids[:, :119], self.mask[:, :119])
+        self.assertEqual(cache.batch.counts, [119, 99, 42])
+        with unittest.mock.patch.object(LayerCalls, "append_rows") as long_way:
+            forward(self.model, cache, self.ids[:, 119:], self.mask)
+        long_way.assert_not_called()
+
     def test_layers_of_different_scale(self):
         for index, layer in enumerate(self.model.model.layers):
             layer.self_attn.scaling *= 1 + index / 2

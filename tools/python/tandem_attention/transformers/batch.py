@@ -32,7 +32,7 @@ class Batch:
         self.tokens = 0                      # of the step, with padding
         self.fresh = True                    # no row had a token before the step
         self.mask: torch.Tensor | None = None
-        self._noted: tuple[int, int, list[int] | None] | None = None  # slots, tokens, counts: what the mask said
+        self._noted: tuple[int, int, list[int]] | None = None  # slots, tokens, counts: what a mask with padding said
         self._rows = 0
         self._running = False
         self._handed_out = False
@@ -41,20 +41,18 @@ class Batch:
     def note_mask(self, mask: torch.Tensor | None, kv_length: int) -> torch.Tensor | None:
         """Takes the padding mask (rows, kv_length) of the step to come; None where nothing is padded. Throws TandemError
         for all but left padding, and for a mask that contradicts the one before."""
+        if mask is not None and (mask.ndim != 2 or mask.shape[1] != kv_length):
+            raise TandemError(f"attention_mask has shape {tuple(mask.shape)}; it must be (batch, {kv_length})")
+        if mask is None or mask.all():
+            self._noted = self.mask = None
+            return None
         tokens = kv_length - self.slots
-        counts = None
-        if mask is not None and not mask.all():
-            counts = self._counts_of(mask, kv_length, tokens)
-        if counts is None:
-            mask = None
-        if self._noted == (self.slots, tokens, counts):
-            return self.mask  # another kind of layer, the same step
-        self._noted, self.mask = (self.slots, tokens, counts), mask
-        return mask
+        noted = (self.slots, tokens, self._counts_of(mask, kv_length, tokens))
+        if self._noted != noted:  # else: another kind of layer, the same step
+            self._noted, self.mask = noted, mask
+        return self.mask
 
     def _counts_of(self, mask: torch.Tensor, kv_length: int, tokens: int) -> list[int]:
-        if mask.ndim != 2 or mask.shape[1] != kv_length:
-            raise TandemError(f"attention_mask has shape {tuple(mask.shape)}; it must be (batch, {kv_length})")
         real = mask.sum(-1)
         places = torch.arange(kv_length, device=mask.device)
         if not torch.equal(mask.bool(), places >= (kv_length - real)[:, None]):
@@ -74,8 +72,10 @@ class Batch:
         if self.sequences and rows != len(self.sequences):
             raise TandemError(f"the batch has {rows} rows; this cache holds {len(self.sequences)} sequences")
         noted, self._noted = self._noted, None
-        counts = noted[2] if noted is not None and noted[:2] == (self.slots, tokens) else None
-        if counts is None:
+        counts = None
+        if noted is not None and noted[:2] == (self.slots, tokens):
+            counts = noted[2] if min(noted[2]) < tokens else None  # padding may all lie before this step
+        else:
             self.mask = None
             if any(length != self.slots for length in self.lengths):
                 raise TandemError("the cache holds rows with left padding, so every step needs the attention_mask of all "
