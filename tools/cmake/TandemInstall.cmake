@@ -1,9 +1,13 @@
-# What `cmake --install` installs: the shared library, its two headers, and the files by which CMake and pkg-config find it.
+# What `cmake --install` installs: the shared library, its two headers, the files by which CMake and pkg-config find it, and
+# the ggml plugin where it is built.
 include(CMakePackageConfigHelpers)
 
 set(TANDEM_PACKAGE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/Tandem)
 install(TARGETS tandem EXPORT TandemTargets
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+if(TARGET tandem_ggml)
+  install(TARGETS tandem_ggml tandem_ggml_preload LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+endif()
 install(EXPORT TandemTargets NAMESPACE Tandem:: DESTINATION ${TANDEM_PACKAGE_DIR})
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/runtime/include/tandem DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 
