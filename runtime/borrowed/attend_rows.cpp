@@ -57,7 +57,7 @@ class SelectingQueries {
                    const Config& config)
       : none_(request.exact || selector.selects_all()),
         all_(!config.never_slower),
-        fewest_(std::max<std::int64_t>(config.window.sink_tokens, 0) + 1),
+        fewest_(std::max<std::int64_t>(RowPool::kFewestRows, config.window.sink_tokens + 1)),
         cost_(config.profile, selector.params(), pool.rows().layout, config.shape.group_size()) {}
 
   [[nodiscard]] bool has(const VisibleRowList& visible) const noexcept {

@@ -2,14 +2,11 @@
 
 #include <algorithm>
 
-#include "lsh/sketch_index.h"
 #include "runtime/base/error.h"
 
 namespace tandem {
 namespace {
 
-/// Shorter lists, and shorter common parts, are not worth keeping: no index is built on fewer rows.
-constexpr std::int64_t kFewestRows = lsh::SketchIndex::kFewestRows;
 /// As many as an engine may decode at a time, and as many again that come back.
 constexpr std::size_t kMostLists = 64;
 

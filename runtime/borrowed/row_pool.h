@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cpu/row_runs.h"
+#include "lsh/sketch_index.h"
 #include "runtime/borrowed/row_list.h"
 #include "runtime/borrowed/row_tensors.h"
 
@@ -20,6 +21,9 @@ namespace tandem {
 /// starts as the common part. Lists that nobody has used for long are dropped. One call at a time: see RowPoolLock.
 class RowPool {
  public:
+  /// Shorter lists, and shorter common parts, are not kept: no sketch is built on fewer rows.
+  static constexpr std::int64_t kFewestRows = lsh::SketchIndex::kFewestRows;
+
   using MakeList = std::function<std::unique_ptr<RowList>(const RowTensors& rows)>;
 
   RowPool(std::uint64_t id, std::int32_t layer, const RowTensors& rows, MakeList make_list)
