@@ -58,7 +58,7 @@ void Attention::attend(const AttentionOp& op) {
   args.alibi = slopes_.empty() ? nullptr : slopes_.data();
   if (reads_cache(op)) {
     args.pool = pools_.pool_for(runtime, op);
-    args.visible = &visible_.of_cache(op);
+    args.visible = &visible_.of_cache(op, order_of(op));
     args.q = q;
     args.out = out;
     call(runtime, args);
@@ -76,9 +76,20 @@ void Attention::attend(const AttentionOp& op) {
   }
 }
 
+WriteOrder* Attention::order_of(const AttentionOp& op) {
+  const ggml_tensor& root = *root_of(op.k);
+  const auto found = orders_.find(root.data);
+  return found == orders_.end() || found->second.num_rows() != cache_rows(root) ? nullptr : &found->second;
+}
+
 void Attention::write(const ggml_tensor& op) {
   write_cache(op, written_);
-  pools_.written(root_of(&op)->data, written_);
+  const ggml_tensor& root = *root_of(&op);
+  if (cache_kind(root) != CacheKind::k) return;  // the rows of V are written whenever those of K are
+  auto order = orders_.try_emplace(root.data, cache_rows(root), root.ne[1]).first;
+  if (order->second.num_rows() != cache_rows(root)) order->second = WriteOrder(cache_rows(root), root.ne[1]);
+  order->second.written(written_);
+  pools_.written(root.data, written_);
 }
 
 }  // namespace tandem::ggml

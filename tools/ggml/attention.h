@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <vector>
 
 #include "tools/ggml/attention_op.h"
@@ -8,6 +9,7 @@
 #include "tools/ggml/runtimes.h"
 #include "tools/ggml/settings.h"
 #include "tools/ggml/visible_columns.h"
+#include "tools/ggml/write_order.h"
 
 namespace tandem::ggml {
 
@@ -27,12 +29,15 @@ class Attention {
   void write(const ggml_tensor& op);
 
  private:
+  /// When the rows of a cache were written; NULL when none was.
+  WriteOrder* order_of(const AttentionOp& op);
   void call(const td::Runtime& runtime, td_attend_rows_args& args);
 
   Settings settings_;
   int engine_threads_ = 0;
   Runtimes runtimes_;
-  CachePools pools_;  // unbound before their runtimes end
+  CachePools pools_;                          // unbound before their runtimes end
+  std::map<const void*, WriteOrder> orders_;  // of K's roots, by their memory
   VisibleColumns visible_;
   std::vector<float> queries_;
   std::vector<float> slopes_;

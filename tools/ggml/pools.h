@@ -23,8 +23,8 @@ class CachePools {
   /// was rewritten in place since the last call.
   td_pool pool_for(const td::Runtime& runtime, const AttentionOp& op);
 
-  /// Rows of the cache tensor whose memory begins at `root` have new contents. Nothing to do for V, whose rows are
-  /// written whenever those of K are, nor for what no attention has read yet.
+  /// Rows of the K cache whose memory begins at `root` have new contents. Nothing to do for what no attention has read
+  /// yet.
   void written(const void* root, std::span<const std::int64_t> rows);
 
   /// Adds to totals() what the pool has learned since the last time.
