@@ -23,10 +23,11 @@ struct WindowParams {
   bool compact_sinks = false;           ///< attention sees the sinks right before the local tokens: sink_rotation()
   std::optional<DmcParams> merge = {};  ///< tokens are merged into entries, and what is said of tokens holds for these
   bool common_length = false;           ///< with merge: heads of a layer take the memory of the longest (DMC-C)
+  bool stays_empty = false;             ///< no token will enter: rows are an engine's, and attended where they lie
 
   /// Memory is taken as heads need it, since they differ in length.
   [[nodiscard]] bool on_demand() const noexcept {
-    return merge.has_value() || std::holds_alternative<Threshold>(policy);
+    return stays_empty || merge.has_value() || std::holds_alternative<Threshold>(policy);
   }
 
   friend bool operator==(const WindowParams&, const WindowParams&) = default;

@@ -203,14 +203,14 @@ td_status td_attend(td_rt* rt, const td_attend_args* args) {
 td_status td_append_begin(td_rt* rt, const td_append_args* args, td_call* out) {
   return guarded([&] {
     not_null("out", out);
-    *out = rt->begun.begin(tandem::append_call(rt, args));
+    *out = not_null("rt", rt)->begun.begin(tandem::append_call(rt, args));
   });
 }
 
 td_status td_attend_begin(td_rt* rt, const td_attend_args* args, td_call* out) {
   return guarded([&] {
     not_null("out", out);
-    *out = rt->begun.begin(tandem::attend_call(rt, args));
+    *out = not_null("rt", rt)->begun.begin(tandem::attend_call(rt, args));
   });
 }
 

@@ -122,7 +122,7 @@ td_status td_attend_rows(td_rt* rt, const td_attend_rows_args* args) {
 td_status td_attend_rows_begin(td_rt* rt, const td_attend_rows_args* args, td_call* out) {
   return guarded([&] {
     not_null("out", out);
-    *out = rt->begun.begin(tandem::attend_rows_call(rt, args));
+    *out = not_null("rt", rt)->begun.begin(tandem::attend_rows_call(rt, args));
   });
 }
 

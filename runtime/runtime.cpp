@@ -46,6 +46,7 @@ Config config_of_rows(const Config& config) {
   rows.window.dtype = config.window.dtype;
   rows.window.sink_tokens = config.window.sink_tokens;
   rows.window.local_tokens = config.window.local_tokens;
+  rows.window.stays_empty = true;
   return rows;
 }
 

@@ -117,6 +117,12 @@ class Runtime {
   void launch_windows(const StepContext& step, StepBuffers& buffers);
   [[nodiscard]] std::shared_ptr<RowPool> find_pool(std::uint64_t id);
   std::unique_ptr<RowList> empty_list(const RowTensors& rows, std::int32_t layer, std::int64_t probes);
+  /// The tasks of queries that have a list, with indexes that have all their rows; returns worker microseconds.
+  double plan_lists(RowPool& pool, const StepContext& step, const AttendRowsRequest& request, StepBuffers& buffers,
+                    RowsBuffers& rows);
+  /// The pieces that have been planned of both kinds of tasks.
+  void run_rows(const RowPool& pool, const StepContext& step, const AttendRowsRequest& request, StepBuffers& buffers,
+                RowsBuffers& rows);
   /// One attempt: false where rows turned out to have been written, and what was known about them has been forgotten.
   bool attend_lists(RowPool& pool, const StepContext& step, const AttendRowsRequest& request, bool may_select,
                     StepBuffers& buffers, RowsBuffers& rows, StepStats& total);

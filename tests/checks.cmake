@@ -14,7 +14,7 @@ if(Python3_FOUND)
   tandem_add_check(check_layers_self_test COMMAND ${layers} --self-test)
   tandem_add_check(check_faults COMMAND ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/tests/faults/plant.py --check)
   tandem_add_check(dmc_reference COMMAND ${Python3_EXECUTABLE} -m unittest discover
-    -s ${PROJECT_SOURCE_DIR}/tools/python -p test_dmc_reference.py)
+    -s ${PROJECT_SOURCE_DIR}/tools/dmc -p test_dmc_reference.py)
   include(${CMAKE_CURRENT_LIST_DIR}/cuda_checks.cmake)
 else()
   message(STATUS "No Python 3: the layers check is left out")

@@ -18,15 +18,17 @@ namespace {
 
 /// Rows that are written while a call runs could go on for ever; from then on nothing is selected.
 constexpr int kAttempts = 3;
+/// Rows of exact queries whose partials are kept at a time: many queries take turns, a long one is never cut in two.
+constexpr std::int64_t kMostListedRows = std::int64_t{1} << 18;
 
 void check(const AttendRowsRequest& request, const AttentionShape& shape) {
   const std::int64_t queries = request.visible.num_queries;
+  TANDEM_CHECK(!request.q.on_device && !request.out.on_device, unsupported,
+               "q and out of td_attend_rows must be in host memory, where the rows are");
   check_finite_tensor(request.q, {"q", queries, shape.num_q_heads, shape.head_dim_k});
   const MutableTensorView& out = request.out;
   check_tensor({out.data, out.dtype, out.tokens, out.heads, out.dim, out.token_stride, out.head_stride, out.on_device},
                {"out", queries, shape.num_q_heads, shape.head_dim_v});
-  TANDEM_CHECK(!request.q.on_device && !out.on_device, unsupported,
-               "q and out of td_attend_rows must be in host memory, where the rows are");
   for (std::int32_t h = 0; h < shape.num_q_heads; ++h) {
     TANDEM_CHECK(request.sink_logits == nullptr || request.sink_logits[h] < std::numeric_limits<float>::infinity(),
                  invalid_argument, "sinks[", h, "] is ", request.sink_logits[h],
@@ -57,7 +59,7 @@ class SelectingQueries {
                    const Config& config)
       : none_(request.exact || selector.selects_all()),
         all_(!config.never_slower),
-        fewest_(std::max<std::int64_t>(config.window.sink_tokens, 0) + 1),
+        fewest_(std::max<std::int64_t>(RowPool::kFewestRows, config.window.sink_tokens + 1)),
         cost_(config.profile, selector.params(), pool.rows().layout, config.shape.group_size()) {}
 
   [[nodiscard]] bool has(const VisibleRowList& visible) const noexcept {
@@ -71,50 +73,47 @@ class SelectingQueries {
   lsh::SelectionCost cost_;
 };
 
-/// Lists of the pool for the queries that select. Where memory is refused, the pool forgets all and they do not select.
-void find_lists(RowPool& pool, RowsBuffers& rows) {
-  pool.begin_call();
-  try {
-    for (ListQuery& query : rows.selecting)
-      query.list = &pool.list_of(rows.visible[static_cast<std::size_t>(query.query)].rows);
-  } catch (const std::bad_alloc&) {
-    pool.forget_all();
-  } catch (const Error& error) {
-    if (error.code() != ErrorCode::out_of_memory) throw;
-    log(LogLevel::warning, concat("pool ", pool.id(), " has no memory for an index: ", error.what()));
-    pool.forget_all();
-  }
-  if (pool.lists().empty()) {
-    for (ListQuery& query : rows.selecting) query.list = nullptr;
-  }
-}
-
 std::int64_t position_of(const ListQuery& query, const RowsBuffers& rows) {
   return rows.visible[static_cast<std::size_t>(query.query)].rows.count() - 1;
 }
 
+/// Runs what needs memory for an index. Where that is refused the pool forgets all that it knows: false.
+template <typename Work>
+bool unless_refused(RowPool& pool, const Work& work) {
+  try {
+    work();
+    return true;
+  } catch (const std::bad_alloc&) {
+    log(LogLevel::warning, concat("pool ", pool.id(), ": the system refused memory for an index"));
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::out_of_memory) throw;
+    log(LogLevel::warning, concat("pool ", pool.id(), " has no memory for an index: ", error.what()));
+  }
+  pool.forget_all();
+  return false;
+}
+
 }  // namespace
 
-bool Runtime::attend_lists(RowPool& pool, const StepContext& step, const AttendRowsRequest& request, bool may_select,
-                           StepBuffers& buffers, RowsBuffers& rows, StepStats& total) {
+double Runtime::plan_lists(RowPool& pool, const StepContext& step, const AttendRowsRequest& request,
+                           StepBuffers& buffers, RowsBuffers& rows) {
   const AttentionShape& shape = config_.shape;
-  rows.selecting.clear();
-  rows.exact.clear();
-  buffers.tasks.clear();
   const SelectingQueries selecting(request, *selector_, pool, rows_config_);
-  for (std::int64_t q = 0; may_select && q < request.visible.num_queries; ++q) {
+  for (std::int64_t q = 0; q < request.visible.num_queries; ++q) {
     if (selecting.has(rows.visible[static_cast<std::size_t>(q)])) rows.selecting.push_back({q, nullptr});
   }
   std::stable_sort(rows.selecting.begin(), rows.selecting.end(),
                    [&](const ListQuery& a, const ListQuery& b) { return position_of(a, rows) > position_of(b, rows); });
-  find_lists(pool, rows);
+  pool.begin_call();
+  for (ListQuery& query : rows.selecting)
+    query.list = pool.list_of(rows.visible[static_cast<std::size_t>(query.query)].rows);
+  std::erase_if(rows.selecting, [](const ListQuery& query) { return query.list == nullptr; });
   // List by list, and in each by position, which is how queries are logged and indexes extended.
   std::stable_sort(rows.selecting.begin(), rows.selecting.end(), [&](const ListQuery& a, const ListQuery& b) {
-    if (a.list == nullptr || b.list == nullptr || a.list == b.list) return position_of(a, rows) < position_of(b, rows);
+    if (a.list == b.list) return position_of(a, rows) < position_of(b, rows);
     return a.list->id() < b.list->id();
   });
   for (const ListQuery& query : rows.selecting) {
-    if (query.list == nullptr) break;
     const std::int64_t position = position_of(query, rows);
     observe_queries(request.q, query.query, 1, shape, query.list->layer(), position + 1, buffers);
     for (std::int32_t head = 0; head < shape.num_kv_heads; ++head) {
@@ -122,31 +121,11 @@ bool Runtime::attend_lists(RowPool& pool, const StepContext& step, const AttendR
           {&query.list->layer(), selector_.get(), query.list->id(), head, query.query, position, 1});
     }
   }
-  double index_us = 0;
-  try {
-    index_us = extend_indexes(step, buffers);
-  } catch (const Error& error) {
-    if (error.code() != ErrorCode::out_of_memory) throw;
-    log(LogLevel::warning, concat("pool ", pool.id(), " has no memory for an index: ", error.what()));
-    buffers.tasks.clear();
-    pool.forget_all();
-  }
-  // Whatever cannot select attends to every row.
-  std::vector<std::uint8_t>& selects = rows.selects;
-  selects.assign(static_cast<std::size_t>(request.visible.num_queries * shape.num_kv_heads), 0);
-  std::erase_if(buffers.tasks, [&](const Task& task) {
-    const bool can = task.head_state().index.can_select(selector_->wanted_error());
-    if (can) selects[static_cast<std::size_t>(task.first_row * shape.num_kv_heads + task.head)] = 1;
-    return !can;
-  });
-  for (std::int64_t q = 0; q < request.visible.num_queries; ++q) {
-    for (std::int64_t head = 0; head < shape.num_kv_heads; ++head) {
-      if (selects[static_cast<std::size_t>(q * shape.num_kv_heads + head)] == 0)
-        rows.exact.add(q, head, rows.visible[static_cast<std::size_t>(q)]);
-    }
-  }
-  plan_pieces(shape, workers_.num_workers(), buffers);
-  rows.exact.plan(shape);
+  return extend_indexes(step, buffers);
+}
+
+void Runtime::run_rows(const RowPool& pool, const StepContext& step, const AttendRowsRequest& request,
+                       StepBuffers& buffers, RowsBuffers& rows) {
   struct Run {
     const StepContext& step;
     LeasePool<WorkerScratch>& scratch;
@@ -170,10 +149,45 @@ bool Runtime::attend_lists(RowPool& pool, const StepContext& step, const AttendR
       run.rows.exact.run(run.step, run.tensors, run.bias_factors, i - selecting_pieces, *scratch);
     }
   });
-  total.trace[Stage::index].us += index_us;
+}
+
+bool Runtime::attend_lists(RowPool& pool, const StepContext& step, const AttendRowsRequest& request, bool may_select,
+                           StepBuffers& buffers, RowsBuffers& rows, StepStats& total) {
+  const AttentionShape& shape = config_.shape;
+  rows.selecting.clear();
+  buffers.tasks.clear();
+  if (may_select &&
+      !unless_refused(pool, [&] { total.trace[Stage::index].us += plan_lists(pool, step, request, buffers, rows); })) {
+    buffers.tasks.clear();
+  }
+  // Whatever cannot select attends to every row.
+  std::vector<std::uint8_t>& selects = rows.selects;
+  selects.assign(static_cast<std::size_t>(request.visible.num_queries * shape.num_kv_heads), 0);
+  std::erase_if(buffers.tasks, [&](const Task& task) {
+    const bool can = task.head_state().index.can_select(selector_->wanted_error());
+    if (can) selects[static_cast<std::size_t>(task.first_row * shape.num_kv_heads + task.head)] = 1;
+    return !can;
+  });
+  plan_pieces(shape, workers_.num_workers(), buffers);
+  StepStats done;
+  bool first = true;
+  for (std::int64_t q = 0; first || q < request.visible.num_queries;) {
+    rows.exact.clear();
+    for (; q < request.visible.num_queries && rows.exact.num_rows() < kMostListedRows; ++q) {
+      for (std::int32_t head = 0; head < shape.num_kv_heads; ++head) {
+        if (selects[static_cast<std::size_t>(q * shape.num_kv_heads + head)] == 0)
+          rows.exact.add(q, head, rows.visible[static_cast<std::size_t>(q)]);
+      }
+    }
+    rows.exact.plan(shape);
+    run_rows(pool, step, request, buffers, rows);
+    rows.exact.add_stats(done);
+    if (first) done += summed_up(buffers);
+    buffers.pieces.clear();  // they have run
+    first = false;
+  }
   if (pool.forget_found()) return false;
-  total += summed_up(buffers);
-  rows.exact.add_stats(total);
+  total += done;
   return true;
 }
 

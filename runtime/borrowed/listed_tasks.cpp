@@ -14,12 +14,16 @@ constexpr std::int64_t kPieceRows = 512;  // decides bits
 
 void ListedTasks::clear() noexcept {
   tasks_.clear();
+  num_rows_ = 0;
   heads_.clear();
   pieces_.clear();
 }
 
 void ListedTasks::add(std::int64_t query, std::int32_t head, const VisibleRowList& visible) {
-  if (tasks_.empty() || tasks_.back().query != query) tasks_.push_back({query, &visible, heads_.size(), 0});
+  if (tasks_.empty() || tasks_.back().query != query) {
+    tasks_.push_back({query, &visible, heads_.size(), 0});
+    num_rows_ += visible.rows.count();
+  }
   heads_.push_back(head);
   ++tasks_.back().num_heads;
 }

@@ -22,6 +22,8 @@ class ListedTasks {
   /// Cuts the tasks, and takes the memory that workers write: once after the last add(). Throws std::bad_alloc.
   void plan(const AttentionShape& shape);
 
+  /// Of all tasks that were added.
+  [[nodiscard]] std::int64_t num_rows() const noexcept { return num_rows_; }
   [[nodiscard]] std::int64_t num_pieces() const noexcept { return static_cast<std::int64_t>(pieces_.size()); }
   /// `bias_factors` (num_q_heads), or nullptr. Whoever is last of a task's pieces writes its results. Thread-safe on
   /// distinct pieces and scratch.
@@ -49,6 +51,7 @@ class ListedTasks {
   void finish(const StepContext& step, const Task& task);
 
   std::vector<Task> tasks_;
+  std::int64_t num_rows_ = 0;
   std::vector<std::int32_t> heads_;
   std::vector<Piece> pieces_;
   std::vector<float> partials_;

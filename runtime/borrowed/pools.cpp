@@ -59,8 +59,8 @@ void Runtime::unbind_pool(std::uint64_t id) {
   const std::shared_ptr<RowPool> pool = find_pool(id);
   const RowPoolLock lock(*pool);  // refuses while another call uses it
   const std::lock_guard guard(mutex_);
-  // Another call may have unbound it between find_pool() and the lock.
-  TANDEM_CHECK(pools_.erase(id) == 1, invalid_state, "pool ", id, " does not exist or was unbound");
+  pools_.erase(id);
+  pool->unbind();
 }
 
 void Runtime::rows_written(std::uint64_t id, std::span<const std::int64_t> rows) {

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -19,8 +18,8 @@ class RowFingerprints {
   /// Takes those of the rows [size(), store.size()).
   void extend(const cpu::KvStore& store);
   /// Takes the first `count` of another's in place of its own.
-  void take_over(const RowFingerprints& other, std::int64_t count) noexcept {
-    std::copy_n(other.values_.begin(), count, values_.begin());
+  void take_over(const RowFingerprints& other, std::int64_t count) {
+    values_.assign(other.values_.begin(), other.values_.begin() + count);
   }
   void truncate(std::int64_t size) { values_.resize(static_cast<std::size_t>(size)); }
 

@@ -36,27 +36,34 @@ void RowList::reserve(std::int64_t rows) {
 }
 
 void RowList::extend(const cpu::RowRuns& all) {
+  const std::int64_t known = length();
   reserve(all.count());
-  cpu::RowRuns longer = rows_;
-  all.visit(length(), all.count(), [&](std::int64_t begin, std::int64_t count) { longer.add(begin, count); });
-  const auto known = static_cast<std::size_t>(length());
-  rows_ = std::move(longer);
+  try {
+    all.visit(known, all.count(), [&](std::int64_t begin, std::int64_t count) { rows_.add(begin, count); });
+  } catch (...) {
+    rows_.truncate(known);
+    throw;
+  }
   places_->resize(static_cast<std::size_t>(length()));
   auto place = places_->begin() + static_cast<std::ptrdiff_t>(known);
-  rows_.visit(static_cast<std::int64_t>(known), length(), [&](std::int64_t begin, std::int64_t count) {
+  all.visit(known, all.count(), [&](std::int64_t begin, std::int64_t count) {
     std::iota(place, place + count, static_cast<std::uint32_t>(begin));
     place += count;
   });
   publish();
 }
 
+std::int64_t RowList::publishable() const noexcept {
+  // As in a window that holds a page more at most.
+  const std::int64_t stored = length() - layer_.first_host_position();
+  return std::max<std::int64_t>(0, stored - latest_rows_ - 1) / cpu::kPageRows * cpu::kPageRows;
+}
+
 void RowList::publish() {
   const std::int64_t stored = std::max<std::int64_t>(0, length() - layer_.first_host_position());
-  // As in a window that holds a page more at most.
-  const std::int64_t old = std::max<std::int64_t>(0, stored - latest_rows_ - 1) / cpu::kPageRows * cpu::kPageRows;
   for (HeadState& head : layer_.heads) {
     head.store.borrow_up_to(stored);
-    head.store.publish(std::max(head.store.size(), old));
+    head.store.publish(std::max(head.store.size(), publishable()));
     head.borrowed->fingerprints.extend(head.store);
   }
 }
@@ -64,15 +71,16 @@ void RowList::publish() {
 void RowList::truncate(std::int64_t length) {
   if (length >= this->length()) return;
   const std::int64_t stored = std::max<std::int64_t>(0, length - layer_.first_host_position());
-  for (HeadState& head : layer_.heads) {
-    if (stored < head.store.size()) {
-      const std::int64_t size = stored / cpu::kPageRows * cpu::kPageRows;
-      head.index = head.index.fork(size);
-      head.store = head.store.fork(size, stored);
-      head.borrowed->fingerprints.truncate(size);
-    } else {
-      head.store.borrow_up_to(stored);
-    }
+  const std::int64_t size = std::min(indexed_rows(), stored / cpu::kPageRows * cpu::kPageRows);
+  std::vector<lsh::HeadIndex> indexes;  // what can be refused memory comes first
+  if (size < indexed_rows()) {
+    for (const HeadState& head : layer_.heads) indexes.push_back(head.index.fork(size));
+  }
+  for (std::size_t h = 0; h < layer_.heads.size(); ++h) {
+    HeadState& head = layer_.heads[h];
+    if (!indexes.empty()) head.index = std::move(indexes[h]);
+    head.store = head.store.fork(size, stored);
+    head.borrowed->fingerprints.truncate(size);
     head.queries.truncate(length);
   }
   places_->resize(static_cast<std::size_t>(length));
@@ -80,28 +88,31 @@ void RowList::truncate(std::int64_t length) {
 }
 
 void RowList::fork_into(RowList& copy, std::int64_t length) {
-  cpu::RowRuns rows = rows_;
-  rows.truncate(length);
-  copy.extend(rows);
+  copy.reserve(length);
+  copy.rows_ = rows_;
+  copy.rows_.truncate(length);
+  copy.places_->assign(places_->begin(), places_->begin() + static_cast<std::ptrdiff_t>(length));
+  const std::int64_t common = std::min(indexed_rows(), copy.publishable());
   for (std::size_t h = 0; h < layer_.heads.size(); ++h) {
     HeadState& mine = layer_.heads[h];
     HeadState& its = copy.layer_.heads[h];
-    const std::int64_t common = std::min(mine.store.size(), its.store.size());
-    its.index = mine.index.fork(common);
     its.borrowed->fingerprints.take_over(mine.borrowed->fingerprints, common);  // of the rows when they were coded
+    its.index = mine.index.fork(common);
     its.queries = mine.queries.fork();
     its.queries.truncate(length);
   }
+  copy.publish();
 }
 
 RowList::Stale RowList::find_stale() const {
   Stale stale{length(), 0};
-  for (const HeadState& head : layer_.heads) {
-    for (std::int64_t row = head.store.size() - 1; row >= 0; --row) {
-      if (head.borrowed->fingerprints.matches(head.store, row)) continue;
-      stale.first = std::min(stale.first, layer_.first_host_position() + row);
-      ++stale.count;
-    }
+  for (std::int64_t row = layer_.heads.front().store.size() - 1; row >= 0; --row) {
+    const bool matches = std::all_of(layer_.heads.begin(), layer_.heads.end(), [&](const HeadState& head) {
+      return head.borrowed->fingerprints.matches(head.store, row);
+    });
+    if (matches) continue;
+    stale.first = layer_.first_host_position() + row;
+    ++stale.count;
   }
   return stale;
 }

@@ -36,12 +36,13 @@ class RowList {
   /// Appends the rows of `all` beyond the first length(), which must be those of the list. Throws
   /// Error(out_of_memory) or std::bad_alloc, and then nothing changed.
   void extend(const cpu::RowRuns& all);
-  /// Forgets the rows from index `length` on. Throws Error(out_of_memory); the list can then only be dropped.
+  /// Forgets the rows from index `length` on. Throws Error(out_of_memory) or std::bad_alloc, and then nothing changed.
   void truncate(std::int64_t length);
-  /// Makes `copy`, a new list, the first `length` rows of this one, sharing what is immutable of the indexes. Throws as
-  /// truncate().
+  /// Makes `copy`, a new list, the first `length` rows of this one, sharing what is immutable of the indexes. Throws
+  /// likewise; the copy can then only be dropped.
   void fork_into(RowList& copy, std::int64_t length);
-  /// The least index of a row of the list whose fingerprint differs, and how many do; length() and 0 for none.
+  /// The least index of a row of the list of which a head's fingerprint differs, and how many such rows there are;
+  /// length() and 0 for none.
   struct Stale {
     std::int64_t first;
     std::int64_t count;
@@ -54,7 +55,8 @@ class RowList {
 
  private:
   void reserve(std::int64_t rows);
-  /// Stores have all rows of the list but the first and the latest.
+  /// Rows that stores should have: all of the list but the first and the latest.
+  [[nodiscard]] std::int64_t publishable() const noexcept;
   void publish();
 
   std::uint64_t id_;

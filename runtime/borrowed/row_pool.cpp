@@ -2,14 +2,11 @@
 
 #include <algorithm>
 
-#include "lsh/sketch_index.h"
 #include "runtime/base/error.h"
 
 namespace tandem {
 namespace {
 
-/// Shorter lists, and shorter common parts, are not worth keeping: no index is built on fewer rows.
-constexpr std::int64_t kFewestRows = lsh::SketchIndex::kFewestRows;
 /// As many as an engine may decode at a time, and as many again that come back.
 constexpr std::size_t kMostLists = 64;
 
@@ -25,21 +22,33 @@ RowList& RowPool::new_list() {
   return *lists_.back();
 }
 
-RowList& RowPool::list_of(const cpu::RowRuns& rows) {
-  RowList* best = nullptr;
-  std::int64_t most = 0;
-  for (const auto& list : lists_) {
-    const std::int64_t common = list->rows().common_prefix(rows);
-    if (common > most) {
-      most = common;
-      best = list.get();
-    }
+bool RowPool::returns(const cpu::RowRuns& rows) {
+  const auto before = std::find_if(candidates_.begin(), candidates_.end(),
+                                   [&](const cpu::RowRuns& seen) { return rows.common_prefix(seen) == seen.count(); });
+  if (before != candidates_.end()) {
+    candidates_.erase(before);
+    return true;
   }
-  const bool starts_as = best != nullptr && most == rows.count();  // what is beyond lies in the query's future
-  const bool goes_on = best != nullptr && most == best->length();
-  RowList* list = best;
+  if (candidates_.size() == kMostLists) candidates_.erase(candidates_.begin());
+  candidates_.push_back(rows);
+  return false;
+}
+
+RowList* RowPool::list_of(const cpu::RowRuns& rows) {
+  RowList* list = nullptr;
+  std::int64_t most = 0;
+  for (const auto& other : lists_) {
+    const std::int64_t common = other->rows().common_prefix(rows);
+    const bool ends_there = common == other->length();  // of two that have as much in common, the one that goes on
+    if (common < most || common == 0 || (common == most && !ends_there)) continue;
+    most = common;
+    list = other.get();
+  }
+  const bool starts_as = list != nullptr && most == rows.count();  // what is beyond lies in the query's future
+  const bool goes_on = list != nullptr && most == list->length();
   if (!starts_as && !goes_on) {
-    const std::uint64_t source = most < kFewestRows ? 0 : best->id();
+    if (!returns(rows)) return nullptr;
+    const std::uint64_t source = most < kFewestRows ? 0 : list->id();
     list = &new_list();  // which may drop one, but none of those in use
     const auto found = std::find_if(lists_.begin(), lists_.end(), [&](const auto& l) { return l->id() == source; });
     try {
@@ -51,7 +60,7 @@ RowList& RowPool::list_of(const cpu::RowRuns& rows) {
   }
   list->last_use = calls_;
   if (!starts_as) list->extend(rows);
-  return *list;
+  return list;
 }
 
 void RowPool::cut(RowList& list, std::int64_t length) {
@@ -97,11 +106,15 @@ std::int64_t RowPool::forget_stale() {
 
 bool RowPool::forget_found() {
   bool any = false;
-  for (const auto& list : lists_) {
-    bool found = false;
-    for (HeadState& head : list->layer().heads) found |= head.borrowed->stale.exchange(false);
-    if (found) forget_stale_of(*list);
-    any |= found;
+  try {
+    for (const auto& list : lists_) {
+      bool found = false;
+      for (HeadState& head : list->layer().heads) found |= head.borrowed->stale.exchange(false);
+      any |= found;
+      if (found) forget_stale_of(*list);
+    }
+  } catch (...) {
+    forget_all();
   }
   drop_short_lists();
   return any;
@@ -110,6 +123,9 @@ bool RowPool::forget_found() {
 RowPoolLock::RowPoolLock(RowPool& pool) : pool_(pool) {
   TANDEM_CHECK(!pool.busy_.exchange(true, std::memory_order_acquire), invalid_state, "pool ", pool.id(),
                " is in use by another call; one call at a time");
+  if (pool.bound_) return;
+  pool.busy_.store(false, std::memory_order_release);
+  fail(ErrorCode::invalid_state, "pool ", pool.id(), " does not exist or was unbound");
 }
 
 }  // namespace tandem

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cpu/row_runs.h"
+#include "lsh/sketch_index.h"
 #include "runtime/borrowed/row_list.h"
 #include "runtime/borrowed/row_tensors.h"
 
@@ -17,9 +18,13 @@ namespace tandem {
 ///
 /// Which rows a query sees says which sequence it belongs to: that of the list with which it has most in common. What
 /// comes beyond a list's end is appended to it; where a query leaves a list before its end, it gets one of its own that
-/// starts as the common part. Lists that nobody has used for long are dropped. One call at a time: see RowPoolLock.
+/// starts as the common part. It does when it comes for the second time, with all rows of the first: what slides over
+/// the rows never does. Lists that nobody has used for long are dropped. One call at a time: see RowPoolLock.
 class RowPool {
  public:
+  /// Shorter lists, and shorter common parts, are not kept: no sketch is built on fewer rows.
+  static constexpr std::int64_t kFewestRows = lsh::SketchIndex::kFewestRows;
+
   using MakeList = std::function<std::unique_ptr<RowList>(const RowTensors& rows)>;
 
   RowPool(std::uint64_t id, std::int32_t layer, const RowTensors& rows, MakeList make_list)
@@ -31,9 +36,12 @@ class RowPool {
 
   /// Begins the next call: lists that are asked for from here on stay until its end.
   void begin_call() noexcept { ++calls_; }
-  /// The list whose first rows are exactly `rows`, made, or made longer, if there is none. Of several queries of a
-  /// call, those that see more come first. Throws Error(out_of_memory) or std::bad_alloc.
-  RowList& list_of(const cpu::RowRuns& rows);
+  /// The list whose first rows are exactly `rows`, made, or made longer, if there is none; nullptr where it is too
+  /// early for one. Of several queries of a call, those that see more come first. Throws Error(out_of_memory) or
+  /// std::bad_alloc.
+  RowList* list_of(const cpu::RowRuns& rows);
+  /// Nobody may use the pool any more who has not got its lock yet. With the lock held.
+  void unbind() noexcept { bound_ = false; }
   /// Lists that have one of `rows` end before it.
   void forget(const cpu::RowRuns& rows);
   void forget_all() noexcept { lists_.clear(); }
@@ -50,6 +58,8 @@ class RowPool {
  private:
   friend class RowPoolLock;
   RowList& new_list();
+  /// Whether `rows` begin with all rows of a query without a list that came before; remembered for the next, if not.
+  bool returns(const cpu::RowRuns& rows);
   void cut(RowList& list, std::int64_t length);
   std::int64_t forget_stale_of(RowList& list);
   void drop_short_lists() noexcept;
@@ -59,6 +69,8 @@ class RowPool {
   const RowTensors rows_;
   const MakeList make_list_;
   std::vector<std::unique_ptr<RowList>> lists_;
+  std::vector<cpu::RowRuns> candidates_;  // what queries without a list saw, oldest first
+  bool bound_ = true;
   std::int64_t calls_ = 0;
   std::int64_t rows_forgotten_ = 0;
   std::int64_t rows_found_ = 0;

@@ -12,7 +12,7 @@ namespace tandem {
 /// A query whose rows are those of a list.
 struct ListQuery {
   std::int64_t query;
-  RowList* list;  ///< nullptr: it attends to every row that it sees
+  RowList* list;
 };
 
 /// What one call on a pool keeps besides StepBuffers. Lent by a LeasePool.

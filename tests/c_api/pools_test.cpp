@@ -196,6 +196,13 @@ TEST_F(Pools, BadCallsAreRefused) {
   refuse(
       "q and out of td_attend_rows must be in host memory", [](auto& a, auto&) { a.out.memory = TD_MEMORY_DEVICE; },
       TD_EUNSUPPORTED);
+  refuse(
+      "q and out of td_attend_rows must be in host memory",
+      [](auto& a, auto&) {
+        a.q.memory = TD_MEMORY_DEVICE;
+        a.q.data = reinterpret_cast<void*>(64);  // not read, or this crashes
+      },
+      TD_EUNSUPPORTED);
   const std::int64_t backwards[] = {0, 10, 5};
   refuse("visible.row_begin[1] and [2] are 10 and 5", [&](auto&, auto& v) { v.row_begin = backwards; });
   rows_[17] = kRows;

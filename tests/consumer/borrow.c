@@ -1,5 +1,5 @@
-/* A C11 engine that keeps K and V itself: cells of one layer, in which two sequences lie interleaved. Each attends to its
- * own cells; both results are checked against a loop. */
+/* A C11 engine that keeps K and V itself: cells of one layer, in which two sequences lie interleaved. Each attends to
+ * its own cells; both results are checked against a loop. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -75,7 +75,7 @@ FAULTS = [
      "queries of tokens that are gone are forgotten"),
     ("runtime/borrowed/row_list.cpp", "its.borrowed->fingerprints.take_over(mine.borrowed->fingerprints, common);", "",
      "a list's part knows what its rows were when they were coded"),
-    ("runtime/borrowed/row_pool.cpp", "most == best->length();", "most > 0;", "a list goes on where it ends"),
+    ("runtime/borrowed/row_pool.cpp", "most == list->length();", "most > 0;", "a list goes on where it ends"),
     ("runtime/borrowed/visibility.cpp", "if (word != 0) hide(c);", "", "hidden columns are hidden"),
     ("cpu/row_formats.inl", "load_block_int4(block + 2, i % kBlockElements)", "load_block_int4(block + 2, i % 16)",
      "q4_0 has its second half in the high bits"),

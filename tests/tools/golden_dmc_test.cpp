@@ -1,5 +1,5 @@
 // Real decisions of the retrofitted model through the runtime, against attention in the masked form that its training
-// computes, written by tools/python/golden_dmc.py in double precision.
+// computes, written by tools/dmc/golden_dmc.py in double precision.
 #include <cmath>
 #include <filesystem>
 #include <vector>

@@ -22,3 +22,8 @@ file(RELATIVE_PATH TANDEM_PREFIX_FROM_PC ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig 
 string(REGEX REPLACE "/$" "" TANDEM_PREFIX_FROM_PC ${TANDEM_PREFIX_FROM_PC})
 configure_file(${CMAKE_CURRENT_LIST_DIR}/tandem.pc.in ${PROJECT_BINARY_DIR}/tandem.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/tandem.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+# The wheel of tools/python has the library alone, beside the package's files, under the one name by which it is loaded.
+if(SKBUILD)
+  install(FILES $<TARGET_FILE:tandem> DESTINATION tandem_attention RENAME libtandem.so COMPONENT python)
+endif()

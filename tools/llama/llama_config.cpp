@@ -49,7 +49,7 @@ float rope_theta(const JsonFields& fields) {
   return fields.positive("rope_theta", fields.positive("rope_parameters.rope_theta", kDefault));
 }
 
-/// The object that a model retrofitted with DMC has; tools/python/retrofit_dmc.py writes it.
+/// The object that a model retrofitted with DMC has; tools/dmc/retrofit_dmc.py writes it.
 std::int32_t merge_window(const JsonFields& fields) {
   if (!fields.has("dmc")) return 0;
   require_text(fields, "dmc.alpha_source", "last_neuron");

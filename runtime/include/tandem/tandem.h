@@ -274,8 +274,8 @@ TD_API td_status td_seq_truncate(td_rt* rt, td_seq seq, int64_t num_tokens);
 /* Forgets num_tokens tokens from `first` on, in every layer; the tokens after them move up, with their keys as they
  * are: a model that rotates keys by position has been told positions with a gap. What stays is as if the others had
  * never been appended, but that rows of the host tier have been rounded to host_dtype, and the index of what comes
- * after `first` is built anew. Every layer must hold as many tokens; needs a host tier and TD_POLICY_LATEST. Takes the
- * memory of the tokens after `first` a second time while it runs. */
+ * after `first` is built anew, from queries that come after this call. Every layer must hold as many tokens; needs a
+ * host tier and TD_POLICY_LATEST. Takes the memory of the tokens after `first` a second time while it runs. */
 TD_API td_status td_seq_evict(td_rt* rt, td_seq seq, int64_t first, int64_t num_tokens);
 TD_API td_status td_seq_length(td_rt* rt, td_seq seq, int32_t layer, int64_t* out);
 
@@ -412,7 +412,8 @@ typedef struct {
   int32_t num_lists;      /* lists of rows that queries have seen, each with an index of its own: sequences, mostly */
   int64_t indexed_rows;   /* of all lists */
   int64_t index_bytes;    /* all KV heads: codes, fingerprints and lists */
-  int64_t rows_reindexed; /* rows indexed anew since td_pool_bind, because they were written */
+  int64_t rows_reindexed; /* rows whose index was forgotten since td_pool_bind, because they, or rows before them in
+                             their list, were written or dropped */
   int64_t rows_found;     /* of these, those whose writing nobody had reported */
 } td_pool_info;
 TD_API td_status td_pool_query(td_rt* rt, td_pool pool, td_pool_info* info);
@@ -447,9 +448,10 @@ typedef struct {
   int32_t exact; /* not 0: every visible row, whatever the selector */
   td_pool pool;
   const td_visibility* visible;
-  td_tensor q;   /* (num_queries, num_q_heads, head_dim_k), host memory */
-  td_tensor out; /* (num_queries, num_q_heads, head_dim_v), written; overlaps no input and no row */
-  float* lse;    /* optional: (num_queries, num_q_heads), natural log; -inf where no row is visible: out is 0 there */
+  td_tensor q;        /* (num_queries, num_q_heads, head_dim_k), host memory */
+  td_tensor out;      /* (num_queries, num_q_heads, head_dim_v), written; overlaps no input and no row */
+  float* lse;         /* optional: (num_queries, num_q_heads), natural log. Where no row is visible, out is 0 and
+                         lse -inf, or that of the sinks */
   const float* sinks; /* optional: num_q_heads logits of attention sinks */
   const float* alibi; /* optional: num_q_heads factors of the mask's values */
   float* error;       /* optional: (num_queries, num_q_heads), as in td_attend_args */
@@ -457,8 +459,10 @@ typedef struct {
   td_stats* stats;    /* optional. Rows of the latest local_tokens of a list count as the window's */
 } td_attend_rows_args;
 /* Attention of queries over the rows that each sees. Queries select, by td_config.selector, where it pays and where
- * their mask adds nothing but 0; all others attend to every visible row, exactly. The latest local_tokens rows of a
- * list and its first sink_tokens are always attended. A sketch is calibrated on the queries of these calls: until 64
+ * their mask adds nothing but 0, from the second time on that they come with all rows of the time before; all others
+ * attend to every visible row, exactly: also sliding windows, which lose rows. The first sink_tokens rows of a list and
+ * its latest are always attended: local_tokens of these, fewer after a cut until the list has grown by as many, and
+ * fewer for a query that does not see the whole list. A sketch is calibrated on the queries of these calls: until 64
  * query vectors of a KV head have been seen it selects every row. */
 TD_API td_status td_attend_rows(td_rt* rt, const td_attend_rows_args* args);
 

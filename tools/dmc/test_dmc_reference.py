@@ -1,4 +1,4 @@
-"""Laws of dmc_reference.py. Needs nothing but Python: python3 -m unittest discover -s tools/python"""
+"""Laws of dmc_reference.py. Needs nothing but Python: python3 -m unittest discover -s tools/dmc"""
 
 from __future__ import annotations
 

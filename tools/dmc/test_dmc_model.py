@@ -1,6 +1,6 @@
 """Laws of dmc_model.py and of the plan of a run. Skipped without PyTorch.
 
-    python3 -m unittest discover -s tools/python
+    python3 -m unittest discover -s tools/dmc
 """
 
 from __future__ import annotations

@@ -1,0 +1,32 @@
+"""bench/engines measure what they say: that Python adds little to a step, and that their reports are whole."""
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+BENCH = pathlib.Path(__file__).resolve().parents[2] / "bench/engines"
+
+
+class Benchmarks(unittest.TestCase):
+    def report(self, script, *options):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "report.json"
+            result = subprocess.run([sys.executable, BENCH / script, *options, "--json", path], capture_output=True, text=True,
+                                    check=False, timeout=300)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            return json.loads(path.read_text(encoding="utf-8"))
+
+    def test_python_overhead(self):
+        """15 us are the goal; 60 is what no busy machine should exceed in the best of its rounds."""
+        rows = self.report("python_overhead.py", "--rounds", "15")["rows"]
+        self.assertEqual([row["batch"] for row in rows], [1, 4])
+        for row in rows:
+            self.assertLess(row["hot_us"], 40)
+            self.assertLess(row["outside_us"]["min"], 60)
+            self.assertGreater(row["calls_us"]["min"], 1)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,115 @@
+"""attach(): one call that makes generate() of a model use Tandem."""
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from ..errors import TandemError
+from .attention import NAME, announce
+from .cache import TandemCache
+from .counts import CacheStats, CallLog
+from .lazy_runtime import LazyRuntime
+from .support import cache_argument, check_model, text_config
+
+
+def attach(model: Any, *, selector: str | dict | None = "sketch", budget: float | None = None, error: float | None = None,
+           select_up_to: int = 8, **options: Any) -> Attached:
+    """Makes model.generate() attend by Tandem, until detach(). Returns a handle with stats().
+
+    selector: "sketch" (the default), "lsh", "topk", "sketch_topk", "all" (exact), or a dictionary of td_selector.
+    budget: the share of the rows in host memory that a step gathers (sketch, topk; default 0.02). error: instead of a
+    budget, the relative error that a step may have (sketch). select_up_to: steps of more tokens than this attend to every
+    row, as prompts do.
+
+    options: fields of the selector (sketch_bits, lsh_bits, lsh_tables, seed, ..) and of td_config by name. The window has
+    sink_tokens=4 and local_tokens=256; window_dtype and host_dtype are the model's dtype; device is "host" for a model on
+    the CPU and the model's for one on a GPU (not tried on one yet); num_threads, host_memory_bytes, never_slower, profile,
+    window_codec, .. have the library's defaults.
+
+    generate() with a cache of one's own, use_cache=False or cache_implementation, and calls of the model itself without
+    a TandemCache, run on torch's sdpa, which is announced once. Throws TandemError for models that cannot use Tandem
+    (encoder-decoders, multi-head latent attention, linear attention) and for options that are wrong; nothing has
+    changed then."""
+    if getattr(model, "tandem", None) is not None:
+        raise TandemError("the model is attached already; detach() first")
+    check_model(model)
+    options = {"selector": selector, "budget": budget, "error": error, **options}
+    return Attached(model, LazyRuntime(text_config(model).num_hidden_layers, options), select_up_to)
+
+
+class Attached:
+    """A model that uses Tandem; also a context manager, which detaches at its end."""
+
+    def __init__(self, model: Any, lazy: LazyRuntime, select_up_to: int):
+        self.model = model
+        self._lazy, self._select_up_to = lazy, select_up_to
+        self._logs = [CallLog() for _ in range(lazy.num_layers)]
+        self.cache_name = cache_argument(model)
+        self._latest = CacheStats.of([], self._logs)
+        self.new_cache()  # refuses a wrong select_up_to before anything has changed
+        self._implementation = model.config._attn_implementation
+        model.set_attn_implementation(NAME)
+        if text_config(model)._attn_implementation != NAME:
+            model.set_attn_implementation(self._implementation)
+            raise TandemError(f"{type(model).__name__} did not take the attention implementation '{NAME}'")
+        self._generate = model.generate if hasattr(model, "generate") else None
+        if self._generate is not None:
+            model.generate = self._wrapped(model.generate)
+        model.tandem = self
+
+    def new_cache(self) -> TandemCache:
+        """A cache for calls of the model itself, or for several turns: model(ids, past_key_values=handle.new_cache())."""
+        return TandemCache.of(self._lazy, self._logs, self._select_up_to)
+
+    def stats(self) -> CacheStats:
+        """Rows and bytes at the end of the latest generate(); calls, times and error estimates of all caches since attach()."""
+        now = CacheStats.of([], self._logs)
+        for mine, latest in zip([now, *now.layers], [self._latest, *self._latest.layers]):
+            mine.take_rows(latest)
+        now.num_sequences = self._latest.num_sequences
+        return now
+
+    def describe(self) -> dict | None:
+        """The runtime's configuration, machine and memory; None before the first step."""
+        return None if self._lazy.runtime is None else self._lazy.runtime.describe()
+
+    def detach(self) -> None:
+        """Gives the model back as it was. Caches that exist can still be used with the implementation "tandem"."""
+        if getattr(self.model, "tandem", None) is not self:
+            return
+        self.model.set_attn_implementation(self._implementation)
+        if self._generate is not None:
+            del self.model.generate
+        del self.model.tandem
+
+    def __enter__(self) -> Attached:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.detach()
+
+    def _wrapped(self, generate: Any) -> Any:
+        @functools.wraps(generate)
+        def with_tandem(*args: Any, **kwargs: Any) -> Any:
+            if not self._wants_cache(args, kwargs):
+                return generate(*args, **kwargs)
+            cache = self.new_cache()
+            kwargs.pop("cache", None), kwargs.pop("past_key_values", None)
+            result = generate(*args, **{**kwargs, self.cache_name: cache})
+            self._latest = CacheStats.of(cache.batch.sequences, self._logs)
+            return result
+
+        return with_tandem
+
+    def _wants_cache(self, args: tuple, kwargs: dict[str, Any]) -> bool:
+        if kwargs.get("cache") is not None or kwargs.get("past_key_values") is not None:
+            return False
+        config = kwargs.get("generation_config") or (args[1] if len(args) > 1 else None) or self.model.generation_config
+
+        def setting(name: str) -> Any:
+            return kwargs[name] if kwargs.get(name) is not None else getattr(config, name, None)
+
+        if setting("cache_implementation") is not None:
+            announce(f"cache_implementation='{setting('cache_implementation')}' is not Tandem's: generate() runs without it")
+            return False
+        return setting("use_cache") is not False

@@ -1,0 +1,49 @@
+"""Which models the backend can serve, said before anything runs."""
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from ..errors import EUNSUPPORTED, TandemError
+
+_LAYER_TYPES = ("full_attention", "sliding_attention")
+
+
+def text_config(model_or_config: Any) -> Any:
+    """The configuration of a model's decoder. Throws TandemError for what is neither a model nor a configuration."""
+    config = getattr(model_or_config, "config", model_or_config)
+    if not hasattr(config, "get_text_config"):
+        raise TandemError(f"the model is a {type(model_or_config).__name__}; allowed: a transformers model or its config")
+    return config.get_text_config(decoder=True)
+
+
+def check_config(config: Any) -> None:
+    """Throws TandemError(EUNSUPPORTED) that says why a model of this configuration cannot use Tandem."""
+    kinds = sorted(set(getattr(config, "layer_types", None) or ()) - set(_LAYER_TYPES))
+    shared = getattr(config, "num_kv_shared_layers", 0) or 0
+    reasons = {
+        "it is an encoder-decoder model; allowed: decoders": getattr(config, "is_encoder_decoder", False),
+        "it caches latent vectors (multi-head latent attention, kv_lora_rank); allowed: keys and values of heads":
+            getattr(config, "kv_lora_rank", None),
+        f"{shared} layers share the keys and values of others (num_kv_shared_layers); allowed: 0": shared,
+        f"it has layers of type {', '.join(kinds)}; allowed: {', '.join(_LAYER_TYPES)}": kinds,
+        "its attention is not causal (is_causal)": not getattr(config, "is_causal", True),
+    }
+    for reason, applies in reasons.items():
+        if applies:
+            raise TandemError(f"{getattr(config, 'model_type', 'this model')} cannot use Tandem: {reason}", EUNSUPPORTED)
+
+
+def check_model(model: Any) -> None:
+    """check_config(), and whether attention of the model can be replaced at all."""
+    check_config(text_config(model))
+    name = type(model).__name__
+    if not getattr(model, "_supports_attention_backend", False):
+        raise TandemError(f"{name} cannot use Tandem: its attention does not go through AttentionInterface", EUNSUPPORTED)
+    if getattr(model, "_is_stateful", False):
+        raise TandemError(f"{name} cannot use Tandem: it keeps a state besides keys and values", EUNSUPPORTED)
+
+
+def cache_argument(model: Any) -> str:
+    """The argument of the model and its generate() that takes a cache: transformers 5.24 renamed it."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
