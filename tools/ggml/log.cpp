@@ -14,10 +14,9 @@ void log_of_library(int level, const char* message, void* /*user*/) { log(static
 
 }  // namespace
 
-void show_messages_from(LogLevel lowest) noexcept {
-  lowest_shown.store(lowest, std::memory_order_relaxed);
-  td_set_log(&log_of_library, nullptr);
-}
+void show_messages_from(LogLevel lowest) noexcept { lowest_shown.store(lowest, std::memory_order_relaxed); }
+
+void show_messages_of_library() noexcept { td_set_log(&log_of_library, nullptr); }
 
 void log(LogLevel level, const std::string& message) noexcept {
   if (level < lowest_shown.load(std::memory_order_relaxed)) return;

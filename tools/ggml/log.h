@@ -8,8 +8,11 @@ namespace tandem::ggml {
 /// failures, which are always shown.
 enum class LogLevel { debug = 0, info = 1, warning = 2, error = 3 };
 
-/// Messages below `lowest` are not shown; by default those below warning. Also sends libtandem's messages here.
+/// Messages below `lowest` are not shown; by default those below warning.
 void show_messages_from(LogLevel lowest) noexcept;
+
+/// Sends libtandem's messages here: once it is certain that the plugin stays loaded.
+void show_messages_of_library() noexcept;
 
 /// One line to stderr, "tandem-ggml: message". Thread-safe.
 void log(LogLevel level, const std::string& message) noexcept;

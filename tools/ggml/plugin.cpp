@@ -25,6 +25,17 @@ bool is_host_known() {
   return false;
 }
 
+/// Sources between two versions share a version: at least the operations must have the numbers that they were compiled
+/// with.
+bool are_operations_known() {
+  const std::string attention = ggml_op_name(GGML_OP_FLASH_ATTN_EXT), rows = ggml_op_name(GGML_OP_SET_ROWS);
+  if (attention == "FLASH_ATTN_EXT" && rows == "SET_ROWS") return true;
+  log(LogLevel::error, "operation " + std::to_string(GGML_OP_FLASH_ATTN_EXT) + " of this host is " + attention +
+                           " and not FLASH_ATTN_EXT, or " + std::to_string(GGML_OP_SET_ROWS) + " is " + rows +
+                           " and not SET_ROWS; not loaded. Build the plugin with the host's own source");
+  return false;
+}
+
 bool is_library_known() {
   if (td_abi_version() == TANDEM_ABI) return true;
   log(LogLevel::error, "built for Tandem's ABI " + std::to_string(TANDEM_ABI) + ", the library has " +
@@ -34,13 +45,14 @@ bool is_library_known() {
 
 ggml_backend_reg_t registration() noexcept {
   try {
-    if (!is_host_known() || !is_library_known()) return nullptr;
+    if (!is_host_known() || !are_operations_known() || !is_library_known()) return nullptr;
     const tandem::ggml::Settings settings = tandem::ggml::settings_from_environment();
     tandem::ggml::show_messages_from(settings.log);
     if (settings.disabled) {
       log(LogLevel::info, "TANDEM_DISABLE is 1; not loaded");
       return nullptr;
     }
+    tandem::ggml::show_messages_of_library();  // from here on the plugin stays
     if (settings.stats) tandem::ggml::print_totals_at_exit();
     return tandem::ggml::registration(settings);
   } catch (const std::exception& error) {
