@@ -373,6 +373,29 @@ class Layers(WithModel):
             forward(self.model, cache, self.ids[:, 119:], self.mask)
         long_way.assert_not_called()
 
+    def test_a_token_whose_last_dimension_is_not_contiguous(self):
+        """Keys, values and queries that a model hands over turned, one at a time, are what their copies are."""
+        def attended(turned, tokens, scaling):
+            generator = torch.Generator().manual_seed(2)
+            cache, outs = exact_cache(self.model), []
+            for index in range(6):  # two steps of three layers
+                tensors = {name: torch.randn(2, heads, tokens, 16, generator=generator)
+                           for name, heads in (("query", 4), ("key", 2), ("value", 2))}
+                if turned:
+                    tensors[turned] = tensors[turned].transpose(1, 3).contiguous().transpose(1, 3)
+                    self.assertNotEqual(tensors[turned].stride(3), 1)
+                key, value = cache.update(tensors["key"], tensors["value"], index % 3)
+                scale = scaling * (1 + index % 3)  # from layer 1 on, queries are multiplied
+                outs.append(attention.tandem_attention(self.model.model.layers[index % 3].self_attn, tensors["query"], key, value,
+                                                       None, scaling=scale)[0])
+            return torch.stack(outs)
+
+        for tokens in (1, 2):
+            expected = attended(None, tokens, 0.25)
+            for name in ("query", "key", "value"):
+                with self.subTest(name, tokens=tokens):
+                    self.near(attended(name, tokens, 0.25), expected, 1e-5)
+
     def test_layers_of_different_scale(self):
         for index, layer in enumerate(self.model.model.layers):
             layer.self_attn.scaling *= 1 + index / 2
