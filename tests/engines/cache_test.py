@@ -224,6 +224,39 @@ class Interrupted(WithModel):
         embeddings.weight[:] = weights
         self.near(forward(self.model, cache, self.ids[:1, 100:]), expected[:, 100:])
 
+    def interrupted(self, layer, cache, ids, mask=None):
+        """A step that an exception ends after the attention of `layer`."""
+        hook = self.model.model.layers[layer].mlp.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        with self.assertRaises(KeyboardInterrupt):
+            forward(self.model, cache, ids, mask)
+        hook.remove()
+
+    def test_a_step_that_cannot_be_undone(self):
+        """Without a host tier, rows that left the window are gone: the cache says so until it is reset."""
+        ids = models.prompts(1, 400)[0]
+        expected = self.expected(ids[:, :15])
+        cache = exact_cache(self.model, host_tier=False)
+        forward(self.model, cache, ids[:, :150])
+        self.interrupted(1, cache, ids[:, 150:390])
+        for _ in range(3):
+            self.refused("only reset() helps this cache", forward, self.model, cache, ids[:, 150:151])
+        self.refused("only reset() helps this cache", cache.crop, -1)
+        self.refused("only reset() helps this cache", copy.deepcopy, cache)
+        self.refused("only reset() helps this cache", cache.batch_repeat_interleave, 2)
+        cache.reset()
+        self.near(forward(self.model, cache, ids[:, :15]), expected)
+
+    def test_a_refused_crop_changes_no_row(self):
+        ids, mask = models.prompts(2, 400, (385, 0))
+        cache = exact_cache(self.model, host_tier=False)
+        self.model.set_attn_implementation("tandem")
+        forward(self.model, cache, ids, mask)
+        self.refused("without a host tier", cache.crop, -200)  # row 0 has 15 tokens and could forget them, row 1 cannot
+        self.assertEqual(([s.length() for s in cache.batch.sequences], cache.get_seq_length()), ([15, 400], 400))
+        self.assertEqual(cache.batch.lengths, [15, 400])
+        cache.crop(-1)
+        self.assertEqual(([s.length() for s in cache.batch.sequences], cache.get_seq_length()), ([14, 399], 399))
+
 
 class Refused(WithModel):
     def test_models(self):

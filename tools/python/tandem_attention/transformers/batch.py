@@ -113,12 +113,18 @@ class Batch:
         self._running = False
 
     def recover(self) -> None:
-        """Undoes a step that did not reach its end."""
+        """Undoes a step that did not reach its end. Throws TandemError where that is impossible, then and at every later
+        call but clear(): layers that differ in length would go on answering."""
         self._handed_out = False
-        if self._running:
-            self._running = False
+        if not self._running:
+            return
+        try:
             for sequence, length in zip(self.sequences, self.lengths):
                 sequence.truncate(length)
+        except TandemError as error:  # still running: whatever comes next ends here as well
+            raise TandemError(f"a step was abandoned and cannot be undone, only reset() helps this cache: {error}",
+                              error.status) from None
+        self._running = False
 
     # ---- rows ----------------------------------------------------------------------------------------------------
     def select(self, rows: list[int]) -> None:
@@ -139,15 +145,21 @@ class Batch:
         self._take(chosen, [self.lengths[row] for row in rows])
 
     def crop(self, slots: int) -> None:
-        """Keeps the first `slots` tokens, padding included."""
+        """Keeps the first `slots` tokens, padding included. Throws TandemError when that is impossible for one of the rows;
+        nothing has changed then."""
         self.recover()
         if not 0 <= slots <= self.slots:
             raise TandemError(f"the cache is to keep {slots} tokens; it has {self.slots}")
-        for row, sequence in enumerate(self.sequences):
-            length = max(0, slots - (self.slots - self.lengths[row]))
-            if length != self.lengths[row]:
-                sequence.truncate(length)
-                self.lengths[row] = length
+        lengths = [max(0, slots - (self.slots - length)) for length in self.lengths]
+        changed = [row for row, length in enumerate(lengths) if length != self.lengths[row]]
+        if len(changed) == 1:
+            self.sequences[changed[0]].truncate(lengths[changed[0]])
+            self.lengths = lengths
+        elif changed:  # one truncation may be refused after another was done; forks are taken together or not at all
+            forks = {row: self.sequences[row].fork(lengths[row]) for row in changed}
+            for row in changed:
+                self.sequences[row].close()
+            self._take([forks.get(row, sequence) for row, sequence in enumerate(self.sequences)], lengths)
         self.slots = slots
 
     def clear(self) -> None:
