@@ -231,6 +231,18 @@ class Interrupted(WithModel):
             forward(self.model, cache, ids, mask)
         hook.remove()
 
+    def test_steps_that_fail_at_the_same_layer(self):
+        """Which is how a model of too few layers looks, too: refused once, the cache stays as it was."""
+        expected = self.expected(self.ids, self.mask)
+        cache = exact_cache(self.model)
+        forward(self.model, cache, self.ids[:, :100], self.mask[:, :100])
+        self.interrupted(0, cache, self.ids[:, 100:], self.mask)
+        self.interrupted(1, cache, self.ids[:, 100:], self.mask)
+        self.interrupted(1, cache, self.ids[:, 100:101], self.mask[:, :101])
+        self.refused("the next one may be tried again", forward, self.model, cache, self.ids[:, 100:], self.mask)
+        self.assertEqual(cache.get_seq_length(), 100)
+        self.near(forward(self.model, cache, self.ids[:, 100:], self.mask), expected[:, 100:])
+
     def test_a_step_that_cannot_be_undone(self):
         """Without a host tier, rows that left the window are gone: the cache says so until it is reset."""
         ids = models.prompts(1, 400)[0]
@@ -428,6 +440,50 @@ class Layers(WithModel):
             for name in ("query", "key", "value"):
                 with self.subTest(name, tokens=tokens):
                     self.near(attended(name, tokens, 0.25), expected, 1e-5)
+
+    def test_a_model_with_fewer_layers_than_its_configuration(self):
+        """Cut before the cache is made or after attach(), or for the drafts of early exits: layers that run are what counts."""
+        def cut(layers):
+            self.model.model.layers = whole[:layers]
+
+        whole, early = self.model.model.layers, dict(assistant_early_exit=1)
+        expected = {}
+        for layers, options in ((3, {}), (2, {}), (3, early)):
+            cut(layers)
+            expected[layers, bool(options)] = self.model.generate(self.ids[:1], attention_mask=self.mask[:1], **GREEDY, **options).tolist()
+        cut(2)
+        self.model.set_attn_implementation("tandem")
+        cache = exact_cache(self.model)
+        forward(self.model, cache, self.ids)
+        self.assertEqual((len(cache), cache.get_seq_length()), (2, 120))
+        with tandem_attention.attach(self.model, selector="all", **models.WINDOW) as handle:
+            mine = self.model.generate(self.ids[:1], attention_mask=self.mask[:1], **GREEDY).tolist()
+            self.assertEqual((mine, len(handle.stats().layers)), (expected[2, False], 2))
+            cut(3)
+            self.refused("the model has 3 layers; it had 2 at attach()", handle.new_cache)
+        with tandem_attention.attach(self.model, selector="all", **models.WINDOW) as handle:
+            for layers, options in ((3, {}), (2, {}), (3, early)):
+                cut(layers)
+                mine = self.model.generate(self.ids[:1], attention_mask=self.mask[:1], **GREEDY, **options).tolist()
+                self.assertEqual(mine, expected[layers, bool(options)])
+                stats = handle.stats()
+                self.assertEqual([layer.window_rows + layer.host_rows > 0 for layer in stats.layers], [True, True, layers == 3])
+            cut(2)
+            handle.new_cache()
+            before = handle.stats().layers
+            self.model.generate(self.ids[:1], attention_mask=self.mask[:1], **GREEDY, **early)
+            calls = [now.attend.calls - then.attend.calls for now, then in zip(handle.stats().layers, before)]
+            self.assertGreater(calls[0], calls[1])  # the drafts were made by layer 0 with Tandem
+            self.assertEqual(calls[2], 0)
+
+    def test_a_cache_of_more_layers_than_run(self):
+        """Made from the configuration alone it cannot know; a second step that ends early is no accident."""
+        cache = exact_cache(self.model.config)
+        self.model.set_attn_implementation("tandem")
+        self.model.model.layers = self.model.model.layers[:2]
+        forward(self.model, cache, self.ids[:1, :100])
+        forward(self.model, cache, self.ids[:1, 100:101])
+        self.refused("ended after 2 layers, and this cache was made for 3", forward, self.model, cache, self.ids[:1, 101:102])
 
     def test_layers_of_different_scale(self):
         for index, layer in enumerate(self.model.model.layers):

@@ -9,7 +9,7 @@ from .attention import NAME, announce
 from .cache import TandemCache
 from .counts import CacheStats, CallLog
 from .lazy_runtime import LazyRuntime
-from .support import cache_argument, check_model, text_config
+from .support import cache_argument, check_model, num_layers, text_config
 
 
 def attach(model: Any, *, selector: str | dict | None = "sketch", budget: float | None = None, error: float | None = None,
@@ -34,7 +34,7 @@ def attach(model: Any, *, selector: str | dict | None = "sketch", budget: float 
         raise TandemError("the model is attached already; detach() first")
     check_model(model)
     options = {"selector": selector, "budget": budget, "error": error, **options}
-    return Attached(model, LazyRuntime(text_config(model).num_hidden_layers, options), select_up_to)
+    return Attached(model, LazyRuntime(num_layers(model), options), select_up_to)
 
 
 class Attached:
@@ -43,6 +43,7 @@ class Attached:
     def __init__(self, model: Any, lazy: LazyRuntime, select_up_to: int):
         self.model = model
         self._lazy, self._select_up_to = lazy, select_up_to
+        self._lazies = {lazy.num_layers: lazy}
         self._logs = [CallLog() for _ in range(lazy.num_layers)]
         self.cache_name = cache_argument(model)
         self._latest = CacheStats.of([], self._logs)
@@ -59,7 +60,11 @@ class Attached:
 
     def new_cache(self) -> TandemCache:
         """A cache for calls of the model itself, or for several turns: model(ids, past_key_values=handle.new_cache())."""
-        return TandemCache.of(self._lazy, self._logs, self._select_up_to)
+        layers = num_layers(self.model)  # fewer for a while where the model drafts for itself (assistant_early_exit)
+        if layers > len(self._logs):
+            raise TandemError(f"the model has {layers} layers; it had {len(self._logs)} at attach(): detach() and attach() again")
+        lazy = self._lazies.get(layers) or self._lazies.setdefault(layers, LazyRuntime(layers, self._lazy.options))
+        return TandemCache.of(lazy, self._logs[:layers], self._select_up_to)
 
     def stats(self) -> CacheStats:
         """Rows and bytes at the end of the latest generate(); calls, times and error estimates of all caches since attach()."""
@@ -96,7 +101,7 @@ class Attached:
             cache = self.new_cache()
             kwargs.pop("cache", None), kwargs.pop("past_key_values", None)
             result = generate(*args, **{**kwargs, self.cache_name: cache})
-            self._latest = CacheStats.of(cache.batch.sequences, self._logs)
+            self._latest = CacheStats.of(cache.batch.sequences, cache.batch.logs)
             return result
 
         return with_tandem

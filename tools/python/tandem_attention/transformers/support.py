@@ -17,6 +17,15 @@ def text_config(model_or_config: Any) -> Any:
     return config.get_text_config(decoder=True)
 
 
+def num_layers(model_or_config: Any) -> int:
+    """Layers that a step goes through: fewer than the configuration names where the model's list of layers was cut."""
+    config = text_config(model_or_config)
+    modules = model_or_config.modules() if hasattr(model_or_config, "modules") else ()
+    indices = [module.layer_idx for module in modules
+               if getattr(module, "config", None) is config and isinstance(getattr(module, "layer_idx", None), int)]
+    return min(config.num_hidden_layers, max(indices) + 1) if indices else config.num_hidden_layers
+
+
 def check_config(config: Any) -> None:
     """Throws TandemError(EUNSUPPORTED) that says why a model of this configuration cannot use Tandem."""
     kinds = sorted(set(getattr(config, "layer_types", None) or ()) - set(_LAYER_TYPES))
