@@ -231,6 +231,15 @@ class Interrupted(WithModel):
             forward(self.model, cache, ids, mask)
         hook.remove()
 
+    def test_a_step_that_fails_after_the_last_attention_counts(self):
+        expected = self.expected(self.ids, self.mask)
+        cache = exact_cache(self.model)
+        forward(self.model, cache, self.ids[:, :100], self.mask[:, :100])
+        self.interrupted(2, cache, self.ids[:, 100:], self.mask)
+        self.assertEqual(cache.get_seq_length(), 120)
+        cache.crop(-20)
+        self.near(forward(self.model, cache, self.ids[:, 100:], self.mask), expected[:, 100:])
+
     def test_steps_that_fail_at_the_same_layer(self):
         """Which is how a model of too few layers looks, too: refused once, the cache stays as it was."""
         expected = self.expected(self.ids, self.mask)
