@@ -2,6 +2,8 @@
 import copy
 import gc
 import pickle
+import subprocess
+import sys
 import unittest
 import unittest.mock
 import warnings
@@ -12,7 +14,7 @@ import transformers
 import models
 import tandem_attention
 from tandem_attention import TandemCache, TandemError
-from tandem_attention.transformers import attention, cache_argument
+from tandem_attention.transformers import attention, cache_argument, support
 from tandem_attention.transformers.calls import LayerCalls
 
 torch.set_grad_enabled(False)
@@ -311,6 +313,19 @@ class Refused(WithModel):
         handle.detach()
         self.assertEqual(self.model.config._attn_implementation, "eager")
         self.assertNotIn("generate", vars(self.model))
+
+    def test_versions_of_transformers(self):
+        for version, fits in (("4.57.1", False), ("5.8.0", False), ("5.20.9", False), ("5.21.0", True), ("5.24.0.dev0", True),
+                              ("5.100.2", True), ("6.0.0", False)):
+            with self.subTest(version), unittest.mock.patch.object(transformers, "__version__", version):
+                if fits:
+                    support.check_version()
+                else:
+                    self.refused(f"transformers is version {version}; allowed: >=5.21, <6", support.check_version)
+        code = ("import transformers; transformers.__version__ = '5.8.0'; import tandem_attention\n"
+                "try: tandem_attention.attach\nexcept tandem_attention.TandemError as error: print(error.name, error)")
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        self.assertEqual(result.stdout.strip(), "TD_EUNSUPPORTED transformers is version 5.8.0; allowed: >=5.21, <6")
 
     def test_head_dim(self):
         model = models.model("llama", head_dim=1032)

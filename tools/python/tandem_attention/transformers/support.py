@@ -2,11 +2,24 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
+
+import transformers
 
 from ..errors import EUNSUPPORTED, TandemError
 
+_OLDEST, _BEYOND = (5, 21), (6,)  # versions between which the backend was tried
 _LAYER_TYPES = ("full_attention", "sliding_attention")
+
+
+def check_version() -> None:
+    """Throws TandemError(EUNSUPPORTED) for a version of transformers that the backend does not know."""
+    version = transformers.__version__
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    if not _OLDEST <= numbers < _BEYOND:
+        raise TandemError(f"transformers is version {version}; allowed: >={'.'.join(map(str, _OLDEST))}, "
+                          f"<{'.'.join(map(str, _BEYOND))}", EUNSUPPORTED)
 
 
 def text_config(model_or_config: Any) -> Any:
