@@ -418,6 +418,25 @@ class WithoutCache(WithModel):
                 except (RuntimeError, AssertionError):
                     pass  # offloading is CUDA's; what matters here is that it was left alone
 
+    def test_the_cache_that_old_configurations_name(self):
+        """Published ones of Gemma 2 say "hybrid", which transformers drops; others count, also under a configuration of the call."""
+        model = models.model("gemma2, softcap and sliding window")
+        model.set_attn_implementation("eager")
+        expected = model.generate(self.ids, attention_mask=self.mask, **GREEDY)
+        for given in ({}, dict(generation_config=transformers.GenerationConfig(pad_token_id=0))):
+            with tandem_attention.attach(model, selector="all", **models.WINDOW) as handle:
+                model.generation_config.cache_implementation = "hybrid"
+                mine = model.generate(self.ids, attention_mask=self.mask, **given, **GREEDY)
+                self.assertEqual(mine.tolist(), expected.tolist())
+                calls = handle.stats().attend.calls
+                self.assertGreater(calls, 0)
+                model.generation_config.cache_implementation = "static"
+                attention._announced.clear()
+                with self.assertWarnsRegex(UserWarning, "cache_implementation='static' is not Tandem's"):
+                    mine = model.generate(self.ids, attention_mask=self.mask, **given, **GREEDY)
+                self.assertEqual(mine.tolist(), expected.tolist())
+                self.assertEqual(handle.stats().attend.calls, calls)
+
     def test_training(self):
         model = models.model("llama").train()
         with torch.enable_grad(), self.assertWarnsRegex(UserWarning, "no TandemCache was given"):

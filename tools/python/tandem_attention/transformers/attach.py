@@ -109,12 +109,14 @@ class Attached:
     def _wants_cache(self, args: tuple, kwargs: dict[str, Any]) -> bool:
         if kwargs.get("cache") is not None or kwargs.get("past_key_values") is not None:
             return False
-        config = kwargs.get("generation_config") or (args[1] if len(args) > 1 else None) or self.model.generation_config
+        given = kwargs.get("generation_config") or (args[1] if len(args) > 1 else None)
 
-        def setting(name: str) -> Any:
-            return kwargs[name] if kwargs.get(name) is not None else getattr(config, name, None)
+        def setting(name: str) -> Any:  # the model's configuration fills in what that of the call leaves open
+            values = [kwargs.get(name), getattr(given, name, None), getattr(self.model.generation_config, name, None)]
+            return next((value for value in values if value is not None), None)
 
-        if setting("cache_implementation") is not None:
-            announce(f"cache_implementation='{setting('cache_implementation')}' is not Tandem's: generate() runs without it")
+        implementation = setting("cache_implementation")
+        if implementation not in (None, "hybrid"):  # "hybrid" stands in old published configurations; transformers drops it
+            announce(f"cache_implementation='{implementation}' is not Tandem's: generate() runs without it")
             return False
         return setting("use_cache") is not False
