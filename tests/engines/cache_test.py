@@ -384,6 +384,62 @@ class Refused(WithModel):
         self.refused("dropout is 0.5", forward, model, exact_cache(model), self.ids)
 
 
+class Attaching(WithModel):
+    """What attach() changes in a model, and that detach() changes it back."""
+
+    def test_only_the_decoder_of_a_model_for_images(self):
+        tower = dict(model_type="clip_vision_model", hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+                     image_size=28, patch_size=14, projection_dim=32)
+        decoder = {**self.model.config.to_dict(), "model_type": "llama"}
+        model = transformers.LlavaForConditionalGeneration(
+            transformers.LlavaConfig(vision_config=tower, text_config=decoder, image_token_id=2)).eval()
+
+        def implementations():
+            config = model.config
+            return [part._attn_implementation for part in (config, config.text_config, config.vision_config)]
+
+        model.set_attn_implementation({"": "sdpa", "vision_config": "eager", "text_config": "eager"})
+        ids = self.ids.clone()
+        ids[:, 100:104] = 2  # an image of 2 x 2 patches in each prompt
+        inputs = dict(attention_mask=self.mask, pixel_values=torch.rand(3, 3, 28, 28), pad_token_id=0)
+        expected = model.generate(ids, **inputs, **GREEDY)
+        with tandem_attention.attach(model, selector="all", **models.WINDOW) as handle:
+            self.assertEqual(implementations(), ["sdpa", "tandem", "eager"])
+            self.assertEqual(model.generate(ids, **inputs, **GREEDY).tolist(), expected.tolist())
+            self.assertEqual((len(handle.stats().layers), handle.stats().attend.calls), (3, 27))
+        self.assertEqual(implementations(), ["sdpa", "eager", "eager"])
+
+    def test_a_wrapper_of_generate_comes_back(self):
+        whole, calls = self.model.generate, []
+
+        def wrapper(*args, **kwargs):
+            calls.append(1)
+            return whole(*args, **kwargs)
+
+        self.model.generate = wrapper
+        with tandem_attention.attach(self.model, selector="all", **models.WINDOW) as handle:
+            self.model.generate(self.ids, attention_mask=self.mask, **GREEDY)
+            self.assertGreater(handle.stats().attend.calls, 0)
+        self.assertEqual((self.model.generate, calls), (wrapper, [1]))
+
+    def test_copies_of_attached_models(self):
+        expected = self.model.generate(self.ids, attention_mask=self.mask, **GREEDY)
+        with tandem_attention.attach(self.model, selector="all", **models.WINDOW) as handle:
+            other = copy.deepcopy(self.model)
+            self.refused("cannot be pickled: detach() first", pickle.dumps, self.model)
+            for parameter in self.model.parameters():
+                parameter.zero_()  # the copy does not go on using this model
+            self.assertEqual(other.generate(self.ids, attention_mask=self.mask, **GREEDY).tolist(), expected.tolist())
+            self.assertIsNot(other.tandem, handle)
+            self.assertIs(other.tandem.model, other)
+            self.assertEqual((handle.stats().attend.calls, other.tandem.stats().attend.calls), (0, 27))
+        self.assertEqual((self.model.config._attn_implementation, other.config._attn_implementation), ("eager", "tandem"))
+        other.tandem.detach()
+        self.assertEqual(other.config._attn_implementation, "eager")
+        self.assertNotIn("generate", vars(other))
+        self.assertEqual(other.generate(self.ids, attention_mask=self.mask, **GREEDY).tolist(), expected.tolist())
+
+
 class WithoutCache(WithModel):
     """Other caches and none: the implementation "tandem" is then sdpa, or eager attention, with the right masks."""
 

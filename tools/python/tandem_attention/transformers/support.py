@@ -66,6 +66,14 @@ def check_model(model: Any) -> None:
         raise TandemError(f"{name} cannot use Tandem: it keeps a state besides keys and values", EUNSUPPORTED)
 
 
+def set_implementation(model: Any, name: str) -> None:
+    """Sets the attention implementation of the model's decoder; towers for images and sound keep theirs."""
+    config = text_config(model)
+    for module in model.modules():
+        if isinstance(module, transformers.PreTrainedModel) and module.config is config:
+            module.set_attn_implementation(name)
+
+
 def cache_argument(model: Any) -> str:
     """The argument of the model and its generate() that takes a cache: transformers 5.24 renamed it."""
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
