@@ -2,6 +2,8 @@
 import copy
 import gc
 import pickle
+import subprocess
+import sys
 import unittest
 import unittest.mock
 import warnings
@@ -12,7 +14,7 @@ import transformers
 import models
 import tandem_attention
 from tandem_attention import TandemCache, TandemError
-from tandem_attention.transformers import attention, cache_argument
+from tandem_attention.transformers import attention, cache_argument, support
 from tandem_attention.transformers.calls import LayerCalls
 
 torch.set_grad_enabled(False)
@@ -224,6 +226,60 @@ class Interrupted(WithModel):
         embeddings.weight[:] = weights
         self.near(forward(self.model, cache, self.ids[:1, 100:]), expected[:, 100:])
 
+    def interrupted(self, layer, cache, ids, mask=None):
+        """A step that an exception ends after the attention of `layer`."""
+        hook = self.model.model.layers[layer].mlp.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        with self.assertRaises(KeyboardInterrupt):
+            forward(self.model, cache, ids, mask)
+        hook.remove()
+
+    def test_a_step_that_fails_after_the_last_attention_counts(self):
+        expected = self.expected(self.ids, self.mask)
+        cache = exact_cache(self.model)
+        forward(self.model, cache, self.ids[:, :100], self.mask[:, :100])
+        self.interrupted(2, cache, self.ids[:, 100:], self.mask)
+        self.assertEqual(cache.get_seq_length(), 120)
+        cache.crop(-20)
+        self.near(forward(self.model, cache, self.ids[:, 100:], self.mask), expected[:, 100:])
+
+    def test_steps_that_fail_at_the_same_layer(self):
+        """Which is how a model of too few layers looks, too: refused once, the cache stays as it was."""
+        expected = self.expected(self.ids, self.mask)
+        cache = exact_cache(self.model)
+        forward(self.model, cache, self.ids[:, :100], self.mask[:, :100])
+        self.interrupted(0, cache, self.ids[:, 100:], self.mask)
+        self.interrupted(1, cache, self.ids[:, 100:], self.mask)
+        self.interrupted(1, cache, self.ids[:, 100:101], self.mask[:, :101])
+        self.refused("the next one may be tried again", forward, self.model, cache, self.ids[:, 100:], self.mask)
+        self.assertEqual(cache.get_seq_length(), 100)
+        self.near(forward(self.model, cache, self.ids[:, 100:], self.mask), expected[:, 100:])
+
+    def test_a_step_that_cannot_be_undone(self):
+        """Without a host tier, rows that left the window are gone: the cache says so until it is reset."""
+        ids = models.prompts(1, 400)[0]
+        expected = self.expected(ids[:, :15])
+        cache = exact_cache(self.model, host_tier=False)
+        forward(self.model, cache, ids[:, :150])
+        self.interrupted(1, cache, ids[:, 150:390])
+        for _ in range(3):
+            self.refused("only reset() helps this cache", forward, self.model, cache, ids[:, 150:151])
+        self.refused("only reset() helps this cache", cache.crop, -1)
+        self.refused("only reset() helps this cache", copy.deepcopy, cache)
+        self.refused("only reset() helps this cache", cache.batch_repeat_interleave, 2)
+        cache.reset()
+        self.near(forward(self.model, cache, ids[:, :15]), expected)
+
+    def test_a_refused_crop_changes_no_row(self):
+        ids, mask = models.prompts(2, 400, (385, 0))
+        cache = exact_cache(self.model, host_tier=False)
+        self.model.set_attn_implementation("tandem")
+        forward(self.model, cache, ids, mask)
+        self.refused("without a host tier", cache.crop, -200)  # row 0 has 15 tokens and could forget them, row 1 cannot
+        self.assertEqual(([s.length() for s in cache.batch.sequences], cache.get_seq_length()), ([15, 400], 400))
+        self.assertEqual(cache.batch.lengths, [15, 400])
+        cache.crop(-1)
+        self.assertEqual(([s.length() for s in cache.batch.sequences], cache.get_seq_length()), ([14, 399], 399))
+
 
 class Refused(WithModel):
     def test_models(self):
@@ -257,6 +313,19 @@ class Refused(WithModel):
         handle.detach()
         self.assertEqual(self.model.config._attn_implementation, "eager")
         self.assertNotIn("generate", vars(self.model))
+
+    def test_versions_of_transformers(self):
+        for version, fits in (("4.57.1", False), ("5.8.0", False), ("5.20.9", False), ("5.21.0", True), ("5.24.0.dev0", True),
+                              ("5.100.2", True), ("6.0.0", False)):
+            with self.subTest(version), unittest.mock.patch.object(transformers, "__version__", version):
+                if fits:
+                    support.check_version()
+                else:
+                    self.refused(f"transformers is version {version}; allowed: >=5.21, <6", support.check_version)
+        code = ("import transformers; transformers.__version__ = '5.8.0'; import tandem_attention\n"
+                "try: tandem_attention.attach\nexcept tandem_attention.TandemError as error: print(error.name, error)")
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        self.assertEqual(result.stdout.strip(), "TD_EUNSUPPORTED transformers is version 5.8.0; allowed: >=5.21, <6")
 
     def test_head_dim(self):
         model = models.model("llama", head_dim=1032)
@@ -315,6 +384,62 @@ class Refused(WithModel):
         self.refused("dropout is 0.5", forward, model, exact_cache(model), self.ids)
 
 
+class Attaching(WithModel):
+    """What attach() changes in a model, and that detach() changes it back."""
+
+    def test_only_the_decoder_of_a_model_for_images(self):
+        tower = dict(model_type="clip_vision_model", hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+                     image_size=28, patch_size=14, projection_dim=32)
+        decoder = {**self.model.config.to_dict(), "model_type": "llama"}
+        model = transformers.LlavaForConditionalGeneration(
+            transformers.LlavaConfig(vision_config=tower, text_config=decoder, image_token_id=2)).eval()
+
+        def implementations():
+            config = model.config
+            return [part._attn_implementation for part in (config, config.text_config, config.vision_config)]
+
+        model.set_attn_implementation({"": "sdpa", "vision_config": "eager", "text_config": "eager"})
+        ids = self.ids.clone()
+        ids[:, 100:104] = 2  # an image of 2 x 2 patches in each prompt
+        inputs = dict(attention_mask=self.mask, pixel_values=torch.rand(3, 3, 28, 28), pad_token_id=0)
+        expected = model.generate(ids, **inputs, **GREEDY)
+        with tandem_attention.attach(model, selector="all", **models.WINDOW) as handle:
+            self.assertEqual(implementations(), ["sdpa", "tandem", "eager"])
+            self.assertEqual(model.generate(ids, **inputs, **GREEDY).tolist(), expected.tolist())
+            self.assertEqual((len(handle.stats().layers), handle.stats().attend.calls), (3, 27))
+        self.assertEqual(implementations(), ["sdpa", "eager", "eager"])
+
+    def test_a_wrapper_of_generate_comes_back(self):
+        whole, calls = self.model.generate, []
+
+        def wrapper(*args, **kwargs):
+            calls.append(1)
+            return whole(*args, **kwargs)
+
+        self.model.generate = wrapper
+        with tandem_attention.attach(self.model, selector="all", **models.WINDOW) as handle:
+            self.model.generate(self.ids, attention_mask=self.mask, **GREEDY)
+            self.assertGreater(handle.stats().attend.calls, 0)
+        self.assertEqual((self.model.generate, calls), (wrapper, [1]))
+
+    def test_copies_of_attached_models(self):
+        expected = self.model.generate(self.ids, attention_mask=self.mask, **GREEDY)
+        with tandem_attention.attach(self.model, selector="all", **models.WINDOW) as handle:
+            other = copy.deepcopy(self.model)
+            self.refused("cannot be pickled: detach() first", pickle.dumps, self.model)
+            for parameter in self.model.parameters():
+                parameter.zero_()  # the copy does not go on using this model
+            self.assertEqual(other.generate(self.ids, attention_mask=self.mask, **GREEDY).tolist(), expected.tolist())
+            self.assertIsNot(other.tandem, handle)
+            self.assertIs(other.tandem.model, other)
+            self.assertEqual((handle.stats().attend.calls, other.tandem.stats().attend.calls), (0, 27))
+        self.assertEqual((self.model.config._attn_implementation, other.config._attn_implementation), ("eager", "tandem"))
+        other.tandem.detach()
+        self.assertEqual(other.config._attn_implementation, "eager")
+        self.assertNotIn("generate", vars(other))
+        self.assertEqual(other.generate(self.ids, attention_mask=self.mask, **GREEDY).tolist(), expected.tolist())
+
+
 class WithoutCache(WithModel):
     """Other caches and none: the implementation "tandem" is then sdpa, or eager attention, with the right masks."""
 
@@ -349,6 +474,25 @@ class WithoutCache(WithModel):
                 except (RuntimeError, AssertionError):
                     pass  # offloading is CUDA's; what matters here is that it was left alone
 
+    def test_the_cache_that_old_configurations_name(self):
+        """Published ones of Gemma 2 say "hybrid", which transformers drops; others count, also under a configuration of the call."""
+        model = models.model("gemma2, softcap and sliding window")
+        model.set_attn_implementation("eager")
+        expected = model.generate(self.ids, attention_mask=self.mask, **GREEDY)
+        for given in ({}, dict(generation_config=transformers.GenerationConfig(pad_token_id=0))):
+            with tandem_attention.attach(model, selector="all", **models.WINDOW) as handle:
+                model.generation_config.cache_implementation = "hybrid"
+                mine = model.generate(self.ids, attention_mask=self.mask, **given, **GREEDY)
+                self.assertEqual(mine.tolist(), expected.tolist())
+                calls = handle.stats().attend.calls
+                self.assertGreater(calls, 0)
+                model.generation_config.cache_implementation = "static"
+                attention._announced.clear()
+                with self.assertWarnsRegex(UserWarning, "cache_implementation='static' is not Tandem's"):
+                    mine = model.generate(self.ids, attention_mask=self.mask, **given, **GREEDY)
+                self.assertEqual(mine.tolist(), expected.tolist())
+                self.assertEqual(handle.stats().attend.calls, calls)
+
     def test_training(self):
         model = models.model("llama").train()
         with torch.enable_grad(), self.assertWarnsRegex(UserWarning, "no TandemCache was given"):
@@ -372,6 +516,73 @@ class Layers(WithModel):
         with unittest.mock.patch.object(LayerCalls, "append_rows") as long_way:
             forward(self.model, cache, self.ids[:, 119:], self.mask)
         long_way.assert_not_called()
+
+    def test_a_token_whose_last_dimension_is_not_contiguous(self):
+        """Keys, values and queries that a model hands over turned, one at a time, are what their copies are."""
+        def attended(turned, tokens, scaling):
+            generator = torch.Generator().manual_seed(2)
+            cache, outs = exact_cache(self.model), []
+            for index in range(6):  # two steps of three layers
+                tensors = {name: torch.randn(2, heads, tokens, 16, generator=generator)
+                           for name, heads in (("query", 4), ("key", 2), ("value", 2))}
+                if turned:
+                    tensors[turned] = tensors[turned].transpose(1, 3).contiguous().transpose(1, 3)
+                    self.assertNotEqual(tensors[turned].stride(3), 1)
+                key, value = cache.update(tensors["key"], tensors["value"], index % 3)
+                scale = scaling * (1 + index % 3)  # from layer 1 on, queries are multiplied
+                outs.append(attention.tandem_attention(self.model.model.layers[index % 3].self_attn, tensors["query"], key, value,
+                                                       None, scaling=scale)[0])
+            return torch.stack(outs)
+
+        for tokens in (1, 2):
+            expected = attended(None, tokens, 0.25)
+            for name in ("query", "key", "value"):
+                with self.subTest(name, tokens=tokens):
+                    self.near(attended(name, tokens, 0.25), expected, 1e-5)
+
+    def test_a_model_with_fewer_layers_than_its_configuration(self):
+        """Cut before the cache is made or after attach(), or for the drafts of early exits: layers that run are what counts."""
+        def cut(layers):
+            self.model.model.layers = whole[:layers]
+
+        whole, early = self.model.model.layers, dict(assistant_early_exit=1)
+        expected = {}
+        for layers, options in ((3, {}), (2, {}), (3, early)):
+            cut(layers)
+            expected[layers, bool(options)] = self.model.generate(self.ids[:1], attention_mask=self.mask[:1], **GREEDY, **options).tolist()
+        cut(2)
+        self.model.set_attn_implementation("tandem")
+        cache = exact_cache(self.model)
+        forward(self.model, cache, self.ids)
+        self.assertEqual((len(cache), cache.get_seq_length()), (2, 120))
+        with tandem_attention.attach(self.model, selector="all", **models.WINDOW) as handle:
+            mine = self.model.generate(self.ids[:1], attention_mask=self.mask[:1], **GREEDY).tolist()
+            self.assertEqual((mine, len(handle.stats().layers)), (expected[2, False], 2))
+            cut(3)
+            self.refused("the model has 3 layers; it had 2 at attach()", handle.new_cache)
+        with tandem_attention.attach(self.model, selector="all", **models.WINDOW) as handle:
+            for layers, options in ((3, {}), (2, {}), (3, early)):
+                cut(layers)
+                mine = self.model.generate(self.ids[:1], attention_mask=self.mask[:1], **GREEDY, **options).tolist()
+                self.assertEqual(mine, expected[layers, bool(options)])
+                stats = handle.stats()
+                self.assertEqual([layer.window_rows + layer.host_rows > 0 for layer in stats.layers], [True, True, layers == 3])
+            cut(2)
+            handle.new_cache()
+            before = handle.stats().layers
+            self.model.generate(self.ids[:1], attention_mask=self.mask[:1], **GREEDY, **early)
+            calls = [now.attend.calls - then.attend.calls for now, then in zip(handle.stats().layers, before)]
+            self.assertGreater(calls[0], calls[1])  # the drafts were made by layer 0 with Tandem
+            self.assertEqual(calls[2], 0)
+
+    def test_a_cache_of_more_layers_than_run(self):
+        """Made from the configuration alone it cannot know; a second step that ends early is no accident."""
+        cache = exact_cache(self.model.config)
+        self.model.set_attn_implementation("tandem")
+        self.model.model.layers = self.model.model.layers[:2]
+        forward(self.model, cache, self.ids[:1, :100])
+        forward(self.model, cache, self.ids[:1, 100:101])
+        self.refused("ended after 2 layers, and this cache was made for 3", forward, self.model, cache, self.ids[:1, 101:102])
 
     def test_layers_of_different_scale(self):
         for index, layer in enumerate(self.model.model.layers):

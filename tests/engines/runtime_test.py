@@ -19,6 +19,7 @@ try:
 except ImportError:
     torch = None
 
+FOREIGN = ">" if sys.byteorder == "little" else "<"  # bytes in the other order
 SHAPE = dict(num_layers=2, num_q_heads=4, num_kv_heads=2, head_dim_k=16, local_tokens=64, num_threads=2)
 
 
@@ -223,6 +224,8 @@ class Errors(unittest.TestCase):
                 ("k has shape (10, 32)", (k.reshape(10, 32), v)), ("k has dtype float64", (k.astype("f8"), v)),
                 ("v has dtype int32", (k, v.astype("i4"))), ("k is a list", (k.tolist(), v)),
                 ("k has a last dimension with a stride of 8 bytes", (numpy.zeros((10, 2, 32), "f4")[:, :, ::2], v)),
+                (f"k has dtype {FOREIGN}f4; its bytes must be in this machine's order", (k.astype(FOREIGN + "f4"), v)),
+                (f"v has dtype {FOREIGN}f2; its bytes", (k, v.astype(FOREIGN + "f2"))),
                 ("k has 3 heads; expected 2", (numpy.zeros((10, 3, 16), "f4"), v)),
                 ("v has 9 tokens; expected 10", (k, v[:9])), ("q has 8 elements", (k, v, self.q[:, :, :8])),
                 ("k holds NaN", (k * numpy.nan, v))):
@@ -239,6 +242,14 @@ class Errors(unittest.TestCase):
                      num_tokens=[10])
         self.refused("parts is 'some'", sequence.attend, 0, self.q, parts="some")
         self.refused("sinks has", sequence.attend, 0, self.q, sinks=numpy.zeros(3, "f4"))
+        self.refused("sinks has dtype", sequence.attend, 0, self.q, sinks=numpy.zeros(4, FOREIGN + "f4"))
+        out = numpy.zeros((1, 4, 16), "f4")
+        out.flags.writeable = False
+        self.refused("out is read-only", sequence.attend, 0, self.q[-1:], out=out)
+        self.assertFalse(out.any())
+        self.k.flags.writeable = self.v.flags.writeable = False
+        sequence.append(1, self.k, self.v)  # inputs may be
+        self.refused("k cannot be read by DLPack: ", sequence.append, 1, OnlyDlpack(self.k), self.v)
         self.refused("out must be given", sequence.attend, 0, OnlyDlpack(self.q))
         self.refused("num_queries", sequence.attend, 0, numpy.zeros((11, 4, 16), "f4"))
         sequence.close()

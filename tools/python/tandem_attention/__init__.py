@@ -21,6 +21,6 @@ def __getattr__(name: str) -> Any:
         try:
             from . import transformers
         except ImportError as error:
-            raise ImportError(f"{name} needs torch and transformers (pip install torch 'transformers>=5,<6'): {error}") from error
+            raise ImportError(f"{name} needs torch and transformers (pip install torch 'transformers>=5.21,<6'): {error}") from error
         return getattr(transformers, name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

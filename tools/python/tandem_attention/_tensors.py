@@ -1,6 +1,7 @@
 """Arrays of other libraries as td_tensor, without importing any of them: torch tensors by their data_ptr, numpy arrays by
 their interface, everything else by DLPack."""
 import ctypes
+import sys
 from ctypes import POINTER, c_char_p, c_int32, c_int64, c_uint8, c_uint16, c_uint64, c_void_p
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ class ArrayView(NamedTuple):
     dtype: str
     device: str  # "cpu", or "cuda:N"
     owner: Any
+    read_only: bool = False
 
 
 def is_torch(array: Any) -> bool:
@@ -26,7 +28,8 @@ def is_torch(array: Any) -> bool:
 
 
 def view_of(name: str, array: Any) -> ArrayView:
-    """The memory of an array. Throws TandemError when it is of no kind that is known, or on a device that is not."""
+    """The memory of an array. Throws TandemError when it is of no kind that is known, on a device that is not, or in
+    the byte order of other machines."""
     if is_torch(array):
         device = array.device
         if device.type not in ("cpu", "cuda"):
@@ -36,7 +39,10 @@ def view_of(name: str, array: Any) -> ArrayView:
                          str(array.dtype).removeprefix("torch."), "cpu" if device.type == "cpu" else str(device), array)
     interface = getattr(array, "__array_interface__", None)
     if interface is not None:
-        return ArrayView(interface["data"][0], tuple(array.shape), tuple(array.strides), array.dtype.name, "cpu", array)
+        if not array.dtype.isnative:
+            raise TandemError(f"{name} has dtype {array.dtype.str}; its bytes must be in this machine's order ({sys.byteorder} endian)")
+        address, read_only = interface["data"]
+        return ArrayView(address, tuple(array.shape), tuple(array.strides), array.dtype.name, "cpu", array, read_only)
     if hasattr(array, "__dlpack__"):
         return _view_of_dlpack(name, array)
     raise TandemError(f"{name} is a {type(array).__name__}; allowed: a torch tensor, a numpy array, or what has __dlpack__")
@@ -93,7 +99,10 @@ def _dense_strides(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
 
 
 def _view_of_dlpack(name: str, array: Any) -> ArrayView:
-    capsule = array.__dlpack__()  # not consumed: its destructor gives the memory back
+    try:
+        capsule = array.__dlpack__()  # not consumed: its destructor gives the memory back
+    except BufferError as error:
+        raise TandemError(f"{name} cannot be read by DLPack: {error}") from None
     tensor = ctypes.cast(_capsule_pointer(capsule, b"dltensor"), POINTER(_DLTensor)).contents
     if tensor.device_type not in _DL_DEVICES:
         raise TandemError(f"{name} is on the DLPack device type {tensor.device_type}; allowed: CPU (1), CUDA (2)")

@@ -127,6 +127,8 @@ class Runtime:
         queries = arguments.q.shape[0]
         out = _empty(q, (queries, self.num_q_heads, self.head_dim_v)) if out is None else out
         arguments.out = self._tensor("out", out, kept)
+        if kept[-1].read_only:
+            raise TandemError("out is read-only; it must be writeable")
         self._same_memory(kept)
         extra = {"lse": (with_lse, "float32"), "error": (with_error, "float32"), "certified": (with_error, "uint8")}
         made = {name: _empty(q, (queries, self.num_q_heads), dtype) for name, (wanted, dtype) in extra.items() if wanted}

@@ -36,6 +36,8 @@ class Batch:
         self._rows = 0
         self._running = False
         self._handed_out = False
+        self._attended: int | None = None    # the layer whose attention is the latest thing that the step did
+        self._stopped: int | None = None     # what that was at the end of the step before, if it was not the last layer
 
     # ---- a step --------------------------------------------------------------------------------------------------
     def note_mask(self, mask: torch.Tensor | None, kv_length: int) -> torch.Tensor | None:
@@ -67,6 +69,7 @@ class Batch:
 
     def begin(self, key: torch.Tensor) -> None:
         """The first layer has keys (rows, heads, tokens, dim). Throws TandemError when they do not fit the cache."""
+        self._check_stop()
         self.recover()
         rows, _, tokens, _ = key.shape
         if self.sequences and rows != len(self.sequences):
@@ -94,7 +97,7 @@ class Batch:
             self.begin(key)
         elif not self._running or key.shape[2] != self.tokens:
             raise TandemError(f"layer {layer} came with {key.shape[2]} tokens without layer 0 before it")
-        self._handed_out = True
+        self._handed_out, self._attended = True, None
 
     def arrived(self) -> None:
         """The attention function has what hand_out() announced."""
@@ -105,20 +108,41 @@ class Batch:
         if not self.sequences:
             self._take([runtime.sequence() for _ in range(self._rows)], [0] * self._rows)
 
+    def attended(self, layer: int) -> None:
+        """A layer that is not the last has attended."""
+        self._attended = layer
+
     def end(self) -> None:
         """The last layer has attended: the tokens count."""
         new = self.counts or [self.tokens] * len(self.sequences)
         self.lengths = [length + count for length, count in zip(self.lengths, new)]
         self.slots += self.tokens
-        self._running = False
+        self._running, self._stopped = False, None
+
+    def _check_stop(self) -> None:
+        """A step that stopped after a layer may have met an exception there. Two in a row that stopped after the same one come
+        from a model that has no more layers, whose tokens would never count."""
+        stop, self._attended = self._attended if self._running else None, None
+        again = stop is not None and stop == self._stopped
+        self._stopped = None if again else stop
+        if again:
+            raise TandemError(f"two steps in a row ended after {stop + 1} layers, and this cache was made for "
+                              f"{self.lazy.num_layers}: make it for the model as it is, TandemCache(model). If both were "
+                              "interrupted there, the next one may be tried again")
 
     def recover(self) -> None:
-        """Undoes a step that did not reach its end."""
+        """Undoes a step that did not reach its end. Throws TandemError where that is impossible, then and at every later
+        call but clear(): layers that differ in length would go on answering."""
         self._handed_out = False
-        if self._running:
-            self._running = False
+        if not self._running:
+            return
+        try:
             for sequence, length in zip(self.sequences, self.lengths):
                 sequence.truncate(length)
+        except TandemError as error:  # still running: whatever comes next ends here as well
+            raise TandemError(f"a step was abandoned and cannot be undone, only reset() helps this cache: {error}",
+                              error.status) from None
+        self._running = False
 
     # ---- rows ----------------------------------------------------------------------------------------------------
     def select(self, rows: list[int]) -> None:
@@ -139,20 +163,27 @@ class Batch:
         self._take(chosen, [self.lengths[row] for row in rows])
 
     def crop(self, slots: int) -> None:
-        """Keeps the first `slots` tokens, padding included."""
+        """Keeps the first `slots` tokens, padding included. Throws TandemError when that is impossible for one of the rows;
+        nothing has changed then."""
         self.recover()
         if not 0 <= slots <= self.slots:
             raise TandemError(f"the cache is to keep {slots} tokens; it has {self.slots}")
-        for row, sequence in enumerate(self.sequences):
-            length = max(0, slots - (self.slots - self.lengths[row]))
-            if length != self.lengths[row]:
-                sequence.truncate(length)
-                self.lengths[row] = length
+        lengths = [max(0, slots - (self.slots - length)) for length in self.lengths]
+        changed = [row for row, length in enumerate(lengths) if length != self.lengths[row]]
+        if len(changed) == 1:
+            self.sequences[changed[0]].truncate(lengths[changed[0]])
+            self.lengths = lengths
+        elif changed:  # one truncation may be refused after another was done; forks are taken together or not at all
+            forks = {row: self.sequences[row].fork(lengths[row]) for row in changed}
+            for row in changed:
+                self.sequences[row].close()
+            self._take([forks.get(row, sequence) for row, sequence in enumerate(self.sequences)], lengths)
         self.slots = slots
 
     def clear(self) -> None:
         """No sequences, no tokens."""
         self._running = self._handed_out = False
+        self._attended = self._stopped = None
         for sequence in self.sequences:
             sequence.close()
         self._take([], [])

@@ -12,7 +12,7 @@ from .calls import LayerCalls
 from .counts import CacheStats, CallLog
 from .lazy_runtime import LazyRuntime
 from .masks import CacheOffset
-from .support import check_config, text_config
+from .support import check_config, num_layers, text_config
 
 
 HANDLE = "tandem_layer"  # the attribute of keys by which the attention function finds their layer
@@ -49,6 +49,8 @@ class TandemLayer(CacheLayerMixin):
         """The layer's part of the step is done."""
         if self._is_last:
             self.batch.end()
+        else:
+            self.batch.attended(self.index)
 
     def get_seq_length(self) -> int:
         return self.batch.slots
@@ -77,9 +79,8 @@ class TandemCache(Cache):
 
     def __init__(self, model: Any, *, selector: str | dict | None = "sketch", budget: float | None = None,
                  error: float | None = None, select_up_to: int = 8, **options: Any):
-        config = text_config(model)
-        check_config(config)
-        lazy = LazyRuntime(config.num_hidden_layers, {"selector": selector, "budget": budget, "error": error, **options})
+        check_config(text_config(model))
+        lazy = LazyRuntime(num_layers(model), {"selector": selector, "budget": budget, "error": error, **options})
         self._set_up(Batch(lazy, [CallLog() for _ in range(lazy.num_layers)]), select_up_to)
 
     @classmethod

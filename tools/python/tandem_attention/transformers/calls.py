@@ -38,6 +38,7 @@ class LayerCalls:
     def one_token(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None,
                   sliding_window: int | None, softcap: float | None, sinks: torch.Tensor | None) -> torch.Tensor:
         """A decode step of rows that all have their token: the short way. Returns (rows, 1, heads, dim)."""
+        query, key, value = _readable(query), _readable(key), _readable(value)  # copies live until the calls are over
         step = (query.shape, query.stride(), key.shape, key.stride(), value.shape, value.stride(), query.dtype, key.dtype,
                 value.dtype, query.device, key.device, value.device, scaling, sliding_window, softcap, self._batch.epoch)
         if step != self._step:
@@ -159,10 +160,14 @@ class LayerCalls:
         return self._sinks.data_ptr()
 
 
+def _readable(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor, or a copy where its last dimension is not contiguous, which td_tensor cannot say."""
+    return tensor if tensor.stride(3) == 1 or tensor.shape[3] == 1 else tensor.contiguous()
+
+
 def _packed(tensor: torch.Tensor, chosen: torch.Tensor | None) -> torch.Tensor:
     """(rows, heads, tokens, dim) as (tokens of all rows, heads, dim): a view, or a copy where no stride can say it."""
-    if tensor.stride(3) != 1 and tensor.shape[3] > 1:
-        tensor = tensor.contiguous()
+    tensor = _readable(tensor)
     rows, heads, tokens, dim = tensor.shape
     by_token = tensor.transpose(1, 2)
     if chosen is not None:

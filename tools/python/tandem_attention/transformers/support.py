@@ -2,11 +2,24 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
+
+import transformers
 
 from ..errors import EUNSUPPORTED, TandemError
 
+_OLDEST, _BEYOND = (5, 21), (6,)  # versions between which the backend was tried
 _LAYER_TYPES = ("full_attention", "sliding_attention")
+
+
+def check_version() -> None:
+    """Throws TandemError(EUNSUPPORTED) for a version of transformers that the backend does not know."""
+    version = transformers.__version__
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    if not _OLDEST <= numbers < _BEYOND:
+        raise TandemError(f"transformers is version {version}; allowed: >={'.'.join(map(str, _OLDEST))}, "
+                          f"<{'.'.join(map(str, _BEYOND))}", EUNSUPPORTED)
 
 
 def text_config(model_or_config: Any) -> Any:
@@ -15,6 +28,15 @@ def text_config(model_or_config: Any) -> Any:
     if not hasattr(config, "get_text_config"):
         raise TandemError(f"the model is a {type(model_or_config).__name__}; allowed: a transformers model or its config")
     return config.get_text_config(decoder=True)
+
+
+def num_layers(model_or_config: Any) -> int:
+    """Layers that a step goes through: fewer than the configuration names where the model's list of layers was cut."""
+    config = text_config(model_or_config)
+    modules = model_or_config.modules() if hasattr(model_or_config, "modules") else ()
+    indices = [module.layer_idx for module in modules
+               if getattr(module, "config", None) is config and isinstance(getattr(module, "layer_idx", None), int)]
+    return min(config.num_hidden_layers, max(indices) + 1) if indices else config.num_hidden_layers
 
 
 def check_config(config: Any) -> None:
@@ -42,6 +64,14 @@ def check_model(model: Any) -> None:
         raise TandemError(f"{name} cannot use Tandem: its attention does not go through AttentionInterface", EUNSUPPORTED)
     if getattr(model, "_is_stateful", False):
         raise TandemError(f"{name} cannot use Tandem: it keeps a state besides keys and values", EUNSUPPORTED)
+
+
+def set_implementation(model: Any, name: str) -> None:
+    """Sets the attention implementation of the model's decoder; towers for images and sound keep theirs."""
+    config = text_config(model)
+    for module in model.modules():
+        if isinstance(module, transformers.PreTrainedModel) and module.config is config:
+            module.set_attn_implementation(name)
 
 
 def cache_argument(model: Any) -> str:
