@@ -40,7 +40,8 @@ def view_of(name: str, array: Any) -> ArrayView:
     interface = getattr(array, "__array_interface__", None)
     if interface is not None:
         if not array.dtype.isnative:
-            raise TandemError(f"{name} has dtype {array.dtype.str}; its bytes must be in this machine's order ({sys.byteorder} endian)")
+            raise TandemError(f"{name} has dtype {array.dtype.str}; its bytes must be in this machine's order "
+                              f"({sys.byteorder} endian)")
         address, read_only = interface["data"]
         return ArrayView(address, tuple(array.shape), tuple(array.strides), array.dtype.name, "cpu", array, read_only)
     if hasattr(array, "__dlpack__"):

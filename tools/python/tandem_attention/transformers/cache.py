@@ -74,7 +74,7 @@ class TandemCache(Cache):
         model.set_attn_implementation("tandem")
         model.generate(**inputs, past_key_values=TandemCache(model, budget=0.02))       # cache= from transformers 5.24 on
 
-    `model` is a model or its config; the options are those of attach(). Works across calls (turns of a conversation,
+    `model` is a model or its config (a model whose list of layers was cut: the model); the options are those of attach(). Works across calls (turns of a conversation,
     chunks of a prompt) until reset(). copy.deepcopy() shares the rows copy-on-write. One thread at a time."""
 
     def __init__(self, model: Any, *, selector: str | dict | None = "sketch", budget: float | None = None,
