@@ -48,7 +48,7 @@ def program(structs, constants):
     return "\n".join(lines + ["  return 0;", "}", ""])
 
 
-def present(compiler, library):
+def present(compiler, shared_object):
     structs, constants, functions = declarations(HEADER.read_text())
     with tempfile.TemporaryDirectory() as folder:
         source, binary = pathlib.Path(folder, "abi.c"), pathlib.Path(folder, "abi")
@@ -57,7 +57,7 @@ def present(compiler, library):
                         f"-I{HEADER.parents[1]}", "-o", binary, source], check=True)
         lines = subprocess.run([binary], check=True, capture_output=True, text=True).stdout.splitlines()
     lines += [f"function {name}" for name in functions]
-    symbols = subprocess.run(["nm", "-D", "--defined-only", library], check=True, capture_output=True, text=True).stdout
+    symbols = subprocess.run(["nm", "-D", "--defined-only", shared_object], check=True, capture_output=True, text=True).stdout
     exported = {line.split()[-1].split("@")[0] for line in symbols.splitlines() if line.split()[-2] != "A"}
     return lines, sorted(exported ^ set(functions))
 
@@ -82,11 +82,11 @@ def broken(recorded, lines):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("library", help="libtandem.so")
+    parser.add_argument("shared_object", help="libtandem.so")
     parser.add_argument("--cc", default="cc", help="C compiler")
     parser.add_argument("--update", action="store_true", help="record what was added")
     options = parser.parse_args()
-    lines, odd = present(options.cc, options.library)
+    lines, odd = present(options.cc, options.shared_object)
     recorded = RECORD.read_text().splitlines() if RECORD.exists() else []
     problems = [f"exported or declared, but not both: {name}" for name in odd]
     if not recorded or recorded[0] == lines[0]:
