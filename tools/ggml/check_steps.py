@@ -161,12 +161,16 @@ class Check:
         """Retrieval with a sketch of 2 %: by the host's own program, and after the sketch has seen enough queries to
         select, also where the cells held another prompt before."""
         prompts = [p for p in self.prompts if p["tokens"] > 2000]
-        right = 0
-        for prompt in prompts[::4]:
-            text, _ = self.complete("needles", SKETCH, prompt, len(prompt["answer"]))
+        right = visible = attended = 0
+        for prompt in prompts[::4]:  # in batches that the plugin takes over: the sketch has seen queries by the question
+            text, log = self.complete("needles", SKETCH, prompt, len(prompt["answer"]), "-b", 8, "-ub", 8)
             right += text.decode("latin-1") == prompt["answer"]
+            visible += statistic(log, "rows visible")
+            attended += statistic(log, "rows attended")
         asked = len(prompts[::4])
-        self.report("needles", "llama-completion", right == asked, f"{right} of {asked} answers")
+        share = attended / max(visible, 1)
+        self.report("needles", "llama-completion", right == asked and share < 0.5,
+                    f"{right} of {asked} answers, attending to {100 * share:.0f} % of the rows")
         for scenario in ("answer", "restored_answer"):
             right = visible = attended = found = 0
             for prompt in prompts:
