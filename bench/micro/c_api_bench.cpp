@@ -1,5 +1,5 @@
-// What the C interface adds to a call: the smallest step that there is, through it and without it. The difference is the
-// reading and checking of structs.
+// What the C interface adds to a call: the smallest step that there is, through it and without it. The difference is
+// the reading and checking of structs.
 #include <utility>
 #include <vector>
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <random>
+#include <tuple>
 
 #include <gtest/gtest.h>
 
@@ -239,6 +240,32 @@ TEST(BorrowedRows, SeveralQueriesOfAChainShareAList) {
   engine.write(list, {kPrompt + 33});
   EXPECT_LT(engine.step(list), 0.3);
   EXPECT_EQ(engine.runtime.query_pool(engine.pool).num_lists, 1);
+}
+
+/// Query heads, KV heads, head_dim.
+using Shape = std::tuple<int, int, int>;
+
+class BorrowedShapes : public ::testing::TestWithParam<Shape> {};
+INSTANTIATE_TEST_SUITE_P(Shapes, BorrowedShapes,
+                         ::testing::Values(Shape{2, 2, 64}, Shape{8, 1, 64}, Shape{4, 2, 80}, Shape{8, 1, 128},
+                                           Shape{1, 1, 128}, Shape{4, 2, 256}));
+
+TEST_P(BorrowedShapes, AreAttendedExactlyAndSelected) {
+  const auto [q_heads, kv_heads, dim] = GetParam();
+  Config config = config_with(sketch(0.1));
+  config.shape = resolved({1, q_heads, kv_heads, dim, dim, 0.f, 0.f});
+  Engine engine(config);
+  std::vector<std::int64_t> list;
+  engine.write(list, {0});
+  EXPECT_LT(engine.step(list), 2e-6);  // one token
+  engine.write(list, counting(2999, 1));
+  EXPECT_LT(engine.step(list), 2e-6);
+  for (int i = 0; i < 66; ++i) {  // 64 query vectors, also of a group of one
+    engine.write(list, {3000 + i});
+    EXPECT_LT(engine.step(list), 0.3) << i;
+  }
+  EXPECT_LT(engine.last.stats.rows_gathered, kv_heads * 3000 / 4);
+  EXPECT_GT(engine.last.stats.rows_gathered, 0);
 }
 
 TEST(BorrowedRows, AMaskAddsToLogitsAndHides) {

@@ -94,6 +94,60 @@ TEST(EvictTokens, BadRangesChangeNothing) {
   EXPECT_THAT(message_of([&] { alone.evict_tokens(lost, 0, 0); }), ::testing::HasSubstr("with a host tier"));
 }
 
+TEST(EvictTokens, ASketchGoesOnWhereTokensBeforeTheGapHaveOne) {
+  Config config = config_of(DType::f32, false);
+  config.shape = resolved({1, 4, 2, 32, 48, 0.f, 0.f});
+  lsh::SketchParams sketch;
+  sketch.budget = 0.1;
+  config.selector = sketch;
+  config.never_slower = false;
+  Runtime runtime(config);
+  TokenSource source(config.shape, 5);
+  const std::uint64_t sequence = runtime.create_sequence();
+  ReferenceSequence reference(config.shape);
+  const auto all = [&] {
+    auto tokens = source.tokens(4000);
+    for (float& x : tokens.v) x += 0.5f;  // else their mean is so short that every error is large
+    return tokens;
+  }();
+  append(runtime, sequence, all.k, all.v);
+  const auto steps = [&](int count) {
+    Attended last;
+    std::vector<float> q;
+    for (int i = 0; i < count; ++i) {
+      auto token = source.tokens(1);
+      for (float& x : token.v) x += 0.5f;
+      append(runtime, sequence, token.k, token.v);
+      reference.append(token.k, token.v);
+      q = source.queries(1);
+      last = attend(runtime, sequence, 1, q);
+    }
+    EXPECT_LT(worst_error(last, q, 1, reference, config.shape).out, 0.3);
+    return last.stats.rows_gathered;
+  };
+  reference.append(all.k, all.v);
+  EXPECT_LT(steps(40), 2 * 4000 / 4);
+  const auto evict = [&](std::int64_t first, std::int64_t count) {
+    runtime.evict_tokens(sequence, first, count);
+    ReferenceSequence left(config.shape);
+    for (std::int64_t p = 0; p < reference.length(); ++p) {
+      if (p >= first && p < first + count) continue;
+      std::vector<float> k, v;
+      for (std::int64_t head = 0; head < 2; ++head) {
+        k.insert(k.end(), reference.key(p, head), reference.key(p, head) + 32);
+        v.insert(v.end(), reference.value(p, head), reference.value(p, head) + 48);
+      }
+      left.append(k, v);
+    }
+    reference = left;
+  };
+  evict(500, 1000);
+  EXPECT_LT(steps(1), 2 * 3000 / 4);  // the sketch of the tokens before the gap goes on
+  evict(4, 200);
+  EXPECT_GT(steps(1), 2 * 2000);  // it has gone with its tokens
+  EXPECT_LT(steps(40), 2 * 2900 / 4);
+}
+
 TEST(EvictTokens, WithoutMemoryNothingChanges) {
   Config config = config_of(DType::f32, false);
   config.host_memory_bytes = 10 << 20;

@@ -274,8 +274,9 @@ TD_API td_status td_seq_truncate(td_rt* rt, td_seq seq, int64_t num_tokens);
 /* Forgets num_tokens tokens from `first` on, in every layer; the tokens after them move up, with their keys as they
  * are: a model that rotates keys by position has been told positions with a gap. What stays is as if the others had
  * never been appended, but that rows of the host tier have been rounded to host_dtype, and the index of what comes
- * after `first` is built anew, from queries that come after this call. Every layer must hold as many tokens; needs a
- * host tier and TD_POLICY_LATEST. Takes the memory of the tokens after `first` a second time while it runs. */
+ * after `first` is built anew. Where all indexed tokens are among these, a sketch is calibrated on queries that come
+ * after this call. Every layer must hold as many tokens; needs a host tier and TD_POLICY_LATEST. Takes the memory of
+ * the tokens after `first` a second time while it runs. */
 TD_API td_status td_seq_evict(td_rt* rt, td_seq seq, int64_t first, int64_t num_tokens);
 TD_API td_status td_seq_length(td_rt* rt, td_seq seq, int32_t layer, int64_t* out);
 
