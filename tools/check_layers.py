@@ -22,6 +22,8 @@ MAY_INCLUDE = {
     "tools/formats": ("runtime/base",),
     # What plays the part of an engine uses the C ABI like any other engine.
     "tools/llama": ("runtime/include/tandem", "tools/formats", "runtime/base/error.h", "runtime/base/dtype.h"),
+    # Predictions are made of the library's own costs and row formats, without a runtime.
+    "tools/plan": ("runtime/base", "cpu", "lsh"),
     "tools/ggml": ("runtime/include/tandem",),
     "tools/python": ("runtime/include/tandem",),
 }
