@@ -65,7 +65,8 @@ std::vector<std::string> known_baselines(const std::string& list) {
 
 void resolve(const Raw& raw, Options& options) {
   options.contexts.clear();
-  for (const auto& text : cli::split_list(raw.contexts)) options.contexts.push_back(parse_tokens("--contexts", text));
+  for (const auto& text : cli::split_list(raw.contexts))
+    options.contexts.push_back(cli::parse_tokens("--contexts", text));
   for (const auto& text : raw.selectors) options.selectors.push_back(cli::parse_selector("--selector", text));
   const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   options.threads = raw.threads.empty() ? std::vector<int>{cores} : counts("--threads", raw.threads, 1024);

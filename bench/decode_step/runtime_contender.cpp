@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "runtime/base/trace.h"
+#include "tools/tandem/batch_row.h"
 #include "tools/tandem/trace_calls.h"
 
 namespace tandem::bench {
@@ -38,29 +39,6 @@ Json config_of(const RuntimeSettings& s, const tools::TraceMeta& meta) {
   return config;
 }
 
-/// The same token of every sequence of a batch: (batch, heads, dim), dense.
-class BatchRow {
- public:
-  BatchRow(const tools::Tensor& tensor, std::int64_t token, int batch) : tensor_(tensor) {
-    const auto row = static_cast<std::size_t>(tensor.shape[2]) * bytes_of(tensor.dtype);
-    for (int b = 0; b < batch; ++b) {
-      for (std::int64_t h = 0; h < tensor.shape[0]; ++h) {
-        const auto* begin = tensor.data + static_cast<std::size_t>(h * tensor.shape[1] + token) * row;
-        bytes_.insert(bytes_.end(), begin, begin + row);
-      }
-    }
-    view_ = td::tensor(bytes_.data(), static_cast<td_dtype>(tensor.dtype), batch, tensor.shape[0], tensor.shape[2]);
-  }
-  BatchRow(const BatchRow&) = delete;
-  BatchRow& operator=(const BatchRow&) = delete;
-  [[nodiscard]] td_tensor view() const noexcept { return view_; }
-
- private:
-  const tools::Tensor& tensor_;
-  std::vector<std::byte> bytes_;
-  td_tensor view_{};
-};
-
 /// A runtime whose layers all hold the same trace.
 class RuntimeSteps {
  public:
@@ -83,8 +61,8 @@ class RuntimeSteps {
 
   StepResult step(std::int64_t step, int layer) {
     StepResult result;
-    const BatchRow k(trace_.dec_k, step, settings_.batch);
-    const BatchRow v(trace_.dec_v, step, settings_.batch);
+    const cli::BatchRow k(trace_.dec_k, step, settings_.batch);
+    const cli::BatchRow v(trace_.dec_v, step, settings_.batch);
     auto stats = td::make<td_stats>();
     auto args = cli::append_args(layer, ids_, ones_.data(), k.view(), v.view());
     args.stats = &stats;
@@ -111,7 +89,7 @@ class RuntimeSteps {
 
  private:
   void attend(std::int64_t step, int layer, StepResult& result) const {
-    const BatchRow q(trace_.dec_q, step, settings_.batch);
+    const cli::BatchRow q(trace_.dec_q, step, settings_.batch);
     const auto vectors = static_cast<std::size_t>(settings_.batch * meta_.num_q_heads);
     result.out.resize(vectors * static_cast<std::size_t>(meta_.head_dim_v));
     result.lse.resize(vectors);

@@ -51,7 +51,7 @@ int ordinal_of(const std::string& text) {
 void resolve(const Raw& raw, GpuOptions& options) {
   options.ordinal = ordinal_of(raw.device);
   for (const auto& text : cli::split_list(raw.contexts)) {
-    const std::int64_t tokens = parse_tokens("--contexts", text);
+    const std::int64_t tokens = cli::parse_tokens("--contexts", text);
     if (tokens < kWindowTokensStep || tokens % kWindowTokensStep != 0 || tokens > std::int64_t{1} << 24)
       throw cli::UsageError(cli::not_allowed("--contexts", text, "multiples of 128 up to 16M"));
     options.contexts.push_back(tokens);

@@ -13,7 +13,7 @@ import cli_case
 from cli_case import BAD_USAGE, BINARY, FAILED, OK, CommandLine
 
 COMMANDS = (["info"], ["generate"], ["run"], ["eval"], ["eval", "needles"], ["eval", "window"], ["eval", "codecs"], ["synth"],
-            ["profile"], ["calibrate"])
+            ["profile"], ["profile", "split"], ["calibrate"])
 RUN_FIELDS = {"error", "lse_error", "rows_share", "bytes_per_step", "index_bytes_per_token", "build_ns_per_token", "us"}
 
 

@@ -24,6 +24,9 @@ void add_profile(CLI::App& app, Action& action);
 void add_synth(CLI::App& app, Action& action);
 void add_calibrate(CLI::App& app, Action& action);
 
+/// Subcommand of `profile`.
+void add_profile_split(CLI::App& profile, Action& action);
+
 /// Subcommands of `eval`.
 void add_eval_needles(CLI::App& eval, Action& action);
 void add_eval_window(CLI::App& eval, Action& action);

@@ -12,6 +12,7 @@
 #include "tools/formats/trace.h"
 #include "tools/tandem/answer.h"
 #include "tools/tandem/command.h"
+#include "tools/tandem/config_file.h"
 #include "tools/tandem/dense_steps.h"
 #include "tools/tandem/needles.h"
 #include "tools/tandem/options.h"
@@ -29,6 +30,7 @@ struct GenerateOptions {
   SelectorOptions selector;
   TierOptions tiers;
   WindowOptions window;
+  ConfigFile config;
   std::string model, prompt, prompt_file, needle, question;
   bool has_prompt = false;  ///< --prompt was given, were it as ""
   std::string attention = "tandem";
@@ -140,6 +142,7 @@ td_config config_of(const GenerateOptions& options, const llama::Llama& model, c
   apply(options.selector, config);
   apply(options.tiers, row_dtype, row_dtype, config);
   apply(window, config);
+  options.config.check_shape(config, "the model");
   return config;
 }
 
@@ -292,6 +295,7 @@ void add_generate(CLI::App& app, Action& action) {
   add_tiers(*command, options->tiers);
   add_window(*command, options->window, kPolicy | kHostTier);
   add_common(*command, options->common, kAllCommon);
+  options->config.add_to(*command);
   command->footer(
       "The context is read densely; --attention applies to the question and the answer. Rows are f16 in both tiers "
       "unless\n"
@@ -302,7 +306,10 @@ void add_generate(CLI::App& app, Action& action) {
   command->callback([options, command, &action] {
     note_given(*command, options->selector);
     options->has_prompt = command->count("--prompt") > 0;
-    action = [options] { generate(*options); };
+    action = [options, command] {
+      options->config.apply(*command, {options->common, options->selector, options->tiers, options->window});
+      generate(*options);
+    };
   });
 }
 

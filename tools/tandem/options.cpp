@@ -24,6 +24,21 @@ td_dtype dtype_or(const std::string& name, td_dtype fallback) {
 
 }  // namespace
 
+std::int64_t parse_tokens(const std::string& field, const std::string& text) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 24;
+  std::int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
+  const std::int64_t factor = unit.empty()                 ? 1
+                              : unit == "K" || unit == "k" ? 1 << 10
+                              : unit == "M" || unit == "m" ? 1 << 20
+                                                           : 0;
+  if (error != std::errc{} || factor == 0 || value < 1 || value > kMost / factor)
+    throw UsageError(
+        fmt::format("{}: '{}' is not allowed; allowed: 1 to 16M, with K or M for 2^10 or 2^20", field, text));
+  return value * factor;
+}
+
 std::string not_allowed(const std::string& field, const std::string& text, const std::string& allowed) {
   return fmt::format("{}{}'{}' is not allowed; allowed: {}", field, field.empty() ? "" : ": ", text, allowed);
 }

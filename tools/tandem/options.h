@@ -41,6 +41,9 @@ void add_tiers(CLI::App& app, TierOptions& options);
 /// "1,2,8" -> its parts, which may be empty; at least one.
 std::vector<std::string> split_list(const std::string& list);
 
+/// "4K" -> 4096, "1M" -> 1048576, "1000" -> 1000, up to 16M; k and m will do. Throws UsageError naming `field`.
+std::int64_t parse_tokens(const std::string& field, const std::string& text);
+
 /// All of `text` as a number, or `fallback` when it is none.
 template <typename Number>
 Number parse_or(std::string_view text, Number fallback) {

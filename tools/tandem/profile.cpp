@@ -116,7 +116,10 @@ void add_profile(CLI::App& app, Action& action) {
       "says from how many rows of the host tier on a query selects (a selector that is cheaper by less than 10 %\n"
       "does not). Decode steps of made-up heads are timed; leave the machine alone meanwhile.\n"
       "Example:\n  tandem profile --out profile.json");
-  command->callback([options, &action] { action = [options] { profile(*options); }; });
+  add_profile_split(*command, action);
+  command->callback([options, command, &action] {
+    if (command->get_subcommands().empty()) action = [options] { profile(*options); };
+  });
 }
 
 }  // namespace tandem::cli

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "tools/tandem/command.h"
+#include "tools/tandem/config_file.h"
 #include "tools/tandem/exact.h"
 #include "tools/tandem/options.h"
 #include "tools/tandem/replay.h"
@@ -25,6 +26,7 @@ struct RunOptions {
   SelectorOptions selector;
   TierOptions tiers;
   WindowOptions window;
+  ConfigFile config;
   std::string trace;
   std::string layers;
   std::string timeline;
@@ -99,6 +101,7 @@ td_config config_of(const RunOptions& options, const tools::Trace& trace, const 
   apply(options.selector, config);
   apply(options.tiers, TD_F32, static_cast<td_dtype>(trace.layers.front().k.dtype), config);
   apply(window, config);
+  options.config.check_shape(config, "the trace");
   return config;
 }
 
@@ -276,6 +279,7 @@ void add_run(CLI::App& app, Action& action) {
   add_tiers(*command, options->tiers);
   add_window(*command, options->window, kPolicy | kHostTier | kRopeTheta);
   add_common(*command, options->common, kAllCommon);
+  options->config.add_to(*command);
   command->footer(
       "error = |out - dense| / |dense| per query head and step, dense in double precision. rows % = distinct rows\n"
       "gathered per KV head over rows in the host tier. estimate = the library's own estimate of the error; cert % = "
@@ -293,7 +297,10 @@ void add_run(CLI::App& app, Action& action) {
       "Example:\n  tandem run --trace trace --selector lsh --lsh 10,150 --json result.json");
   command->callback([options, command, &action] {
     note_given(*command, options->selector);
-    action = [options] { run(*options); };
+    action = [options, command] {
+      options->config.apply(*command, {options->common, options->selector, options->tiers, options->window});
+      run(*options);
+    };
   });
 }
 

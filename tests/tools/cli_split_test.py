@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""tandem profile split: what it measures, predicts, chooses and writes, and --config, which reads what it wrote.
+
+usage: cli_split_test.py TANDEM_BINARY DATA_FOLDER [unittest options]
+"""
+import json
+
+import cli_case
+from cli_case import BAD_USAGE, FAILED, OK, CommandLine
+
+SMALL = ("profile", "split", "--layers", 2, "--q-heads", 4, "--kv-heads", 2, "--head-dim", 64, "--context", "3K", "--fit-context",
+         "2K,4K", "--threads", 1, "--steps", 3)
+
+
+class Split(CommandLine):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.config, cls.report_file = cls.path("split.json"), cls.path("report.json")
+        made = cli_case.tandem(*SMALL, "--batch", "1,2", "--selectors", "all,sketch1:0.05,sketch1:0.2,topk:0.1", "--windows",
+                               "64,128", "--target", "eps=0.9", "--out", cls.config, "--json", cls.report_file)
+        assert made.returncode == OK, made.stderr
+        cls.text = made.stdout
+        with open(cls.report_file) as file:
+            cls.report = json.load(file)
+        with open(cls.config) as file:
+            cls.split = json.load(file)
+
+    def test_every_case_is_predicted_and_measured(self):
+        cases = self.report["cases"]
+        self.assertEqual(len(cases), 2 * 2 * 4)
+        for case in cases:
+            predicted, measured = case["predicted_us"], case["measured"]
+            self.assertLessEqual(predicted["low"], predicted["value"])
+            self.assertLessEqual(predicted["value"], predicted["high"])
+            self.assertGreater(predicted["low"], 0)
+            self.assertGreater(measured["us"], 0)
+            self.assertLessEqual(measured["us"], measured["median_us"])
+            self.assertFalse(case["fitted"])
+            self.assertEqual((case["tokens"], case["config"]["num_layers"]), (3072, 2))
+            host = 3072 - 4 - case["config"]["local_tokens"]
+            self.assertLessEqual(abs(measured["host_rows"] - host), 64)
+        self.assertEqual(self.report["prediction"]["cases"], len(cases))
+
+    def test_selectors_gather_what_they_should_and_err_accordingly(self):
+        by_name = {}
+        for case in self.report["cases"]:
+            by_name.setdefault(case["name"].split(",")[0], []).append(case["measured"])
+        for measured in by_name["all"]:
+            self.assertEqual(measured["rows_share"], 1)
+            self.assertLess(measured["error"]["mean"], 0.01)
+        for name, share in (("sketch1:0.05", 0.05), ("sketch1:0.2", 0.2)):
+            for measured in by_name[name]:
+                self.assertAlmostEqual(measured["rows_share"], share, delta=0.03)
+                self.assertGreater(measured["error"]["mean"], 0.001)
+        self.assertLess(by_name["sketch1:0.2"][0]["error"]["mean"], by_name["sketch1:0.05"][0]["error"]["mean"])
+
+    def test_the_fastest_split_that_is_good_enough_is_taken(self):
+        for choice in self.report["choices"]:
+            cases = [case for case in self.report["cases"] if case["batch"] == choice["batch"]]
+            good = [case for case in cases if case["measured"]["error"]["mean"] <= 0.9]
+            taken = next(case for case in cases if case["name"] == choice["take"])
+            self.assertTrue(choice["reaches_target"])
+            fastest = min(case["measured"]["us"] for case in good)
+            self.assertLessEqual(taken["measured"]["us"], 1.031 ** len(good) * fastest)
+            self.assertIn("tokens/s", choice["reason"])
+            self.assertIn("take: " + choice["take"], self.text)
+
+    def test_the_configuration_is_what_run_and_the_library_take(self):
+        self.assertEqual(self.split, self.report["config"])
+        self.assertEqual((self.split["num_layers"], self.split["num_threads"], self.split["never_slower"]), (2, 1, True))
+        self.assertGreater(self.split["profile"]["dense_row_ns"], 0)
+        result = self.expect(OK, "run", "--trace", self.trace, "--warm", "--config", self.config, "--json", "-")
+        report = json.loads(result.stdout)
+        self.assertEqual(report["selector_config"]["kind"], self.split["selector"]["kind"])
+        self.assertEqual(report["profile"], self.split["profile"])
+        self.assertEqual((report["window"]["local_tokens"], report["threads"]), (self.split["local_tokens"], 1))
+        self.assertEqual(json.loads(self.expect(OK, "run", "--trace", self.trace, "--warm", "--config", self.config, "--threads",
+                                                2, "--json", "-").stdout)["threads"], 2)
+
+    def test_a_target_out_of_reach_says_so(self):
+        result = self.expect(OK, *SMALL, "--selectors", "sketch1:0.05,sketch1:0.1", "--target", "eps=0.0001", "--json", "-")
+        choice = json.loads(result.stdout)["choices"][0]
+        self.assertFalse(choice["reaches_target"])
+        self.assertIn("no split reaches the target", choice["reason"])
+        self.assertIn("sketch1:0.1", choice["take"])
+
+    def test_tokens_per_second_ask_for_the_most_exact(self):
+        result = self.expect(OK, *SMALL, "--selectors", "all,sketch1:0.05", "--target", "tok/s=0.001", "--json", "-")
+        choice = json.loads(result.stdout)["choices"][0]
+        self.assertTrue(choice["take"].startswith("all"), choice)
+        result = self.expect(OK, *SMALL, "--selectors", "all,sketch1:0.05", "--target", "tok/s=1e9", "--json", "-")
+        self.assertFalse(json.loads(result.stdout)["choices"][0]["reaches_target"])
+
+    def test_what_does_not_fit_is_refused_and_the_others_go_on(self):
+        result = cli_case.tandem(*SMALL, "--batch", "1,100000", "--selectors", "all,sketch1:0.05")
+        self.assertEqual(result.returncode, BAD_USAGE)
+        self.assertIn("--batch", result.stderr)
+
+    def test_bad_usage(self):
+        for arguments, naming in (
+                (("--context", "0"), ["--context", "'0'"]),
+                (("--target", "eps=2"), ["--target", "'eps=2'", "tok/s=T"]),
+                (("--target", "fast"), ["--target", "'fast'"]),
+                (("--selectors", "all,best"), ["--selectors", "best"]),
+                (("--host-dtypes", "f8"), ["--host-dtypes", "f8"]),
+                (("--window-codecs", "zip"), ["--window-codecs", "zip"]),
+                (("--windows", "-3"), ["--windows"]),
+                (("--threads", "0"), ["--threads", "'0'"]),
+                (("--q-heads", 5), ["num_q_heads"])):
+            with self.subTest(arguments=arguments):
+                self.expect(BAD_USAGE, *SMALL, *arguments, naming=naming)
+
+    def test_config_refuses_what_it_cannot_take(self):
+        self.expect(BAD_USAGE, "run", "--trace", self.trace, "--config", self.config, "--budget", "0.1", naming=["--budget"])
+        run = ("run", "--trace", self.trace, "--warm", "--config")
+        other = self.write("other.json", json.dumps({**self.split, "num_q_heads": 8}))
+        self.expect(BAD_USAGE, *run, other, naming=["num_q_heads", "8", "4"])
+        for change, naming in (({"budget": 1}, ["budget", "not a field"]), ({"local_tokens": 0}, ["local_tokens", "0"]),
+                               ({"never_slower": 1}, ["never_slower"]), ({"selector": {"kind": "best"}}, ["best"])):
+            with self.subTest(change=change):
+                result = cli_case.tandem(*run, self.write("bad.json", json.dumps({**self.split, **change})))
+                self.assertIn(result.returncode, (FAILED, BAD_USAGE))
+                for text in naming:
+                    self.assertIn(text, result.stderr)
+        self.expect(FAILED, *run, self.write("none.json", "{"), naming=["none.json", "JSON"])
+        self.expect(FAILED, *run, self.path("missing.json"), naming=["missing.json"])
+
+
+if __name__ == "__main__":
+    cli_case.main()

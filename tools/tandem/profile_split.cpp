@@ -1,0 +1,208 @@
+// tandem profile split: how the work of attention is best divided on this machine, measured, predicted and explained.
+#include <algorithm>
+#include <memory>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include "runtime/base/dtype.h"
+#include "tools/tandem/codec_text.h"
+#include "tools/tandem/command.h"
+#include "tools/tandem/options.h"
+#include "tools/tandem/selector_text.h"
+#include "tools/tandem/split_grid.h"
+#include "tools/tandem/split_report.h"
+
+namespace tandem::cli {
+namespace {
+
+struct ProfileSplitOptions {
+  CommonOptions common;
+  SplitShape shape{.num_layers = 32};
+  std::string contexts = "32K", batches = "1", threads;
+  std::string selectors = "all,sketch1:0.005,sketch1:0.01,sketch1:0.02,sketch1:0.05,sketch2:0.01,sketch2:0.02,sketch2:0.05";
+  std::string windows = "64", codecs = "none", host_dtypes = "bf16", device = "host";
+  std::string fit_contexts = "6K,48K";
+  std::string target = "eps=0.1";
+  std::string out;
+  std::int64_t steps = 8;
+  bool quick = false;
+};
+
+template <typename Number>
+std::vector<Number> numbers(const std::string& option, const std::string& list, Number most) {
+  std::vector<Number> values;
+  for (const auto& text : split_list(list)) {
+    const auto value = parse_or<Number>(text, 0);
+    if (value < 1 || value > most)
+      throw UsageError(not_allowed(option, text, fmt::format("a list of whole numbers from 1 to {}", most)));
+    values.push_back(value);
+  }
+  return values;
+}
+
+std::vector<std::int64_t> contexts_of(const std::string& option, const std::string& list) {
+  std::vector<std::int64_t> contexts;
+  for (const auto& text : split_list(list)) contexts.push_back(parse_tokens(option, text));
+  return contexts;
+}
+
+std::vector<Split> splits_of(const ProfileSplitOptions& options) {
+  constexpr int kMostThreads = 1024;
+  constexpr std::int32_t kMostLocal = 1 << 20;
+  const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  const auto threads =
+      options.threads.empty() ? std::vector<int>{cores} : numbers("--threads", options.threads, kMostThreads);
+  std::vector<Split> splits;
+  for (const int each : threads) {
+    for (const auto& dtype : split_list(options.host_dtypes)) {
+      parse_row_format("--host-dtypes", dtype);
+      for (const std::int32_t local : numbers("--windows", options.windows, kMostLocal)) {
+        for (const auto& codec : split_forms(options.codecs, {"qjl:"})) {
+          parse_codec("--window-codecs", codec, "");
+          for (const auto& selector : split_forms(options.selectors, {"lsh:"})) {
+            parse_selector("--selectors", selector);
+            splits.push_back({.threads = each,
+                              .device = options.device,
+                              .local = local,
+                              .codec = codec,
+                              .host_dtype = dtype,
+                              .selector = selector});
+          }
+        }
+      }
+    }
+  }
+  return splits;
+}
+
+/// A runtime of each split, so that what the library refuses is refused before any work.
+Json check_splits(const std::vector<Split>& splits, const ProfileSplitOptions& options) {
+  Json described;
+  for (const Split& split : splits) {
+    Json config = config_of(split, options.shape, 1);
+    if (!options.common.isa.empty()) config["isa"] = options.common.isa;
+    try {
+      described = describe(td::Runtime(config.dump()));
+    } catch (const td::Error& error) {
+      if (error.status() != TD_EINVAL) throw;
+      throw UsageError(fmt::format("{}: {}", name_of(split), error.what()));
+    }
+  }
+  return described;
+}
+
+/// The results of all cases of the grid in order, predicted, and measured where they were.
+std::vector<SplitResult> results_of(const SplitGrid& grid, const SplitPredictor& predictor,
+                                    const SplitMeasurements& measured) {
+  const auto is = [](const SplitCase& a, const SplitCase& b) {
+    return a.split == b.split && a.tokens == b.tokens && a.batch == b.batch;
+  };
+  std::vector<SplitResult> results;
+  for (const std::int64_t tokens : grid.contexts) {
+    for (const int batch : grid.batches) {
+      for (const Split& split : grid.splits) {
+        SplitResult result;
+        result.at = {split, tokens, batch};
+        result.predicted = predictor.predict(result.at);
+        for (const SplitSample& sample : measured.asked)
+          if (is(sample.at, result.at)) result.measured = sample;
+        for (const SplitRefusal& refused : measured.refused)
+          if (is(refused.at, result.at)) result.not_measured = refused.why;
+        for (const SplitSample& sample : measured.fit) result.fitted = result.fitted || is(sample.at, result.at);
+        results.push_back(std::move(result));
+      }
+    }
+  }
+  return results;
+}
+
+/// The configuration to load: the split of the longest context that was measured, and what its steps cost.
+Json config_of_choice(const SplitReport& report, const SplitPredictor& predictor) {
+  const auto sections = sections_of(report);
+  const SplitSection* last = nullptr;
+  for (const SplitSection& section : sections)
+    if (section.choice.best != nullptr && (last == nullptr || section.tokens > last->tokens)) last = &section;
+  TANDEM_CHECK(last != nullptr, out_of_memory, "no split could be measured: ",
+               report.results.empty() ? "" : report.results.front().not_measured);
+  const Split& split = last->choice.best->at.split;
+  Json config = config_of(split, report.shape, report.shape.num_layers);
+  config["never_slower"] = true;
+  const lsh::CostProfile profile = predictor.profile(split.threads);
+  for (const lsh::CostField& field : lsh::kCostFields) config["profile"][field.name] = profile.*field.value;
+  return config;
+}
+
+void profile_split(const ProfileSplitOptions& options) {
+  JsonOutput json(options.common.json);
+  JsonOutput out(options.out, "--out");
+  SplitReport report;
+  report.shape = options.shape;
+  report.target = parse_target("--target", options.target);
+  SplitGrid grid{contexts_of("--context", options.contexts), numbers("--batch", options.batches, 1024),
+                 splits_of(options)};
+  SplitGrid fit{contexts_of("--fit-context", options.fit_contexts), {1, 2}, fit_splits(grid.splits)};
+  report.machine = check_splits(grid.splits, options);
+  const SplitSweep sweep{.shape = options.shape,
+                         .steps = options.quick ? 4 : options.steps,
+                         .seed = options.common.seed,
+                         .threads = num_threads(options.common),
+                         .isa = options.common.isa,
+                         .cache_bytes = last_level_cache_bytes(report.machine)};
+  const SplitMeasurements measured = measure_grids(sweep, fit, grid);
+  report.fit = measured.fit;
+  const SplitPredictor predictor(grid.splits, options.shape, report.fit);
+  report.results = results_of(grid, predictor, measured);
+  const Json config = config_of_choice(report, predictor);
+  if (!out.is_stdout()) print(json, text_of(report));
+  if (!options.out.empty()) out.write(config);
+  Json object = json_of(report);
+  object["config"] = config;
+  object["version"] = td_version();
+  json.write(object);
+}
+
+void add_shape(CLI::App& command, SplitShape& shape) {
+  const auto count = [](int most) { return number_in(1, most, fmt::format("a whole number from 1 to {}", most)); };
+  command.add_option("--layers", shape.num_layers, "layers of the model that attend [32]")->check(count(1000));
+  command.add_option("--q-heads", shape.num_q_heads, "query heads [32]")->check(count(1024));
+  command.add_option("--kv-heads", shape.num_kv_heads, "KV heads [8]")->check(count(1024));
+  command.add_option("--head-dim", shape.head_dim, "dimensions of a head [128]")->check(count(512));
+}
+
+}  // namespace
+
+void add_profile_split(CLI::App& profile, Action& action) {
+  const auto options = std::make_shared<ProfileSplitOptions>();
+  CLI::App* command = profile.add_subcommand("split", "Measure how attention is best divided between window and host");
+  add_shape(*command, options->shape);
+  command->add_option("--context", options->contexts, "prompt lengths in tokens, K and M are 2^10 and 2^20 [32K]");
+  command->add_option("--batch", options->batches, "sequences of a step, a list [1]");
+  command->add_option("--target", options->target,
+                      "eps=E: the fastest split with at most this error; tok/s=T: the most exact one that makes so many\n"
+                      "tokens of attention [eps=0.1]");
+  command->add_option("--selectors", options->selectors, fmt::format("list of selectors [{}]", options->selectors));
+  command->add_option("--windows", options->windows, "list of local tokens of the window [64]");
+  command->add_option("--window-codecs", options->codecs, fmt::format("list: {} [none]", codec_forms()));
+  command->add_option("--host-dtypes", options->host_dtypes, "list of formats of host rows [bf16]");
+  command->add_option("--threads", options->threads, "list of worker counts [every core]");
+  command->add_option("--device", options->device, "what holds the window: host, or cuda:N, a GPU [host]");
+  command->add_option("--fit-context", options->fit_contexts, "prompt lengths that predictions are made from [6K,48K]");
+  command->add_option("--steps", options->steps, "timed steps of each split; their lower quartile counts [8]")
+      ->check(number_in<std::int64_t>(2, 1000, "a whole number from 2 to 1000"));
+  command->add_flag("--quick", options->quick, "4 steps of each");
+  command->add_option("--out", options->out,
+                      "write the split to take as a configuration, for --config and td_create_json; - is standard output");
+  add_common(*command, options->common, kSeed | kIsa | kJson);
+  command->footer(
+      "Each split is measured over made-up heads of six kinds (tandem synth --help), with the caches emptied before each\n"
+      "step. Splits that differ in their selector alone take turns. Beside it stands what shorter and longer contexts\n"
+      "(--fit-context) predict for it, with the range that holds for nine of ten: the last line says how good the\n"
+      "predictions were. Errors are those of made-up heads: compare a model's own with `tandem run`.\n"
+      "tokens/s count attention alone; weights and everything else of a model come on top (`tandem plan` has them).\n"
+      "Example:\n  tandem profile split --context 8K,32K,128K --batch 1,4 --target eps=0.1 --out split.json\n"
+      "  tandem run --trace trace --config split.json");
+  command->callback([options, &action] { action = [options] { profile_split(*options); }; });
+}
+
+}  // namespace tandem::cli

@@ -1,0 +1,137 @@
+#include "tools/tandem/split_case.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "cpu/row_layout.h"
+#include "lsh/cost_profile.h"
+#include "lsh/sketch_sampling.h"
+#include "runtime/codec_json.h"
+#include "tools/tandem/codec_text.h"
+#include "tools/tandem/options.h"
+#include "tools/tandem/selector_text.h"
+
+namespace tandem::cli {
+namespace {
+
+bool is_sketch(const td_selector& selector) {
+  return selector.kind == TD_SELECT_SKETCH || selector.kind == TD_SELECT_SKETCH_TOP_K;
+}
+
+/// Of rows that the window holds as they are.
+std::string window_dtype_of(const Split& split) {
+  return split.host_dtype == "int8" || split.host_dtype == "k8v4" ? "bf16" : split.host_dtype;
+}
+
+std::string window_work(const Split& split) {
+  return "window_row." + (split.codec == "none" ? window_dtype_of(split) : split.codec);
+}
+
+/// What a selector does with each host row before it gathers any, by name; the parts that differ have names of their
+/// own.
+std::string scan_work(const Split& split) {
+  const td_selector selector = selector_of(split);
+  if (is_sketch(selector)) return fmt::format("scanned_row.{}bit", selector.sketch_bits);
+  return "scored_row." + describe(selector);
+}
+
+}  // namespace
+
+td_selector selector_of(const Split& split) {
+  auto selector = td::make<td_selector>();
+  selector.budget = 0.02;
+  read_selector("--selectors", parse_selector("--selectors", split.selector), selector);
+  return selector;
+}
+
+std::string name_of(const Split& split) {
+  std::string name = split.selector;
+  if (split.host_dtype != "bf16") name += ", " + split.host_dtype;
+  name += fmt::format(", window {}", split.local);
+  if (split.codec != "none") name += " " + split.codec;
+  return name + fmt::format(", {} {}", split.threads, split.threads == 1 ? "thread" : "threads");
+}
+
+std::int64_t row_bytes(const std::string& host_dtype, const SplitShape& shape) {
+  const auto whole = resolved({1, 1, 1, shape.head_dim, shape.head_dim, 0.f, 0.f});
+  return cpu::RowLayout::of(whole, parse_row_format("--host-dtypes", host_dtype)).kv_bytes;
+}
+
+Json config_of(const Split& split, const SplitShape& shape, std::int32_t layers) {
+  Json config = {{"num_layers", layers},
+                 {"num_q_heads", shape.num_q_heads},
+                 {"num_kv_heads", shape.num_kv_heads},
+                 {"head_dim_k", shape.head_dim},
+                 {"head_dim_v", shape.head_dim},
+                 {"sink_tokens", split.sinks},
+                 {"local_tokens", split.local},
+                 {"window_dtype", window_dtype_of(split)},
+                 {"host_dtype", split.host_dtype},
+                 {"device", split.device},
+                 {"num_threads", split.threads},
+                 {"selector", to_json(selector_of(split))},
+                 {"never_slower", false}};
+  if (split.codec != "none")
+    config["window_codec"] = codec_to_json<Json>(parse_codec("--window-codecs", split.codec, "").get());
+  return config;
+}
+
+SplitRows rows_of(const SplitCase& at, double gathered_share) {
+  constexpr double kHalfPage = 32;  // by which a window exceeds its local tokens, on average
+  const auto tokens = static_cast<double>(at.tokens);
+  SplitRows rows;
+  rows.window = std::min(tokens, at.split.sinks + at.split.local + kHalfPage);
+  rows.host = tokens - rows.window;
+  const td_selector selector = selector_of(at.split);
+  if (selector.kind == TD_SELECT_ALL) return rows;
+  const double share = gathered_share >= 0 ? gathered_share : selector.budget;
+  const double fewest = is_sketch(selector) ? static_cast<double>(lsh::kFewestDrawn) : 1;
+  rows.gathered = std::min(rows.host, std::max(fewest, share * rows.host));
+  return rows;
+}
+
+plan::WorkCounts work_of(const SplitCase& at, const SplitShape& shape, const SplitRows& rows) {
+  const double heads = static_cast<double>(at.batch) * shape.num_kv_heads;
+  plan::WorkCounts work = {{"call", 1}, {"head", heads}, {window_work(at.split), heads * rows.window}};
+  if (selector_of(at.split).kind == TD_SELECT_ALL) {
+    work.emplace_back("dense_row." + at.split.host_dtype, heads * rows.host);
+    return work;
+  }
+  work.emplace_back("selection", heads);
+  work.emplace_back(scan_work(at.split), heads * rows.host);
+  work.emplace_back("gathered_row." + at.split.host_dtype, heads * rows.gathered);
+  return work;
+}
+
+plan::WorkCounts expected_costs(const std::vector<Split>& splits, const SplitShape& shape, int threads) {
+  constexpr double kCallUs = 20;
+  constexpr double kHeadUs = 3;
+  const lsh::CostProfile profile;
+  const double group = static_cast<double>(shape.num_q_heads) / shape.num_kv_heads / 4;
+  const double us = 1e-3 / threads;
+  const auto size_of = [&shape](const std::string& dtype) {
+    return static_cast<double>(row_bytes(dtype, shape)) / 512;
+  };
+  plan::WorkCounts costs = {{"call", kCallUs}, {"head", kHeadUs / threads}, {"selection", profile.selection_ns * us}};
+  const auto add = [&costs](const std::string& kind, double cost) {
+    const auto same = [&kind](const auto& known) { return known.first == kind; };
+    if (std::none_of(costs.begin(), costs.end(), same)) costs.emplace_back(kind, cost);
+  };
+  for (const Split& split : splits) {
+    const double size = size_of(split.host_dtype);
+    add(window_work(split), profile.dense_row_ns * size_of(window_dtype_of(split)) * us);
+    add("dense_row." + split.host_dtype, profile.dense_row_ns * size * us);
+    add("gathered_row." + split.host_dtype, profile.gathered_row_ns * size * us);
+    const td_selector selector = selector_of(split);
+    if (selector.kind == TD_SELECT_ALL) continue;
+    const double scan = !is_sketch(selector)        ? profile.scored_row_ns
+                        : selector.sketch_bits == 1 ? profile.scanned_row_1bit_ns
+                                                    : profile.scanned_row_2bit_ns;
+    add(scan_work(split), scan * group * shape.head_dim / 128 * us);
+  }
+  return costs;
+}
+
+}  // namespace tandem::cli

@@ -1,0 +1,146 @@
+#include "tools/tandem/split_report.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "tools/tandem/statistics.h"
+#include "tools/tandem/table.h"
+
+namespace tandem::cli {
+namespace {
+
+std::string range_text(const plan::TimeRange& range) {
+  return fmt::format("{} ({}-{})", short_number(range.value), short_number(range.low), short_number(range.high));
+}
+
+std::string percent(double share) { return fmt::format("{:.1f}", 100 * share); }
+
+std::string table_of(const SplitSection& section) {
+  Table table({"split", "predicted us", "us", "off %", "window", "select", "attend", "rows %", "MiB", "error", ""});
+  for (const SplitResult* result : section.results) {
+    std::vector<std::string> cells = {name_of(result->at.split), range_text(result->predicted)};
+    if (const auto& sample = result->measured) {
+      const double off = result->predicted.value / sample->us - 1;
+      for (const std::string& cell :
+           {short_number(sample->us), fmt::format("{:+.1f}", 100 * off), short_number(sample->window_us),
+            short_number(sample->select_us), short_number(sample->attend_us), percent(sample->gathered_share),
+            fmt::format("{:.1f}", sample->bytes / (1 << 20)), short_number(sample->error)})
+        cells.push_back(cell);
+      if (result == section.choice.best) cells.emplace_back(section.choice.reaches_target ? "<- take this" : "<- nearest");
+    } else {
+      cells.push_back("not measured");
+    }
+    table.add_row(std::move(cells));
+  }
+  return table.text();
+}
+
+Json json_of(const SplitSample& sample) {
+  return {{"us", sample.us},
+          {"median_us", sample.median_us},
+          {"stage_us",
+           {{"append", sample.append_us},
+            {"window", sample.window_us},
+            {"select", sample.select_us},
+            {"attend", sample.attend_us},
+            {"merge", sample.merge_us}}},
+          {"bytes_per_step", sample.bytes},
+          {"host_rows", sample.host_rows},
+          {"rows_share", sample.gathered_share},
+          {"window_bytes", sample.window_bytes},
+          {"host_bytes", sample.host_bytes},
+          {"error", {{"mean", sample.error}, {"p95", sample.error_p95}}}};
+}
+
+Json json_of(const SplitCase& at, const SplitShape& shape) {
+  return {{"name", name_of(at.split)}, {"tokens", at.tokens}, {"batch", at.batch}, {"config", config_of(at.split, shape, shape.num_layers)}};
+}
+
+Json json_of(const SplitResult& result, const SplitShape& shape) {
+  Json object = json_of(result.at, shape);
+  object["predicted_us"] = {
+      {"value", result.predicted.value}, {"low", result.predicted.low}, {"high", result.predicted.high}};
+  object["fitted"] = result.fitted;
+  object["measured"] = result.measured ? json_of(*result.measured) : Json();
+  if (!result.not_measured.empty()) object["not_measured"] = result.not_measured;
+  return object;
+}
+
+}  // namespace
+
+std::vector<SplitSection> sections_of(const SplitReport& report) {
+  std::vector<SplitSection> sections;
+  for (const SplitResult& result : report.results) {
+    const auto& at = result.at;
+    if (sections.empty() || sections.back().tokens != at.tokens || sections.back().batch != at.batch)
+      sections.push_back({at.tokens, at.batch, {}, {}, {}});
+    sections.back().results.push_back(&result);
+    if (result.measured) sections.back().measured.push_back(&result);
+  }
+  for (SplitSection& section : sections)
+    if (!section.measured.empty()) section.choice = choose(section.measured, report.target, report.shape);
+  return sections;
+}
+
+std::string text_of(const SplitReport& report) {
+  std::string text = fmt::format(
+      "A decode step of one layer, {} query heads on {} KV heads of {}, cold data, microseconds: lower quartiles;\n"
+      "window, select, attend: worker time / threads, medians.\n",
+      report.shape.num_q_heads, report.shape.num_kv_heads, report.shape.head_dim);
+  for (const SplitSection& section : sections_of(report)) {
+    text += fmt::format("\n{} tokens, batch {}\n{}", section.tokens, section.batch, table_of(section));
+    if (section.choice.best == nullptr) {
+      text += fmt::format("nothing was measured: {}\n", section.results.front()->not_measured);
+      continue;
+    }
+    text += fmt::format("take: {}\n  {}\n", name_of(section.choice.best->at.split), section.choice.reason);
+    if (section.choice.foretold != section.choice.best)
+      text += fmt::format("  predictions alone would have taken {}, {:.1f} % slower\n",
+                          name_of(section.choice.foretold->at.split),
+                          100 * (section.choice.foretold->measured->us / section.choice.best->measured->us - 1));
+  }
+  const SplitErrors errors = errors_of(report.results);
+  if (errors.cases > 0)
+    text += fmt::format(
+        "\npredictions, of {} cases that they were not made from: off by {} % (median), {} % (90th percentile), {} % at "
+        "worst\n",
+        errors.cases, percent(errors.median), percent(errors.p90), percent(errors.worst));
+  return text;
+}
+
+Json json_of(const SplitReport& report) {
+  Json object = {{"shape",
+                  {{"num_layers", report.shape.num_layers},
+                   {"num_q_heads", report.shape.num_q_heads},
+                   {"num_kv_heads", report.shape.num_kv_heads},
+                   {"head_dim", report.shape.head_dim}}},
+                 {"target", {{"error", report.target.error}, {"tokens_per_second", report.target.tokens_per_second}}},
+                 {"fit", Json::array()},
+                 {"cases", Json::array()},
+                 {"choices", Json::array()}};
+  for (const SplitSample& sample : report.fit) {
+    Json each = json_of(sample.at, report.shape);
+    each.update(json_of(sample));
+    object["fit"].push_back(each);
+  }
+  for (const SplitResult& result : report.results) object["cases"].push_back(json_of(result, report.shape));
+  for (const SplitSection& section : sections_of(report)) {
+    if (section.choice.best == nullptr) continue;
+    object["choices"].push_back(
+        {{"tokens", section.tokens},
+         {"batch", section.batch},
+         {"take", name_of(section.choice.best->at.split)},
+         {"reaches_target", section.choice.reaches_target},
+         {"reason", section.choice.reason},
+         {"foretold", name_of(section.choice.foretold->at.split)},
+         {"foretold_over_best", section.choice.foretold->measured->us / section.choice.best->measured->us}});
+  }
+  const SplitErrors errors = errors_of(report.results);
+  object["prediction"] = {
+      {"cases", errors.cases}, {"median", errors.median}, {"p90", errors.p90}, {"worst", errors.worst}};
+  object["machine"] = report.machine;
+  return object;
+}
+
+}  // namespace tandem::cli

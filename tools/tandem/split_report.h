@@ -1,0 +1,32 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "tools/tandem/output.h"
+#include "tools/tandem/split_choice.h"
+
+namespace tandem::cli {
+
+/// Everything that a sweep of splits found.
+struct SplitReport {
+  SplitShape shape;
+  SplitTarget target;
+  std::vector<SplitSample> fit;        ///< what predictions were made from
+  std::vector<SplitResult> results;    ///< context by context, batch by batch
+  Json machine;                        ///< what td_describe says
+};
+
+/// The choice of each context and batch, in the order of the results; those of which nothing was measured have none.
+struct SplitSection {
+  std::int64_t tokens = 0;
+  int batch = 1;
+  std::vector<const SplitResult*> results, measured;
+  SplitChoice choice;
+};
+std::vector<SplitSection> sections_of(const SplitReport& report);
+
+std::string text_of(const SplitReport& report);
+Json json_of(const SplitReport& report);
+
+}  // namespace tandem::cli
