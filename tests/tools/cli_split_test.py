@@ -8,8 +8,14 @@ import json
 import cli_case
 from cli_case import BAD_USAGE, FAILED, OK, CommandLine
 
-SMALL = ("profile", "split", "--layers", 2, "--q-heads", 4, "--kv-heads", 2, "--head-dim", 64, "--context", "3K", "--fit-context",
-         "2K,4K", "--threads", 1, "--steps", 3)
+SMALL = {"--layers": 2, "--q-heads": 4, "--kv-heads": 2, "--head-dim": 64, "--context": "3K", "--fit-context": "2K,4K",
+         "--threads": 1, "--steps": 3}
+
+
+def split(**options):
+    """The arguments of a small sweep; `options`, by their names with '_' for '-', replace its own."""
+    given = {**SMALL, **{"--" + name.replace("_", "-"): value for name, value in options.items()}}
+    return ["profile", "split", *(part for option in given.items() for part in option)]
 
 
 class Split(CommandLine):
@@ -17,8 +23,8 @@ class Split(CommandLine):
     def setUpClass(cls):
         super().setUpClass()
         cls.config, cls.report_file = cls.path("split.json"), cls.path("report.json")
-        made = cli_case.tandem(*SMALL, "--batch", "1,2", "--selectors", "all,sketch1:0.05,sketch1:0.2,topk:0.1", "--windows",
-                               "64,128", "--target", "eps=0.9", "--out", cls.config, "--json", cls.report_file)
+        made = cli_case.tandem(*split(batch="1,2", selectors="all,sketch1:0.05,sketch1:0.2,topk:0.1", windows="64,128",
+                                      target="eps=0.9", out=cls.config, json=cls.report_file))
         assert made.returncode == OK, made.stderr
         cls.text = made.stdout
         with open(cls.report_file) as file:
@@ -79,37 +85,42 @@ class Split(CommandLine):
                                                 2, "--json", "-").stdout)["threads"], 2)
 
     def test_a_target_out_of_reach_says_so(self):
-        result = self.expect(OK, *SMALL, "--selectors", "sketch1:0.05,sketch1:0.1", "--target", "eps=0.0001", "--json", "-")
+        result = self.expect(OK, *split(selectors="sketch1:0.05,sketch1:0.1", target="eps=0.0001", json="-"))
         choice = json.loads(result.stdout)["choices"][0]
         self.assertFalse(choice["reaches_target"])
         self.assertIn("no split reaches the target", choice["reason"])
         self.assertIn("sketch1:0.1", choice["take"])
 
     def test_tokens_per_second_ask_for_the_most_exact(self):
-        result = self.expect(OK, *SMALL, "--selectors", "all,sketch1:0.05", "--target", "tok/s=0.001", "--json", "-")
+        result = self.expect(OK, *split(selectors="all,sketch1:0.05", target="tok/s=0.001", json="-"))
         choice = json.loads(result.stdout)["choices"][0]
         self.assertTrue(choice["take"].startswith("all"), choice)
-        result = self.expect(OK, *SMALL, "--selectors", "all,sketch1:0.05", "--target", "tok/s=1e9", "--json", "-")
+        result = self.expect(OK, *split(selectors="all,sketch1:0.05", target="tok/s=1e9", json="-"))
         self.assertFalse(json.loads(result.stdout)["choices"][0]["reaches_target"])
 
     def test_what_does_not_fit_is_refused_and_the_others_go_on(self):
-        result = cli_case.tandem(*SMALL, "--batch", "1,100000", "--selectors", "all,sketch1:0.05")
-        self.assertEqual(result.returncode, BAD_USAGE)
-        self.assertIn("--batch", result.stderr)
+        report = json.loads(self.expect(OK, *split(context="3K,16M", batch=128, selectors="sketch1:0.05", json="-")).stdout)
+        refused = [case for case in report["cases"] if case["measured"] is None]
+        self.assertEqual([case["tokens"] for case in refused], [16 << 20])
+        self.assertIn("MiB", refused[0]["not_measured"])
+        self.assertGreater(refused[0]["predicted_us"]["value"], 0)
+        self.assertEqual([choice["tokens"] for choice in report["choices"]], [3 << 10])
+        self.expect(FAILED, *split(context="16M", batch=128), naming=["no split could be measured", "MiB"])
 
     def test_bad_usage(self):
-        for arguments, naming in (
-                (("--context", "0"), ["--context", "'0'"]),
-                (("--target", "eps=2"), ["--target", "'eps=2'", "tok/s=T"]),
-                (("--target", "fast"), ["--target", "'fast'"]),
-                (("--selectors", "all,best"), ["--selectors", "best"]),
-                (("--host-dtypes", "f8"), ["--host-dtypes", "f8"]),
-                (("--window-codecs", "zip"), ["--window-codecs", "zip"]),
-                (("--windows", "-3"), ["--windows"]),
-                (("--threads", "0"), ["--threads", "'0'"]),
-                (("--q-heads", 5), ["num_q_heads"])):
-            with self.subTest(arguments=arguments):
-                self.expect(BAD_USAGE, *SMALL, *arguments, naming=naming)
+        for option, value, naming in (
+                ("context", "0", ["--context", "'0'"]),
+                ("target", "eps=2", ["--target", "'eps=2'", "tok/s=T"]),
+                ("target", "fast", ["--target", "'fast'"]),
+                ("selectors", "all,best", ["--selectors", "best"]),
+                ("host_dtypes", "f8", ["--host-dtypes", "f8"]),
+                ("window_codecs", "zip", ["--window-codecs", "zip"]),
+                ("windows", "0", ["--windows", "'0'"]),
+                ("threads", "0", ["--threads", "'0'"]),
+                ("batch", "1,100000", ["--batch", "'100000'"]),
+                ("q_heads", 5, ["num_q_heads"])):
+            with self.subTest(option=option, value=value):
+                self.expect(BAD_USAGE, *split(**{option: value}), naming=naming)
 
     def test_config_refuses_what_it_cannot_take(self):
         self.expect(BAD_USAGE, "run", "--trace", self.trace, "--config", self.config, "--budget", "0.1", naming=["--budget"])

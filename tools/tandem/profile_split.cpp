@@ -1,11 +1,11 @@
 // tandem profile split: how the work of attention is best divided on this machine, measured, predicted and explained.
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <thread>
 
 #include <fmt/format.h>
 
-#include "runtime/base/dtype.h"
 #include "tools/tandem/codec_text.h"
 #include "tools/tandem/command.h"
 #include "tools/tandem/options.h"
@@ -47,6 +47,12 @@ std::vector<std::int64_t> contexts_of(const std::string& option, const std::stri
   return contexts;
 }
 
+void check_dtype(const std::string& name) {
+  constexpr std::array kDtypes = {"f32", "f16", "bf16", "int8", "k8v4"};
+  if (std::find(kDtypes.begin(), kDtypes.end(), name) == kDtypes.end())
+    throw UsageError(not_allowed("--host-dtypes", name, fmt::format("a list of {}", fmt::join(kDtypes, ", "))));
+}
+
 std::vector<Split> splits_of(const ProfileSplitOptions& options) {
   constexpr int kMostThreads = 1024;
   constexpr std::int32_t kMostLocal = 1 << 20;
@@ -56,7 +62,7 @@ std::vector<Split> splits_of(const ProfileSplitOptions& options) {
   std::vector<Split> splits;
   for (const int each : threads) {
     for (const auto& dtype : split_list(options.host_dtypes)) {
-      parse_row_format("--host-dtypes", dtype);
+      check_dtype(dtype);
       for (const std::int32_t local : numbers("--windows", options.windows, kMostLocal)) {
         for (const auto& codec : split_forms(options.codecs, {"qjl:"})) {
           parse_codec("--window-codecs", codec, "");
