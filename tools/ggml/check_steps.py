@@ -8,6 +8,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import time
 
 import numpy as np
 
@@ -30,6 +31,7 @@ class Check:
         self.depth = arguments.depth
         self.threads = min(2, os.cpu_count())
         self.results = []
+        self.reported = time.monotonic()
         lines = (pathlib.Path(arguments.data) / "needle_prompts.jsonl").read_text().splitlines()
         self.prompts = [json.loads(line) for line in lines]
         for prompt in self.prompts:
@@ -39,8 +41,12 @@ class Check:
         return self.work / f"{prompt['id']}.txt"
 
     def report(self, step, name, ok, detail=""):
-        self.results.append({"step": step, "name": name, "result": "ok" if ok else "FAILED", "detail": detail})
-        print(f"{step:9} {name:32} {'ok' if ok else 'FAILED':7} {detail}", flush=True)
+        seconds = time.monotonic() - self.reported
+        self.reported += seconds
+        result = "ok" if ok else "FAILED"
+        self.results.append({"step": step, "name": name, "result": result, "seconds": round(seconds, 1),
+                             "detail": detail})
+        print(f"{step:9} {name:32} {result:7} {seconds:5.0f} s  {detail}", flush=True)
 
     # ---- running the host ----
     def environment(self, settings):
