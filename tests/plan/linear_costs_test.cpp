@@ -1,9 +1,9 @@
 #include "tools/plan/linear_costs.h"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <random>
+
+#include <gtest/gtest.h>
 
 #include "runtime/base/error.h"
 
@@ -23,7 +23,8 @@ std::vector<TimedWork> samples(double noise) {
   std::uniform_real_distribution<double> off(1 - noise, 1 + noise);
   std::vector<TimedWork> all;
   for (const double rows : {0.0, 100.0, 1000.0, 10'000.0})
-    for (const double scanned : {0.0, 5000.0, 50'000.0}) all.push_back(timed(rows, scanned, true_time(rows, scanned) * off(random)));
+    for (const double scanned : {0.0, 5000.0, 50'000.0})
+      all.push_back(timed(rows, scanned, true_time(rows, scanned) * off(random)));
   return all;
 }
 

@@ -105,7 +105,7 @@ class Split(CommandLine):
         self.assertIn("MiB", refused[0]["not_measured"])
         self.assertGreater(refused[0]["predicted_us"]["value"], 0)
         self.assertEqual([choice["tokens"] for choice in report["choices"]], [3 << 10])
-        self.expect(FAILED, *split(context="16M", batch=128), naming=["no split could be measured", "MiB"])
+        self.expect(FAILED, *split(context="16M", batch=128, selectors="all"), naming=["no split could be measured", "MiB"])
 
     def test_bad_usage(self):
         for option, value, naming in (

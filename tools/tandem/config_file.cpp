@@ -16,17 +16,18 @@ using plan::ObjectFields;
 
 constexpr std::int64_t kMostThreads = 65536;
 /// Options whose place the file takes, by the fields that speak of the same.
-constexpr std::array kReplaced = {"--selector",    "--lsh",          "--min-collisions", "--lsh-planes",
-                                  "--budget",      "--error",        "--sketch-bits",    "--unbiased",
-                                  "--sinks",       "--local",        "--window-dtype",   "--host-dtype",
-                                  "--profile",     "--always-select", "--window-codec",  "--residual",
-                                  "--device",      "--hand-off",     "--window-policy",  "--host-tier"};
+constexpr std::array kReplaced = {"--selector", "--lsh",           "--min-collisions", "--lsh-planes",
+                                  "--budget",   "--error",         "--sketch-bits",    "--unbiased",
+                                  "--sinks",    "--local",         "--window-dtype",   "--host-dtype",
+                                  "--profile",  "--always-select", "--window-codec",   "--residual",
+                                  "--device",   "--hand-off",      "--window-policy",  "--host-tier"};
 
 void refuse_beside(const CLI::App& app) {
   for (const char* option : kReplaced) {
     const CLI::Option* const given = app.get_option_no_throw(option);
     if (given != nullptr && given->count() > 0)
-      throw UsageError(fmt::format("{}: not allowed with --config, which takes its place; allowed: one of them", option));
+      throw UsageError(
+          fmt::format("{}: not allowed with --config, which takes its place; allowed: one of them", option));
   }
 }
 
@@ -78,9 +79,8 @@ void ConfigFile::apply(const CLI::App& app, const ConfiguredOptions& options) {
 
 void ConfigFile::check_shape(const td_config& config, const std::string& what) const {
   if (!config_) return;
-  const std::pair<const char*, std::int32_t> heads[] = {{"num_q_heads", config.num_q_heads},
-                                                        {"num_kv_heads", config.num_kv_heads},
-                                                        {"head_dim_k", config.head_dim_k}};
+  const std::pair<const char*, std::int32_t> heads[] = {
+      {"num_q_heads", config.num_q_heads}, {"num_kv_heads", config.num_kv_heads}, {"head_dim_k", config.head_dim_k}};
   for (const auto& [name, value] : heads) {
     const std::int64_t made_for = config_->value(name, std::int64_t{value});
     if (made_for != value)

@@ -20,7 +20,8 @@ struct ProfileSplitOptions {
   CommonOptions common;
   SplitShape shape{.num_layers = 32};
   std::string contexts = "32K", batches = "1", threads;
-  std::string selectors = "all,sketch1:0.005,sketch1:0.01,sketch1:0.02,sketch1:0.05,sketch2:0.01,sketch2:0.02,sketch2:0.05";
+  std::string selectors =
+      "all,sketch1:0.005,sketch1:0.01,sketch1:0.02,sketch1:0.05,sketch2:0.01,sketch2:0.02,sketch2:0.05";
   std::string windows = "64", codecs = "none", host_dtypes = "bf16", device = "host";
   std::string fit_contexts = "6K,48K";
   std::string target = "eps=0.1";
@@ -129,8 +130,8 @@ Json config_of_choice(const SplitReport& report, const SplitPredictor& predictor
   const SplitSection* last = nullptr;
   for (const SplitSection& section : sections)
     if (section.choice.best != nullptr && (last == nullptr || section.tokens > last->tokens)) last = &section;
-  TANDEM_CHECK(last != nullptr, out_of_memory, "no split could be measured: ",
-               report.results.empty() ? "" : report.results.front().not_measured);
+  TANDEM_CHECK(last != nullptr, out_of_memory,
+               "no split could be measured: ", report.results.empty() ? "" : report.results.front().not_measured);
   const Split& split = last->choice.best->at.split;
   Json config = config_of(split, report.shape, report.shape.num_layers);
   config["never_slower"] = true;
@@ -184,9 +185,10 @@ void add_profile_split(CLI::App& profile, Action& action) {
   add_shape(*command, options->shape);
   command->add_option("--context", options->contexts, "prompt lengths in tokens, K and M are 2^10 and 2^20 [32K]");
   command->add_option("--batch", options->batches, "sequences of a step, a list [1]");
-  command->add_option("--target", options->target,
-                      "eps=E: the fastest split with at most this error; tok/s=T: the most exact one that makes so many\n"
-                      "tokens of attention [eps=0.1]");
+  command->add_option(
+      "--target", options->target,
+      "eps=E: the fastest split with at most this error; tok/s=T: the most exact one that makes so many\n"
+      "tokens of attention [eps=0.1]");
   command->add_option("--selectors", options->selectors, fmt::format("list of selectors [{}]", options->selectors));
   command->add_option("--windows", options->windows, "list of local tokens of the window [64]");
   command->add_option("--window-codecs", options->codecs, fmt::format("list: {} [none]", codec_forms()));
@@ -197,11 +199,13 @@ void add_profile_split(CLI::App& profile, Action& action) {
   command->add_option("--steps", options->steps, "timed steps of each split; their lower quartile counts [8]")
       ->check(number_in<std::int64_t>(2, 1000, "a whole number from 2 to 1000"));
   command->add_flag("--quick", options->quick, "4 steps of each");
-  command->add_option("--out", options->out,
-                      "write the split to take as a configuration, for --config and td_create_json; - is standard output");
+  command->add_option(
+      "--out", options->out,
+      "write the split to take as a configuration, for --config and td_create_json; - is standard output");
   add_common(*command, options->common, kSeed | kIsa | kJson);
   command->footer(
-      "Each split is measured over made-up heads of six kinds (tandem synth --help), with the caches emptied before each\n"
+      "Each split is measured over made-up heads of six kinds (tandem synth --help), with the caches emptied before "
+      "each\n"
       "step. Splits that differ in their selector alone take turns. Beside it stands what shorter and longer contexts\n"
       "(--fit-context) predict for it, with the range that holds for nine of ten: the last line says how good the\n"
       "predictions were. Errors are those of made-up heads: compare a model's own with `tandem run`.\n"

@@ -21,12 +21,12 @@ struct SplitSample {
   double us = 0;         ///< wall clock of append and attend: the lower quartile over the steps
   double median_us = 0;  ///< likewise
   double append_us = 0, window_us = 0, select_us = 0, attend_us = 0, merge_us = 0;  ///< worker time / threads, medians
-  double bytes = 0;            ///< of K, V and index that a step read
-  double host_rows = 0;        ///< that a query saw, per KV head
-  double gathered_share = 0;   ///< of the host rows
-  double window_bytes = 0;     ///< of one sequence and layer, all KV heads
-  double host_bytes = 0;       ///< likewise: rows and index
-  double error = 0;            ///< |out - dense| / |dense|, mean over query heads and steps
+  double bytes = 0;           ///< of K, V and index that a step read
+  double host_rows = 0;       ///< that a query saw, per KV head
+  double gathered_share = 0;  ///< of the host rows
+  double window_bytes = 0;    ///< of one sequence and layer, all KV heads
+  double host_bytes = 0;      ///< likewise: rows and index
+  double error = 0;           ///< |out - dense| / |dense|, mean over query heads and steps
   double error_p95 = 0;
 };
 

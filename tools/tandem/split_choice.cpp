@@ -92,8 +92,7 @@ SplitTarget parse_target(const std::string& field, const std::string& text) {
   throw UsageError(not_allowed(field, text, "eps=E, an error above 0 and below 1, or tok/s=T, a positive number"));
 }
 
-SplitChoice choose(const std::vector<const SplitResult*>& results, const SplitTarget& target,
-                   const SplitShape& shape) {
+SplitChoice choose(const std::vector<const SplitResult*>& results, const SplitTarget& target, const SplitShape& shape) {
   const Order measured(target, shape, false);
   SplitChoice choice;
   choice.best = measured.best_of(results);
@@ -111,12 +110,12 @@ SplitErrors errors_of(const std::vector<SplitResult>& results) {
 }
 
 std::string bottleneck_of(const SplitSample& sample) {
-  const std::pair<const char*, double> stages[] = {{"appending", sample.append_us},
-                                                   {"the window", sample.window_us},
-                                                   {"selecting", sample.select_us},
-                                                   {sample.gathered_share < 1 ? "gathering" : "reading every host row",
-                                                    sample.attend_us},
-                                                   {"merging", sample.merge_us}};
+  const std::pair<const char*, double> stages[] = {
+      {"appending", sample.append_us},
+      {"the window", sample.window_us},
+      {"selecting", sample.select_us},
+      {sample.gathered_share < 1 ? "gathering" : "reading every host row", sample.attend_us},
+      {"merging", sample.merge_us}};
   const auto* most = std::max_element(std::begin(stages), std::end(stages),
                                       [](const auto& a, const auto& b) { return a.second < b.second; });
   return fmt::format("{}, {:.0f} %", most->first, 100 * std::min(1.0, ratio(most->second, sample.us)));

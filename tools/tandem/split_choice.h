@@ -10,7 +10,7 @@ namespace tandem::cli {
 
 /// What a split is to reach.
 struct SplitTarget {
-  double error = 0.1;             ///< at most, mean over query heads: the fastest such split is wanted
+  double error = 0.1;            ///< at most, mean over query heads: the fastest such split is wanted
   double tokens_per_second = 0;  ///< positive: at least, of attention alone; the most exact such split is wanted
 };
 
@@ -20,16 +20,16 @@ SplitTarget parse_target(const std::string& field, const std::string& text);
 /// A case as it was predicted and, where it was, measured.
 struct SplitResult {
   SplitCase at;
-  plan::TimeRange predicted = {};           ///< microseconds of a decode step of one layer
+  plan::TimeRange predicted = {};  ///< microseconds of a decode step of one layer
   std::optional<SplitSample> measured = {};
-  std::string not_measured = {};            ///< why, or empty
-  bool fitted = false;                 ///< the prediction was made from this very case, among others
+  std::string not_measured = {};  ///< why, or empty
+  bool fitted = false;            ///< the prediction was made from this very case, among others
 };
 
 /// The split to take, and why.
 struct SplitChoice {
-  const SplitResult* best = nullptr;       ///< by what was measured; none reaches the target: the nearest to it
-  const SplitResult* foretold = nullptr;   ///< the one that predicted times alone would have chosen
+  const SplitResult* best = nullptr;      ///< by what was measured; none reaches the target: the nearest to it
+  const SplitResult* foretold = nullptr;  ///< the one that predicted times alone would have chosen
   bool reaches_target = false;
   std::string reason;
 };

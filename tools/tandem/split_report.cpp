@@ -27,7 +27,8 @@ std::string table_of(const SplitSection& section) {
             short_number(sample->select_us), short_number(sample->attend_us), percent(sample->gathered_share),
             fmt::format("{:.1f}", sample->bytes / (1 << 20)), short_number(sample->error)})
         cells.push_back(cell);
-      if (result == section.choice.best) cells.emplace_back(section.choice.reaches_target ? "<- take this" : "<- nearest");
+      if (result == section.choice.best)
+        cells.emplace_back(section.choice.reaches_target ? "<- take this" : "<- nearest");
     } else {
       cells.push_back("not measured");
     }
@@ -54,7 +55,10 @@ Json json_of(const SplitSample& sample) {
 }
 
 Json json_of(const SplitCase& at, const SplitShape& shape) {
-  return {{"name", name_of(at.split)}, {"tokens", at.tokens}, {"batch", at.batch}, {"config", config_of(at.split, shape, shape.num_layers)}};
+  return {{"name", name_of(at.split)},
+          {"tokens", at.tokens},
+          {"batch", at.batch},
+          {"config", config_of(at.split, shape, shape.num_layers)}};
 }
 
 Json json_of(const SplitResult& result, const SplitShape& shape) {
@@ -103,7 +107,8 @@ std::string text_of(const SplitReport& report) {
   const SplitErrors errors = errors_of(report.results);
   if (errors.cases > 0)
     text += fmt::format(
-        "\npredictions, of {} cases that they were not made from: off by {} % (median), {} % (90th percentile), {} % at "
+        "\npredictions, of {} cases that they were not made from: off by {} % (median), {} % (90th percentile), {} % "
+        "at "
         "worst\n",
         errors.cases, percent(errors.median), percent(errors.p90), percent(errors.worst));
   return text;

@@ -12,9 +12,9 @@ namespace tandem::cli {
 struct SplitReport {
   SplitShape shape;
   SplitTarget target;
-  std::vector<SplitSample> fit;        ///< what predictions were made from
-  std::vector<SplitResult> results;    ///< context by context, batch by batch
-  Json machine;                        ///< what td_describe says
+  std::vector<SplitSample> fit;      ///< what predictions were made from
+  std::vector<SplitResult> results;  ///< context by context, batch by batch
+  Json machine;                      ///< what td_describe says
 };
 
 /// The choice of each context and batch, in the order of the results; those of which nothing was measured have none.
