@@ -27,7 +27,7 @@ fs::path trimmed(const fs::path& path) { return path.has_filename() ? path : pat
 std::string os_reason() { return std::strerror(errno); }
 
 /// `target` is what the file will be called, for messages.
-void write_text(const fs::path& path, const fs::path& target, const std::string& text) {
+void write_file(const fs::path& path, const fs::path& target, const std::string& text) {
   errno = 0;
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   file << text << std::flush;
@@ -53,14 +53,17 @@ JsonOutput::~JsonOutput() {
 }
 
 void JsonOutput::write(const Json& value) {
+  if (!path_.empty()) write_text(value.dump(2, ' ', false, Json::error_handler_t::replace) + '\n');
+}
+
+void JsonOutput::write_text(const std::string& text) {
   if (path_.empty()) return;
-  const std::string text = value.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
   if (is_stdout()) {
     std::fwrite(text.data(), 1, text.size(), stdout);
     return;
   }
-  if (temporary_.empty()) return write_text(path_, path_, text);
-  write_text(temporary_, path_, text);
+  if (temporary_.empty()) return write_file(path_, path_, text);
+  write_file(temporary_, path_, text);
   std::error_code error;
   fs::rename(temporary_, path_, error);
   TANDEM_CHECK(!error, io, option_, ": cannot write ", path_, ": ", error.message());

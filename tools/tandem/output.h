@@ -24,6 +24,8 @@ class JsonOutput {
   [[nodiscard]] bool is_stdout() const noexcept { return path_ == "-"; }
   /// Throws Error(io). Bytes that are not UTF-8 become U+FFFD; numbers that are not finite become null.
   void write(const Json& value);
+  /// Other text, such as a page of HTML. Throws Error(io).
+  void write_text(const std::string& text);
 
  private:
   std::filesystem::path path_;

@@ -11,6 +11,7 @@
 #include "tools/tandem/options.h"
 #include "tools/tandem/selector_text.h"
 #include "tools/tandem/split_grid.h"
+#include "tools/tandem/split_page.h"
 #include "tools/tandem/split_report.h"
 
 namespace tandem::cli {
@@ -25,7 +26,7 @@ struct ProfileSplitOptions {
   std::string windows = "64", codecs = "none", host_dtypes = "bf16", device = "host";
   std::string fit_contexts = "6K,48K";
   std::string target = "eps=0.1";
-  std::string out;
+  std::string out, html;
   std::int64_t steps = 8;
   bool quick = false;
 };
@@ -143,6 +144,7 @@ Json config_of_choice(const SplitReport& report, const SplitPredictor& predictor
 void profile_split(const ProfileSplitOptions& options) {
   JsonOutput json(options.common.json);
   JsonOutput out(options.out, "--out");
+  JsonOutput html(options.html, "--html");
   SplitReport report;
   report.shape = options.shape;
   report.target = parse_target("--target", options.target);
@@ -161,8 +163,9 @@ void profile_split(const ProfileSplitOptions& options) {
   const SplitPredictor predictor(grid.splits, options.shape, report.fit);
   report.results = results_of(grid, predictor, measured);
   const Json config = config_of_choice(report, predictor);
-  if (!out.is_stdout()) print(json, text_of(report));
-  if (!options.out.empty()) out.write(config);
+  if (!out.is_stdout() && !html.is_stdout()) print(json, text_of(report));
+  out.write(config);
+  if (!options.html.empty()) html.write_text(html_of(report));
   Json object = json_of(report);
   object["config"] = config;
   object["version"] = td_version();
@@ -202,6 +205,7 @@ void add_profile_split(CLI::App& profile, Action& action) {
   command->add_option(
       "--out", options->out,
       "write the split to take as a configuration, for --config and td_create_json; - is standard output");
+  command->add_option("--html", options->html, "write the report as a page that opens without a network");
   add_common(*command, options->common, kSeed | kIsa | kJson);
   command->footer(
       "Each split is measured over made-up heads of six kinds (tandem synth --help), with the caches emptied before "

@@ -1,0 +1,122 @@
+#include "tools/tandem/split_page.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "tools/report/bar_chart.h"
+#include "tools/report/page.h"
+#include "tools/report/scatter.h"
+#include "tools/tandem/statistics.h"
+
+namespace tandem::cli {
+namespace {
+
+using report::Badge;
+using report::Cell;
+using report::number_cell;
+
+std::string shape_text(const SplitShape& shape) {
+  return fmt::format("{} layers of {} query heads on {} KV heads of {} dimensions", shape.num_layers, shape.num_q_heads,
+                     shape.num_kv_heads, shape.head_dim);
+}
+
+Cell text_cell(std::string text) {
+  Cell cell;
+  cell.text = std::move(text);
+  return cell;
+}
+
+report::Table table_of(const SplitSection& section) {
+  report::Table table{"Microseconds of a decode step of one layer", {"split", "measured", "predicted", "off", "window",
+                      "select", "attend", "rows", "MiB read", "error"}, {}};
+  for (const SplitResult* result : section.results) {
+    std::vector<Cell> row = {text_cell(name_of(result->at.split) + (result == section.choice.best ? "  (take this)" : ""))};
+    const auto predicted = number_cell(result->predicted.value, result->predicted.low, result->predicted.high, Badge::none);
+    if (!result->measured) {
+      row.push_back(text_cell("not measured"));
+      row.push_back(predicted);
+      table.rows.push_back(std::move(row));
+      continue;
+    }
+    const SplitSample& sample = *result->measured;
+    row.push_back(number_cell(sample.us));
+    row.push_back(predicted);
+    Cell off = text_cell(fmt::format("{:+.0f} %", 100 * (result->predicted.value / sample.us - 1)));
+    off.number = true;
+    row.push_back(off);
+    for (const double us : {sample.window_us, sample.select_us, sample.attend_us}) row.push_back(number_cell(us));
+    Cell rows = text_cell(fmt::format("{:.1f} %", 100 * sample.gathered_share));
+    rows.number = true;
+    row.push_back(rows);
+    row.push_back(number_cell(sample.bytes / (1 << 20)));
+    row.push_back(number_cell(sample.error));
+    table.rows.push_back(std::move(row));
+  }
+  return table;
+}
+
+/// Where the time of each split goes: the fastest first.
+report::BarChart times_of(const SplitSection& section) {
+  std::vector<const SplitResult*> by_time = section.measured;
+  std::sort(by_time.begin(), by_time.end(),
+            [](const SplitResult* a, const SplitResult* b) { return a->measured->us < b->measured->us; });
+  report::BarChart chart{"Time of a decode step by split", {"microseconds per layer"}, {}};
+  for (const SplitResult* result : by_time) {
+    const SplitSample& sample = *result->measured;
+    chart.bars.push_back({fmt::format("{}; error {:.3g}", name_of(result->at.split), sample.error), sample.us,
+                          sample.us, std::max(sample.us, sample.median_us),
+                          sample.gathered_share < 1 ? std::size_t{0} : std::size_t{1}});
+  }
+  return chart;
+}
+
+report::Scatter accuracy_of(const SplitReport& report) {
+  report::Scatter chart{"Predicted against measured time",
+                        {"microseconds per layer and step", report::ScaleKind::log},
+                        {"not seen by the fit", "part of the fit"},
+                        {}};
+  for (const SplitResult& result : report.results) {
+    if (!result.measured) continue;
+    chart.points.push_back({fmt::format("{} tokens, batch {}: {}", result.at.tokens, result.at.batch,
+                                        name_of(result.at.split)),
+                            result.measured->us, result.predicted.value, result.fitted ? std::size_t{1} : std::size_t{0}});
+  }
+  return chart;
+}
+
+void add_section(const SplitSection& section, report::Page& page) {
+  page.section(fmt::format("{} tokens, batch {}", section.tokens, section.batch));
+  if (section.choice.best == nullptr) {
+    page.note(report::Note::caution, "Nothing was measured", section.results.front()->not_measured);
+    return;
+  }
+  page.note(section.choice.reaches_target ? report::Note::information : report::Note::caution,
+            "Take " + name_of(section.choice.best->at.split), section.choice.reason);
+  page.figure(times_of(section),
+              "Lower quartiles; whiskers reach to the median. Splits that gather some of the rows in one colour, those that "
+              "read all in the other.");
+  page.table(table_of(section));
+}
+
+}  // namespace
+
+std::string html_of(const SplitReport& report) {
+  report::Page page("How to split attention", shape_text(report.shape));
+  page.paragraph(
+      "Each split was measured on this machine over made-up heads, with the caches emptied before every step; all took "
+      "turns, step by step. Predictions come from other contexts alone. Errors are |out - dense| / |dense|, mean over "
+      "query heads. `tandem profile split --help` says more.");
+  for (const SplitSection& section : sections_of(report)) add_section(section, page);
+  const SplitErrors errors = errors_of(report.results);
+  page.section("How good were the predictions?");
+  if (errors.cases > 0)
+    page.paragraph(fmt::format(
+        "Of {} cases that the fit had not seen, predictions were off by {:.1f} % (median), {:.1f} % (90th percentile) and "
+        "{:.1f} % at worst. The fit is made of {} other measurements.",
+        errors.cases, 100 * errors.median, 100 * errors.p90, 100 * errors.worst, report.fit.size()));
+  page.figure(accuracy_of(report), "Bands: 10 % and 25 % of the measurement.");
+  return page.html();
+}
+
+}  // namespace tandem::cli
