@@ -104,9 +104,9 @@ void merge_figures(const Part& earlier, const std::array<FigureField<Part>, kCou
 }
 
 void check_same(const Cpu& a, const Cpu& b) {
-  TANDEM_CHECK(a.title == b.title && a.nodes == b.nodes && a.cores == b.cores, invalid_argument,
-               "cpu is ", b.title, " with ", b.nodes, " x ", b.cores, " cores; the earlier profile is of ", a.title,
-               " with ", a.nodes, " x ", a.cores);
+  TANDEM_CHECK(a.title == b.title && a.nodes == b.nodes && a.cores == b.cores, invalid_argument, "cpu is ", b.title,
+               " with ", b.nodes, " x ", b.cores, " cores; the earlier profile is of ", a.title, " with ", a.nodes,
+               " x ", a.cores);
 }
 
 }  // namespace
