@@ -302,11 +302,11 @@ TEST(Profile, IsPartOfTheResolvedConfiguration) {
   EXPECT_THAT(text, testing::HasSubstr("\"selection_ns\":"));  // what it does not name keeps its default
 }
 
-std::string description_of(const td_rt* rt) {
+std::string description_of(td_rt* rt) {
   std::size_t size = 0;
   EXPECT_EQ(td_describe(rt, nullptr, 0, &size), TD_OK);
   std::string text(size, '\0');
-  EXPECT_EQ(td_describe(rt, text.data(), size, nullptr), TD_OK);
+  EXPECT_EQ(td_describe(rt, text.data(), size, &size), TD_OK);
   return text;
 }
 
@@ -315,6 +315,7 @@ TEST(AutoSplit, IsDescribedWithWhatHasBeenMeasured) {
   c.never_slower = 0;
   const td_selector selector = lsh_selector();
   c.selector = &selector;
+  c.profile = R"({"dense_row_ns": 1e6})";
   EXPECT_THAT(config_text(Rt(c)), testing::HasSubstr("\"auto_split\":false"));
   EXPECT_THAT(description_of(Rt(c)), testing::HasSubstr("\"split\":{\"auto\":false,"));
   c.auto_split = TD_ON;
