@@ -94,12 +94,13 @@ double SelectionCost::select_ns(double visible) const noexcept {
   return fixed_ + segment_ * segments + row_ * visible + gathered_row_ * std::max(fewest_, share_ * visible);
 }
 
-bool SelectionCost::pays(std::int64_t visible) const noexcept {
+bool SelectionCost::pays(std::int64_t visible, double selecting_over_dense) const noexcept {
   const auto rows = static_cast<double>(visible);
-  return !always_dense_ && rows > fewest_ && select_ns(rows) < kMostOfDense * dense_ns(rows);
+  return !always_dense_ && rows > fewest_ && selecting_over_dense * select_ns(rows) < kMostOfDense * dense_ns(rows);
 }
 
-std::int64_t SelectionCost::crossover(std::int64_t most) const noexcept {
+std::int64_t SelectionCost::crossover(std::int64_t most, double selecting_over_dense) const noexcept {
+  const auto pays = [&](std::int64_t visible) { return this->pays(visible, selecting_over_dense); };
   std::int64_t low = 0;
   std::int64_t high = 1;
   while (high < most && !pays(high)) high = std::min(most, 2 * high);

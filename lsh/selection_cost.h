@@ -21,9 +21,11 @@ class SelectionCost {
   [[nodiscard]] double dense_ns(double visible) const noexcept { return dense_row_ * visible; }
   [[nodiscard]] double select_ns(double visible) const noexcept;
   /// True when selecting among `visible` rows is predicted to take less than kMostOfDense of the dense pass.
-  [[nodiscard]] bool pays(std::int64_t visible) const noexcept;
+  /// `selecting_over_dense`: how much slower selecting has turned out to be than predicted, beside dense attention; at
+  /// most 1e6 and at least 1e-6.
+  [[nodiscard]] bool pays(std::int64_t visible, double selecting_over_dense = 1) const noexcept;
   /// The fewest visible rows for which it pays; -1: none below `most`.
-  [[nodiscard]] std::int64_t crossover(std::int64_t most) const noexcept;
+  [[nodiscard]] std::int64_t crossover(std::int64_t most, double selecting_over_dense = 1) const noexcept;
 
  private:
   double dense_row_ = 0;

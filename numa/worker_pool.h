@@ -1,11 +1,13 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <vector>
 
 #include "numa/topology.h"
+#include "runtime/base/trace.h"
 
 namespace tandem::numa {
 
@@ -50,27 +52,54 @@ class WorkerPool {
   std::vector<std::unique_ptr<NodeArena>> arenas_;  // of the nodes that have workers: the first ones
 };
 
+/// What a thread's wall clock lacks of the worker time of what it split: the time of those who helped, less that in
+/// which it waited for them. Thread-safe.
+class HelpedTime {
+ public:
+  /// Negative where there was more waiting than help.
+  [[nodiscard]] double us() const noexcept { return us_.load(std::memory_order_relaxed); }
+  void add(double us) noexcept { us_.fetch_add(us, std::memory_order_relaxed); }
+
+ private:
+  std::atomic<double> us_ = 0;
+};
+
 /// The workers of one node, for those who split their work and do not care which pool serves them.
 class NodeWorkers {
  public:
   /// Splits nothing: everything runs inline.
   NodeWorkers() = default;
-  /// `pool` must outlive this.
-  NodeWorkers(WorkerPool& pool, int node) : pool_(&pool), node_(node) {}
+  /// `pool` must outlive this, and so must `helped`, where it is given: it costs two looks at the clock for each part.
+  NodeWorkers(WorkerPool& pool, int node, HelpedTime* helped = nullptr) : pool_(&pool), node_(node), helped_(helped) {}
 
   /// As WorkerPool::split(); where the caller does all parts itself, an exception ends them.
   template <typename Part>
   void split(std::int64_t num_parts, const Part& part) const {
     if (pool_ == nullptr || num_parts <= 1 || pool_->num_workers() == 1) {
       for (std::int64_t i = 0; i < num_parts; ++i) part(i);
+    } else if (helped_ != nullptr) {
+      split_on_the_clock(num_parts, part);
     } else {  // a reference: a std::function of it allocates nothing
       pool_->split(node_, num_parts, [&part](std::int64_t i) { part(i); });
     }
   }
 
  private:
+  template <typename Part>
+  void split_on_the_clock(std::int64_t num_parts, const Part& part) const {
+    const auto timed = [this, &part](std::int64_t i) {
+      Stopwatch watch;
+      part(i);
+      helped_->add(watch.lap_us());
+    };
+    Stopwatch watch;
+    pool_->split(node_, num_parts, [&timed](std::int64_t i) { timed(i); });
+    helped_->add(-watch.lap_us());
+  }
+
   WorkerPool* pool_ = nullptr;
   int node_ = 0;
+  HelpedTime* helped_ = nullptr;
 };
 
 }  // namespace tandem::numa

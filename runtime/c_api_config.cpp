@@ -53,6 +53,7 @@ Config config_of(const td_config* given) {
   if (c.selector != nullptr) config.selector = selector_of(c.selector);
   if (c.profile != nullptr) config.profile = profile_from_json(c.profile);
   config.never_slower = switch_of("never_slower", c.never_slower, true);
+  config.auto_split = switch_of("auto_split", c.auto_split, false);
   config.num_workers = c.num_threads;
   if (c.max_tokens != 0) config.max_tokens = c.max_tokens;
   config.host_memory_bytes = c.host_memory_bytes;

@@ -18,6 +18,14 @@ nlohmann::json nodes_of(const numa::Topology& topology) {
   return nodes;
 }
 
+nlohmann::json split_of(const Runtime& runtime) {
+  const SplitFigures split = runtime.split();
+  return {{"auto", runtime.config().auto_split},
+          {"selecting_over_dense", split.selecting_over_dense()},
+          {"measured_steps", {{"dense", split.dense.steps}, {"selected", split.selecting.steps}}},
+          {"crossover_rows", runtime.crossover_rows()}};
+}
+
 }  // namespace
 
 std::string describe(const Runtime& runtime) {
@@ -39,6 +47,7 @@ std::string describe(const Runtime& runtime) {
         {"last_level_cache_bytes", topology.last_level_cache_bytes()},
         {"memory_limit_bytes", topology.memory_limit_bytes()},
         {"cpu_quota", topology.cpu_quota()}}},
+      {"split", split_of(runtime)},
       {"memory", {{"limit_bytes", runtime.ledger().limit_bytes()}, {"used_bytes", runtime.ledger().used_bytes()}}}};
   return description.dump();
 }

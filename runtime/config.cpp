@@ -15,6 +15,9 @@ void validate(const Config& config) {
       "else is attended to: switch host_tier off");
   lsh::validate(config.selector);
   lsh::validate(config.profile);
+  TANDEM_CHECK(!config.auto_split || config.never_slower, invalid_argument,
+               "auto_split is on and never_slower is off; a selector that always selects leaves nothing to decide: "
+               "switch never_slower on, or auto_split off");
   TANDEM_CHECK(config.num_workers >= 0 && config.num_workers <= 1024, invalid_argument, "num_threads is ",
                config.num_workers, "; allowed: 1 to 1024, or 0 for one per usable core");
   TANDEM_CHECK(config.max_tokens >= 1 && config.max_tokens <= kMaxTokens, invalid_argument, "max_tokens is ",

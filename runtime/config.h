@@ -26,6 +26,7 @@ struct Config {
   lsh::SelectorParams selector = lsh::SelectAllParams{};  ///< of new sequences
   lsh::CostProfile profile;                               ///< decides, with never_slower, when a step selects
   bool never_slower = true;  ///< attend to every visible row where the profile says that selecting costs more
+  bool auto_split = false;   ///< correct the profile by what steps take: see Split
   int num_workers = 0;       ///< 0: one per usable core
   std::int64_t max_tokens = kMaxTokens;
   std::int64_t host_memory_bytes = 0;  ///< 0: 80 % of what the machine or its cgroup gives

@@ -85,6 +85,7 @@ Config config_from_json(const std::string& text) {
   if (const json* selector = fields.find("selector")) config.selector = selector_from(*selector);
   if (const json* profile = fields.find("profile")) config.profile = profile_from(*profile);
   fields.read("never_slower", config.never_slower);
+  fields.read("auto_split", config.auto_split);
   fields.reject_others();
   config.shape = resolved(config.shape);
   return config;
@@ -120,7 +121,8 @@ std::string config_to_json(const Config& config) {
                  {"topology", config.topology},
                  {"selector", selector_to_json<json>(to_td_selector(config.selector))},
                  {"profile", to_json(config.profile)},
-                 {"never_slower", config.never_slower}};
+                 {"never_slower", config.never_slower},
+                 {"auto_split", config.auto_split}};
   if (config.isa) object["isa"] = *config.isa;
   return object.dump();
 }

@@ -10,6 +10,7 @@
 #include "runtime/observe_queries.h"
 #include "runtime/request_check.h"
 #include "runtime/runtime.h"
+#include "runtime/split_step.h"
 #include "runtime/step_context.h"
 #include "runtime/streamed_tasks.h"
 #include "runtime/task_run.h"
@@ -85,7 +86,7 @@ StepStats Runtime::attend_open(const AttendRequest& given, std::int64_t call) {
   check(request, config_.shape);
   find(request.sequences, buffers->sequences);
   const SequenceLock sequences(buffers->sequences);
-  plan_tasks(request, sequences, config_, buffers->tasks);
+  plan_tasks(request, sequences, config_, split_, *buffers);
   check_own_entries(request, sequences, config_);
   observe(request, sequences, config_.shape, *buffers);
   plan_mass(request, *buffers);
@@ -108,6 +109,8 @@ StepStats Runtime::attend_open(const AttendRequest& given, std::int64_t call) {
   if (apart) run_tasks(step, *buffers, finish_task);
   put_results(given, request, *device_);
   accumulate_mass(*buffers);
+  measure_split(step, *buffers, split_);
+  take_over(buffers->turns);
 
   StepStats total = summed_up(*buffers);
   average_errors(total, request.q.tokens * config_.shape.num_q_heads);
@@ -152,7 +155,7 @@ void Runtime::launch_windows(const StepContext& step, StepBuffers& buffers) {
 }
 
 double Runtime::attend_host(const StepContext& step, StepBuffers& buffers) {
-  const double index_us = step.request.use_host ? extend_indexes(step, buffers) : 0.0;
+  const double index_us = step.request.use_host ? extend_probed_indexes(step, buffers) : 0.0;
   plan_without_index(step.request, config_, buffers.tasks);
   plan_pieces(config_.shape, workers_.num_workers(), buffers);
   StreamedTasks streamed(step, buffers);

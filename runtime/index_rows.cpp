@@ -1,7 +1,9 @@
 // Stage 8' of a step: rows that reached the host tier since the last one are indexed, for the heads that select.
+#include <new>
 #include <utility>
 #include <vector>
 
+#include "runtime/base/error.h"
 #include "runtime/runtime.h"
 
 namespace tandem {
@@ -51,6 +53,17 @@ double Runtime::extend_indexes(const StepContext& step, StepBuffers& buffers) {
     us += work.us;
   }
   return us;
+}
+
+double Runtime::extend_probed_indexes(const StepContext& step, StepBuffers& buffers) {
+  try {
+    return extend_indexes(step, buffers);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::out_of_memory || !give_up_probes(step.request, buffers.tasks)) throw;
+  } catch (const std::bad_alloc&) {
+    if (!give_up_probes(step.request, buffers.tasks)) throw;
+  }
+  return extend_indexes(step, buffers);
 }
 
 }  // namespace tandem

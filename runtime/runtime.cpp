@@ -88,6 +88,12 @@ Runtime::Runtime(const Config& config, const MakeDevice& make_device)
   for (const cpu::BlockCodec& codec : codecs_) device_->prepare(window_layout_, &codec);
 }
 
+std::int64_t Runtime::crossover_rows() const noexcept {
+  const lsh::SelectionCost cost(config_.profile, config_.selector, host_layout_, config_.shape.group_size());
+  if (!config_.never_slower) return selector_->selects_all() ? -1 : 0;
+  return cost.crossover(config_.max_tokens, split().selecting_over_dense());
+}
+
 void Runtime::start_timeline(const std::string& path, std::int64_t max_spans) {
   timeline_.start(path, max_spans);
   try {

@@ -23,6 +23,7 @@
 #include "runtime/config.h"
 #include "runtime/requests.h"
 #include "runtime/sequence.h"
+#include "runtime/split.h"
 #include "runtime/step_context.h"
 #include "runtime/step_plan.h"
 #include "runtime/step_stats.h"
@@ -82,6 +83,11 @@ class Runtime {
   [[nodiscard]] const numa::WorkerPool& workers() const noexcept { return workers_; }
   [[nodiscard]] const cpu::Kernels& kernels() const noexcept { return kernels_; }
   [[nodiscard]] const gpu::Device& device() const noexcept { return *device_; }
+  /// What has been measured with Config::auto_split.
+  [[nodiscard]] SplitFigures split() const noexcept { return split_.figures(); }
+  /// The fewest rows of the host tier for which a query selects, by the configured selector and what has been measured;
+  /// -1: never.
+  [[nodiscard]] std::int64_t crossover_rows() const noexcept;
   [[nodiscard]] Timeline& timeline() noexcept { return timeline_; }
   /// Timeline::start(), and the device's spans with it. Throws Error(device_lost), too.
   void start_timeline(const std::string& path, std::int64_t max_spans);
@@ -111,6 +117,8 @@ class Runtime {
   /// Indexes the rows that reached the host tier since the last step, for the tasks that select; returns worker
   /// microseconds.
   double extend_indexes(const StepContext& step, StepBuffers& buffers);
+  /// The same, but for probes that would need memory which there is not: these become exact.
+  double extend_probed_indexes(const StepContext& step, StepBuffers& buffers);
   using TaskStage = void (*)(const StepContext& step, std::int64_t task, StepBuffers& buffers);
   /// `stage` of every planned task, on its head's node; a short one on this thread.
   void run_tasks(const StepContext& step, StepBuffers& buffers, TaskStage stage);
@@ -151,6 +159,7 @@ class Runtime {
   LeasePool<StepBuffers> step_buffers_;
   LeasePool<RowsBuffers> rows_buffers_;
 
+  Split split_;
   std::mutex streaming_;  ///< of the calls whose host rows the device attends: one sends at a time
   std::atomic<bool> closed_ = false;
   std::atomic<std::int64_t> calls_ = 0;  ///< that may need the device

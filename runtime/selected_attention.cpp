@@ -89,11 +89,12 @@ double largest_error(const HostQuery& q, ConstPartialAttention window, WorkerScr
 
 }  // namespace
 
-void attend_selected(const StepContext& step, const Task& task, const cpu::QueryBlock& queries,
-                     const cpu::LogitRule& logits, TaskMemory& memory, WorkerScratch& scratch, StepStats& stats) {
+void attend_selected(const StepContext& step, Task& task, const cpu::QueryBlock& queries, const cpu::LogitRule& logits,
+                     TaskMemory& memory, WorkerScratch& scratch, StepStats& stats) {
   const HeadState& head = task.head_state();
   const std::int64_t group = queries.group_size;
   const std::int64_t dim = step.config.shape.head_dim_v;
+  numa::HelpedTime helped;
   const double wanted = left_for_sampling(task.selector->wanted_error(), step.config.host_dtype);
   for (int i = 0; i < queries.num_queries; ++i) {
     const std::int64_t v = i * group;
@@ -107,7 +108,7 @@ void attend_selected(const StepContext& step, const Task& task, const cpu::Query
         visible_rows(task, logits, queries.positions[i]),
         {memory.host_out.data() + v * dim, memory.host_lse.data() + v, group, dim},
         {memory.spread_weight.data() + v, memory.spread_value.data() + v * dim, memory.spread_square.data() + v},
-        {step.workers, task.head_state().window.node()}};
+        {step.workers, head.window.node(), task.is_measured ? &helped : nullptr}};
     select_and_attend(query, 0, scratch, stats);
     if (wanted > 0 && !scratch.selection.sampled.rows.empty()) {
       if (step.window != nullptr) step.window->wait();
@@ -125,6 +126,7 @@ void attend_selected(const StepContext& step, const Task& task, const cpu::Query
     for (const std::uint64_t mask : selection.head_mask) stats.keys_attended += std::popcount(mask);
     memory.certified[static_cast<std::size_t>(i)] = selection.certified ? 1 : 0;
   }
+  task.helped_us = helped.us();
 }
 
 }  // namespace tandem

@@ -12,8 +12,8 @@ namespace tandem {
 /// heads. Where a policy is to meet an error, a second and larger selection follows when the estimate says so.
 ///
 /// Writes the host tier's partial, its spread and its certificates to `memory`. The window's partial in it (empty when
-/// the window takes no part) is read for a wanted error alone, and only then waited for.
-void attend_selected(const StepContext& step, const Task& task, const cpu::QueryBlock& queries,
-                     const cpu::LogitRule& logits, TaskMemory& memory, WorkerScratch& scratch, StepStats& stats);
+/// the window takes no part) is read for a wanted error alone, and only then waited for. Sets Task::helped_us.
+void attend_selected(const StepContext& step, Task& task, const cpu::QueryBlock& queries, const cpu::LogitRule& logits,
+                     TaskMemory& memory, WorkerScratch& scratch, StepStats& stats);
 
 }  // namespace tandem

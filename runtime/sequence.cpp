@@ -36,6 +36,7 @@ std::vector<LayerState> Sequence::fork_layers(std::int64_t length, const EmptyIn
   for (const LayerState& layer : layers_) {
     LayerState copy;
     copy.heads.reserve(layer.heads.size());
+    if (!empty_index) copy.split = layer.split.cut(length);
     for (const HeadState& head : layer.heads) {
       const auto h = static_cast<std::int32_t>(copy.heads.size());
       const auto l = static_cast<std::int32_t>(copies.size());
@@ -76,6 +77,7 @@ void Sequence::truncate(std::int64_t length) {
     }
   }
   committed([&] {
+    for (LayerState& layer : layers_) layer.split = layer.split.cut(length);
     for (HeadCut& cut : cuts) {
       cut.head->window.truncate(cut.window, gpu::kWindowStream);
       cut.head->queries.truncate(length);

@@ -12,6 +12,7 @@
 #include "lsh/selector.h"
 #include "runtime/borrowed/borrowed_head.h"
 #include "runtime/merged_tokens.h"
+#include "runtime/split.h"
 
 namespace tandem {
 
@@ -33,6 +34,7 @@ struct HeadState {
 /// One layer of a sequence.
 struct LayerState {
   std::vector<HeadState> heads;
+  TakenSplit split = {};  ///< with Config::auto_split
 
   [[nodiscard]] std::int64_t length() const noexcept { return heads.front().length(); }
   /// Of row 0 of the stores: the first token that may leave the window.
@@ -54,7 +56,7 @@ class Sequence {
   /// The index of a head that starts without rows.
   using EmptyIndex = std::function<lsh::HeadIndex(std::int32_t layer, std::int32_t head, int node)>;
   /// The state of a fork at `length` tokens, with this sequence's indexes (whole pages and tables are shared) or, if
-  /// given, with empty ones. Throws Error(out_of_memory).
+  /// given, with empty ones, of which nothing has been measured. Throws Error(out_of_memory).
   [[nodiscard]] std::vector<LayerState> fork_layers(std::int64_t length, const EmptyIndex& empty_index);
   /// Forgets the tokens from `length` on in every layer. Throws Error(out_of_memory), and then nothing changed.
   void truncate(std::int64_t length);

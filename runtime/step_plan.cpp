@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "lsh/selection_cost.h"
 #include "runtime/base/error.h"
+#include "runtime/exact_queries.h"
 #include "runtime/step_context.h"
 
 namespace tandem {
@@ -19,14 +19,12 @@ constexpr int kVectorsPerTask = 64;
 constexpr std::int64_t kPiecesPerWorker = 16;
 constexpr int kWholeTask = 31;  // a level whose first subtree holds the rows of any sequence
 
-cpu::LogitRule masks_of(const AttendRequest& request) { return {0.f, nullptr, request.sliding_window}; }
-
 /// Makes the task exact: the host rows that its queries may see, in ranges.
 void make_exact(const AttendRequest& request, Task& task) {
   task.exact = true;
   const std::int64_t first = task.layer->first_host_position();
   const std::int64_t last_position = task.first_position + task.num_queries - 1;
-  const cpu::LogitRule logits = masks_of(request);
+  const cpu::LogitRule logits{0.f, nullptr, request.sliding_window};
   const std::int64_t begin = std::max<std::int64_t>(0, logits.first_visible(task.first_position) - first);
   const std::int64_t end = std::min(task.head_state().store.size(), last_position + 1 - first);
   if (end <= begin) return;
@@ -41,37 +39,16 @@ const cpu::KvStore& longest_store(const LayerState& layer) {
       ->store;
 }
 
-/// Which queries of one sequence attend to every host row that they see.
-class ExactQueries {
- public:
-  ExactQueries(const AttendRequest& request, const lsh::Selector& selector, const LayerState& layer,
-               const Config& config)
-      : masks_(masks_of(request)),
-        store_(longest_store(layer)),
-        first_position_(layer.first_host_position()),
-        all_(request.use_host && (request.exact || selector.selects_all())),
-        none_(!request.use_host || (!all_ && !config.never_slower)),
-        cost_(config.profile, selector.params(), store_.layout(), config.shape.group_size()) {}
-
-  [[nodiscard]] bool at(std::int64_t position) const noexcept {
-    if (all_ || none_) return all_;
-    return !cost_.pays(visible_rows(store_, first_position_, masks_, position).count());
-  }
-  /// How many of the `most` queries from `position` on are alike.
-  [[nodiscard]] std::int64_t run_from(std::int64_t position, std::int64_t most) const noexcept {
-    if (all_ || none_) return most;
-    std::int64_t count = 1;
-    while (count < most && at(position + count) == at(position)) ++count;
-    return count;
-  }
-
- private:
-  cpu::LogitRule masks_;
-  const cpu::KvStore& store_;
-  std::int64_t first_position_;
-  bool all_, none_;
-  lsh::SelectionCost cost_;
-};
+/// Where a layer decides anew. Nothing is kept of other steps, so that they allocate and search nothing.
+void add_turn(const AttendRequest& request, const Sequence& sequence, const Config& config, const ExactQueries& exact,
+              std::int64_t first_position, LayerState& layer, std::vector<SplitTurn>& turns) {
+  const TakenSplit& taken = layer.split;
+  const TakenSplit& next = exact.next();
+  if (next.block == taken.block) return;
+  turns.push_back({&layer, sequence.id(), request.layer, std::max(first_position, (taken.block + 1) * kSplitTokens),
+                   next, exact.cost().crossover(config.max_tokens, next.selecting_over_dense),
+                   exact.cost().crossover(config.max_tokens, taken.selecting_over_dense), exact.figures()});
+}
 
 /// Subtrees of `level` that hold a task's ranges; one when there are none. Streamed tasks are not cut.
 std::int64_t subtrees_of(const Task& task, int level) {
@@ -90,9 +67,11 @@ int level_for(const std::vector<Task>& tasks, std::int64_t most) {
 
 }  // namespace
 
-void plan_tasks(const AttendRequest& request, const SequenceLock& sequences, const Config& config,
-                std::vector<Task>& tasks) {
+void plan_tasks(const AttendRequest& request, const SequenceLock& sequences, const Config& config, const Split& split,
+                StepBuffers& buffers) {
+  std::vector<Task>& tasks = buffers.tasks;
   tasks.clear();
+  buffers.turns.clear();
   const AttentionShape& shape = config.shape;
   const int queries_per_task = std::max(1, kVectorsPerTask / shape.group_size());
   std::int64_t first_row = 0;
@@ -102,14 +81,19 @@ void plan_tasks(const AttendRequest& request, const SequenceLock& sequences, con
     TANDEM_CHECK(queries <= layer.length(), invalid_argument, "num_queries[", s, "] is ", queries, "; sequence ",
                  sequences[s].id(), " holds ", layer.length(), " tokens in layer ", request.layer,
                  ", and queries belong to its last tokens");
-    const ExactQueries exact(request, sequences[s].selector(), layer, config);
+    const ExactQueries exact(request, sequences[s].selector(),
+                             {longest_store(layer), layer.first_host_position(), layer.length(), layer.split}, config,
+                             split);
     const std::int64_t first_position = layer.length() - queries;
+    add_turn(request, sequences[s], config, exact, first_position, layer, buffers.turns);
     for (std::int64_t begin = 0; begin < queries;) {
       const std::int64_t most = std::min<std::int64_t>(queries_per_task, queries - begin);
       const auto count = static_cast<int>(exact.run_from(first_position + begin, most));
       for (std::int32_t head = 0; head < shape.num_kv_heads; ++head) {
         Task task{&layer, &sequences[s].selector(), sequences[s].id(), head, first_row + begin, first_position + begin,
                   count};
+        task.is_measured = exact.is_measured(task.first_position);
+        task.is_probe = exact.is_probe(task.first_position);
         if (exact.at(task.first_position)) make_exact(request, task);
         tasks.push_back(task);
       }
@@ -124,6 +108,16 @@ void plan_without_index(const AttendRequest& request, const Config& config, std:
   for (Task& task : tasks) {
     if (!task.exact && !task.head_state().index.can_select(task.selector->wanted_error())) make_exact(request, task);
   }
+}
+
+bool give_up_probes(const AttendRequest& request, std::vector<Task>& tasks) {
+  bool any = false;
+  for (Task& task : tasks) {
+    if (task.exact || !task.is_probe) continue;
+    make_exact(request, task);
+    any = true;
+  }
+  return any;
 }
 
 void plan_pieces(const AttentionShape& shape, int num_workers, StepBuffers& buffers) {

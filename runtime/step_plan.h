@@ -10,6 +10,7 @@
 #include "runtime/leaving_pages.h"
 #include "runtime/requests.h"
 #include "runtime/sequence.h"
+#include "runtime/split.h"
 #include "runtime/step_stats.h"
 #include "runtime/worker_scratch.h"
 
@@ -28,10 +29,13 @@ struct Task {
   std::int64_t first_range = 0;  ///< of the host rows that an exact task attends, see kRangeRows
   std::int64_t last_range = 0;   ///< one past the last
   bool streamed = false;         ///< exact, and its host rows go to the device: see streamed_tasks.h
+  bool is_measured = false;      ///< of one query, and its worker time goes to Split
+  bool is_probe = false;         ///< it runs the other way than what is decided
   std::int64_t mass = -1;        ///< of its window's tokens in StepBuffers::mass; -1: nobody asks
   std::int32_t first_piece = 0;
   std::int32_t num_pieces = 0;
   std::int32_t unfinished = 0;  ///< pieces; counted down by the workers
+  double helped_us = 0;         ///< of a measured task that selects: numa::HelpedTime
 
   [[nodiscard]] HeadState& head_state() const noexcept { return layer->heads[static_cast<std::size_t>(head)]; }
 };
@@ -54,11 +58,24 @@ struct UnindexedHead {
   double us;
 };
 
+/// A layer that comes into another block of kSplitTokens positions, once its step has succeeded.
+struct SplitTurn {
+  LayerState* layer;
+  std::uint64_t sequence;
+  std::int32_t layer_index;
+  std::int64_t position;  ///< the first that is decided by `next`
+  TakenSplit next;
+  std::int64_t crossover;         ///< the fewest visible rows for which selecting pays; -1: never
+  std::int64_t former_crossover;  ///< likewise, before
+  SplitFigures figures;           ///< the reason
+};
+
 /// What one call keeps besides its workers' scratch. Lent by a LeasePool.
 struct StepBuffers {
   std::vector<std::shared_ptr<Sequence>> sequences;
   std::vector<UnindexedHead> unindexed;
   std::vector<Task> tasks;
+  std::vector<SplitTurn> turns;
   std::vector<Piece> pieces;
   int piece_level = 0;                        ///< of all pieces in the tree of ranges
   std::vector<float> partials;                ///< of pieces: out (num_vectors, dim_v), then lse (num_vectors)
@@ -80,10 +97,13 @@ struct StepBuffers {
 
 /// Fills `tasks`: sequences in order, at most 64 query vectors each, KV heads innermost. With Config::never_slower, the
 /// queries for which selecting does not pay get exact tasks; each is judged by the rows that it sees, as if it were
-/// alone, so that results do not depend on which queries share a step. Throws Error(invalid_argument) when a sequence
-/// holds fewer tokens than it has queries.
-void plan_tasks(const AttendRequest& request, const SequenceLock& sequences, const Config& config,
-                std::vector<Task>& tasks);
+/// alone, so that results do not depend on which queries share a step. Fills `turns` with Config::auto_split, by what
+/// `split` has measured. Throws Error(invalid_argument) when a sequence holds fewer tokens than it has queries.
+void plan_tasks(const AttendRequest& request, const SequenceLock& sequences, const Config& config, const Split& split,
+                StepBuffers& buffers);
+
+/// Makes exact tasks of those that select as a probe only; false where there are none.
+bool give_up_probes(const AttendRequest& request, std::vector<Task>& tasks);
 
 /// With Config::never_slower: makes exact tasks of those whose index, which must be up to date, can only take all rows.
 void plan_without_index(const AttendRequest& request, const Config& config, std::vector<Task>& tasks);

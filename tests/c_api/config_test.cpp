@@ -59,6 +59,12 @@ INSTANTIATE_TEST_SUITE_P(
         BadConfig{"isa is 'sse2'; allowed: scalar, avx2, avx512, avx512vbmi", [](td_config& c) { c.isa = "sse2"; }},
         BadConfig{"isa is ''; allowed: scalar, avx2, avx512, avx512vbmi", [](td_config& c) { c.isa = ""; }},
         BadConfig{"never_slower is 2; allowed: 1 (on), -1 (off)", [](td_config& c) { c.never_slower = 2; }},
+        BadConfig{"auto_split is 2; allowed: 1 (on), -1 (off)", [](td_config& c) { c.auto_split = 2; }},
+        BadConfig{"auto_split is on and never_slower is off",
+                  [](td_config& c) {
+                    c.auto_split = TD_ON;
+                    c.never_slower = TD_OFF;
+                  }},
         BadConfig{"profile is not JSON: ", [](td_config& c) { c.profile = ""; }},
         BadConfig{"profile is not JSON: {\"dense_row_ns\"", [](td_config& c) { c.profile = "{\"dense_row_ns\""; }},
         BadConfig{"profile is array; it must be an object", [](td_config& c) { c.profile = "[]"; }},
@@ -204,6 +210,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadJson{R"("topology": "nonsense")", "nonsense"},
         BadJson{R"("num_threads": 5000)", "num_threads is 5000; allowed: 1 to 1024"},
         BadJson{R"("never_slower": 1)", "config.never_slower is 1; it must be true or false"},
+        BadJson{R"("auto_split": 1)", "config.auto_split is 1; it must be true or false"},
+        BadJson{R"("auto_split": true, "never_slower": false)", "auto_split is on and never_slower is off"},
         BadJson{R"("profile": "{}")", "profile is string; it must be an object"},
         BadJson{R"("profile": {"scored_row_ns": 0})", "profile.scored_row_ns is 0; allowed: 0.001 to"},
         BadJson{R"("profile": {"rows": 1})", "profile.rows is not a field; allowed: dense_row_ns"},
@@ -273,6 +281,7 @@ INSTANTIATE_TEST_SUITE_P(
         R"("device_timeout_ms": 250)", R"("isa": "scalar", "max_tokens": 300, "host_memory_bytes": 1000000000)",
         R"("topology": "node:2 core:2 pu:1")",
         R"("never_slower": false, "selector": {"kind": "lsh", "lsh_bits": 5, "lsh_tables": 30})",
+        R"("auto_split": true, "selector": {"kind": "sketch"})",
         R"("profile": {"dense_row_ns": 1e6, "scored_row_ns": 0.3}, "selector": {"kind": "topk", "budget": 0.1})"));
 
 TEST(Selectors, KindsMayBeSpeltAsOnTheCommandLine) {
@@ -291,6 +300,30 @@ TEST(Profile, IsPartOfTheResolvedConfiguration) {
   EXPECT_THAT(text, testing::HasSubstr("\"never_slower\":false"));
   EXPECT_THAT(text, testing::HasSubstr("\"dense_row_ns\":12.5"));
   EXPECT_THAT(text, testing::HasSubstr("\"selection_ns\":"));  // what it does not name keeps its default
+}
+
+std::string description_of(td_rt* rt) {
+  std::size_t size = 0;
+  EXPECT_EQ(td_describe(rt, nullptr, 0, &size), TD_OK);
+  std::string text(size, '\0');
+  EXPECT_EQ(td_describe(rt, text.data(), size, &size), TD_OK);
+  return text;
+}
+
+TEST(AutoSplit, IsDescribedWithWhatHasBeenMeasured) {
+  td_config c = config();
+  c.never_slower = 0;
+  const td_selector selector = lsh_selector();
+  c.selector = &selector;
+  c.profile = R"({"dense_row_ns": 1e6})";
+  EXPECT_THAT(config_text(Rt(c)), testing::HasSubstr("\"auto_split\":false"));
+  EXPECT_THAT(description_of(Rt(c)), testing::HasSubstr("\"split\":{\"auto\":false,"));
+  c.auto_split = TD_ON;
+  EXPECT_THAT(config_text(Rt(c)), testing::HasSubstr("\"auto_split\":true"));
+  const std::string text = description_of(Rt(c));
+  EXPECT_THAT(text, testing::ContainsRegex("\"split\":\\{\"auto\":true,\"crossover_rows\":[0-9]+,"));
+  EXPECT_THAT(text,
+              testing::HasSubstr("\"measured_steps\":{\"dense\":0,\"selected\":0},\"selecting_over_dense\":1.0}"));
 }
 
 TEST(Profile, DecidesWhatIsSelected) {

@@ -37,6 +37,15 @@ def reference(q, k, v, sinks=None):
     return numpy.einsum("ht,thd->hd", numpy.exp(logits - lse[:, None]), v.astype("f8").repeat(2, 1)), lse
 
 
+class Splits(unittest.TestCase):
+    def test_are_described(self):
+        for options, auto in ((dict(), False), (dict(auto_split=True, selector="sketch"), True)):
+            with Runtime(**SHAPE, **options) as runtime:
+                split = runtime.describe()["split"]
+            self.assertEqual((split["auto"], split["selecting_over_dense"]), (auto, 1))
+            self.assertEqual(split["measured_steps"], {"dense": 0, "selected": 0})
+
+
 class OnlyDlpack:
     """What another library's array looks like: nothing but DLPack."""
 
@@ -214,6 +223,7 @@ class Errors(unittest.TestCase):
                 ("lsh_bits (K) is 40", dict(selector="lsh", lsh_bits=40)), ("host_dtype", dict(host_dtype="f64")),
                 ("budget needs a selector by name", dict(selector={"kind": "topk"}, budget=0.1)),
                 ("budget needs a selector by name", dict(budget=0.1)), ("device", dict(device="tpu")),
+                ("auto_split is on and never_slower is off", dict(auto_split=True, never_slower=False)),
                 ("is not JSON", dict(topology=object()))):
             with self.subTest(text):
                 self.refused(text, Runtime, **{**SHAPE, **options})

@@ -82,9 +82,13 @@ class BadUsage(CommandLine):
         self.expect(BAD_USAGE, *model, "--prompt", "a", "--record", self.path("r"), naming=["--record", "dense"])
         for attention in ("dense", "streaming"):
             for option in (["--selector", "topk"], ["--lsh", "8,75"], ["--min-collisions", 2],
-                           ["--lsh-planes", "gaussian"], ["--budget", 0.1], ["--always-select"]):
+                           ["--lsh-planes", "gaussian"], ["--budget", 0.1], ["--always-select"], ["--auto-split"]):
                 self.expect(BAD_USAGE, *model, "--prompt", "a", "--attention", attention, *option,
                             naming=[option[0], attention, "tandem"])
+
+    def test_what_always_selects_is_not_split(self):
+        for command in (["run", "--trace", self.path("none")], ["generate", "--model", self.model, "--prompt", "a"]):
+            self.expect(BAD_USAGE, *command, "--auto-split", "--always-select", naming=["--auto-split", "--always-select"])
 
     def test_models_that_merge_tokens(self):
         model = ["--model", os.path.join(cli_case.DATA, "tiny-llama-dmc")]

@@ -94,6 +94,14 @@ class Run(CommandLine):
             self.assertGreater(figures["us"]["total"], 0)
             self.assertTrue(0 < figures["rows_share"] < 1, figures["rows_share"])
 
+    def test_the_split_is_reported(self):
+        for arguments, auto in (([], False), (["--auto-split"], True)):
+            result = self.expect(OK, "run", "--trace", self.trace, "--warm", "--json", "-", *arguments)
+            split = json.loads(result.stdout)["split"]
+            self.assertEqual((split["auto"], split["selecting_over_dense"]), (auto, 1))
+            self.assertEqual(split["measured_steps"], {"dense": 0, "selected": 0})
+            self.assertGreater(split["crossover_rows"], 0)
+
     def test_all_rows_are_exact(self):
         for dtype in ("f32", "f16", "bf16"):
             with self.subTest(dtype=dtype):
@@ -190,6 +198,7 @@ class Run(CommandLine):
     def test_the_profile_decides_whether_a_step_selects(self):
         self.assertEqual(self.rows_share(), 1)
         self.assertLess(self.rows_share("--always-select"), 0.2)
+        self.assertEqual(self.rows_share("--auto-split"), 1)  # 6 steps tell nothing
         slow_dense = self.write("slow_dense.json", '{"dense_row_ns": 1e6}')
         self.assertLess(self.rows_share("--profile", slow_dense), 0.2)
         self.assertEqual(self.rows_share("--profile", self.write("slow_gather.json", '{"gathered_row_ns": 1e6}')), 1)
@@ -234,6 +243,11 @@ class Model(CommandLine):
         result = self.expect(OK, "generate", "--model", self.model, "--needle", self.prompts + ":2", *arguments)
         self.assertRegex(result.stderr, r"% of the keys attended; expected 38977: (right|wrong)\n\Z")
         return result.stdout
+
+    def test_the_split_is_reported(self):
+        report = json.loads(self.answer("--auto-split", "--json", "-"))
+        self.assertTrue(report["split"]["auto"])
+        self.assertLessEqual({"selecting_over_dense", "measured_steps", "crossover_rows"}, set(report["split"]))
 
     def test_dense_and_top_k_find_the_needle(self):
         self.assertEqual(self.answer("--attention", "dense"), "38977\n")

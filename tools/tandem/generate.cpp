@@ -264,7 +264,8 @@ void generate(const GenerateOptions& options) {
   const auto generated =
       run_model(options, model, runtime, method, context, question, decode, recording ? &*recording : nullptr);
   if (recording) recording->finish();
-  const Json report = report_of(options, method, generated, prompt, context.size(), question.size());
+  Json report = report_of(options, method, generated, prompt, context.size(), question.size());
+  report["split"] = describe(runtime).at("split");
   print(json, "\n");
   print_summary(report, dense_note(options, method, generated.answer));
   json.write(report);
@@ -292,6 +293,7 @@ void add_generate(CLI::App& app, Action& action) {
       ->check(number_in<std::int64_t>(0, 1 << 30, "a whole number from 0 on"));
   command->add_option("--record", options->record, "write the attention of this run as a trace folder (dense only)");
   add_selector(*command, options->selector);
+  add_auto_split(*command, options->selector);
   add_tiers(*command, options->tiers);
   add_window(*command, options->window, kPolicy | kHostTier);
   add_common(*command, options->common, kAllCommon);

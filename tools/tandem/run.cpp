@@ -243,6 +243,7 @@ void run(const RunOptions& options) {
                  {"selector_config", to_json(selector)},
                  {"always_select", options.selector.always_select},
                  {"profile", machine.at("config").at("profile")},
+                 {"split", describe(runtime).at("split")},
                  {"threads", threads_of(machine)},
                  {"isa", isa_of(machine)},
                  {"steps", steps},
@@ -276,6 +277,7 @@ void add_run(CLI::App& app, Action& action) {
       ->excludes("--warm")
       ->check(number_in(1, 100000, "a whole number from 1 to 100000"));
   add_selector(*command, options->selector);
+  add_auto_split(*command, options->selector);
   add_tiers(*command, options->tiers);
   add_window(*command, options->window, kPolicy | kHostTier | kRopeTheta);
   add_common(*command, options->common, kAllCommon);

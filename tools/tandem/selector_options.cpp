@@ -114,6 +114,13 @@ void add_selector(CLI::App& app, SelectorOptions& options) {
       ->group(group);
 }
 
+void add_auto_split(CLI::App& app, SelectorOptions& options) {
+  app.add_flag("--auto-split", options.auto_split,
+               "correct the profile by what steps take: where they select then depends on time")
+      ->excludes("--always-select")
+      ->group(kSelectorGroup);
+}
+
 void note_given(const CLI::App& app, SelectorOptions& options) {
   for (const CLI::Option* option : app.get_options([](const CLI::Option* each) { return each->count() > 0; }))
     if (option->get_group() == kSelectorGroup) options.given.push_back(option->get_name());
@@ -158,6 +165,7 @@ td_selector to_selector(const SelectorOptions& options, std::uint64_t seed) {
 
 void apply(const SelectorOptions& options, td_config& config) {
   config.never_slower = options.always_select ? TD_OFF : TD_ON;
+  config.auto_split = options.auto_split ? TD_ON : TD_OFF;
   config.profile = options.profile ? options.profile->c_str() : nullptr;
 }
 

@@ -22,11 +22,14 @@ struct SelectorOptions {
   std::int32_t sketch_bits = 0;
   bool unbiased = false;
   bool always_select = false;
+  bool auto_split = false;
   std::vector<std::string> given;      ///< those of add_selector that the command line has, such as "--lsh"
   std::optional<std::string> profile;  ///< the text of the file; none: the built-in profile
 };
 
 void add_selector(CLI::App& app, SelectorOptions& options);
+/// --auto-split, for subcommands whose results may depend on time.
+void add_auto_split(CLI::App& app, SelectorOptions& options);
 /// Once `app` has been parsed: fills options.given.
 void note_given(const CLI::App& app, SelectorOptions& options);
 

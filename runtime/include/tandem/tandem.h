@@ -208,8 +208,9 @@ typedef struct {
   const char* profile;         /* what the parts of a step cost, as JSON: see never_slower; NULL: the built-in one */
   int32_t never_slower;        /* td_switch. On (the default): a query attends to every row that it sees, exactly, where
                                   `profile` predicts that its selector would take longer, as it does in short contexts
-                                  and always for TOP_K, which reads every key. The results depend on the profile and on
-                                  nothing that is measured while running. Off: the selector always selects. */
+                                  and always for TOP_K, which reads every key. The results depend on the profile and,
+                                  without auto_split, on nothing that is measured while running. Off: the selector
+                                  always selects. */
   int32_t host_tier; /* td_switch. On (the default): what leaves the window moves to host memory. Off: it is lost,
                         as in methods that evict; td_seq_info.dropped_rows says how many */
   const td_codec* window_codec; /* of all local tokens but the latest residual_tokens; NULL: none. Host memory gets the
@@ -227,6 +228,16 @@ typedef struct {
   const char* device;   /* what holds the windows: "host", or "cuda:N", a GPU; NULL: "host" */
   const char* hand_off; /* cuda: how the host learns that the device is done: "flag", the device writes to host memory;
                            "host_call", the driver calls the host; "event", the host asks the driver; NULL: "flag" */
+  int32_t auto_split;   /* td_switch. On: what steps take corrects `profile` by one factor, that by which selecting is
+                           slower than predicted beside dense attention. One query in 1,024 tokens of a sequence (in 64,
+                           until seven of either way have been measured) runs the other way in one layer and is
+                           measured, like the query before it, where it sees at least 1,024 host rows. A layer of a
+                           sequence takes the factor over in its first step and at each multiple of 1,024 tokens, where
+                           it has changed by more than 25 % and decides otherwise; td_set_log hears of it. Results then
+                           depend on time. For td_attend and the runtime's selector: td_attend_rows, and forks with a
+                           selector of their own, keep to the profile. Needs never_slower. Off (the default): nothing is
+                           measured */
+  int32_t reserved3;
 } td_config;
 
 /* A profile is a JSON object of numbers, nanoseconds of one worker for the reference shape (GQA group of 4, head_dim
@@ -247,7 +258,9 @@ TD_API td_status td_create(const td_config* config, td_rt** out);
 TD_API td_status td_create_json(const char* json, td_rt** out);
 TD_API void td_destroy(td_rt* rt); /* NULL is allowed; no other call on rt may be running */
 
-/* The resolved configuration, machine, ISA and device as JSON. Writes at most `capacity` bytes with the final NUL;
+/* The resolved configuration, machine, ISA and device as JSON, and where queries select: {"split": {"auto": false,
+ * "selecting_over_dense": 1.0, "measured_steps": {"dense": 0, "selected": 0}, "crossover_rows": 2048}}, the fewest host
+ * rows for which the runtime's selector does now, -1: never. Writes at most `capacity` bytes with the final NUL;
  * *needed gets the size of the whole text with its NUL. buffer may be NULL when capacity is 0. */
 TD_API td_status td_describe(const td_rt* rt, char* buffer, size_t capacity, size_t* needed);
 

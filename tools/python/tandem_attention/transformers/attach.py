@@ -24,8 +24,8 @@ def attach(model: Any, *, selector: str | dict | None = "sketch", budget: float 
 
     options: fields of the selector (sketch_bits, lsh_bits, lsh_tables, seed, ..) and of td_config by name. The window has
     sink_tokens=4 and local_tokens=256; window_dtype and host_dtype are the model's dtype; device is "host" for a model on
-    the CPU and the model's for one on a GPU (not tried on one yet); num_threads, host_memory_bytes, never_slower, profile,
-    window_codec, .. have the library's defaults.
+    the CPU and the model's for one on a GPU (not tried on one yet); num_threads, host_memory_bytes, never_slower, auto_split,
+    profile, window_codec, .. have the library's defaults.
 
     generate() with a cache of one's own, use_cache=False or cache_implementation, and calls of the model itself without
     a TandemCache, run on torch's sdpa, which is announced once. Throws TandemError for models that cannot use Tandem
