@@ -24,6 +24,8 @@ MAY_INCLUDE = {
     "tools/llama": ("runtime/include/tandem", "tools/formats", "runtime/base/error.h", "runtime/base/dtype.h"),
     # Predictions are made of the library's own costs and row formats, without a runtime.
     "tools/plan": ("runtime/base", "cpu", "lsh"),
+    # What is measured of a machine: by the library's parts, without a runtime.
+    "tools/probes": ("runtime/base", "numa", "cpu", "lsh", "gpu"),
     "tools/ggml": ("runtime/include/tandem",),
     "tools/python": ("runtime/include/tandem",),
 }
