@@ -89,7 +89,7 @@ class Sweeps : public testing::TestWithParam<int /*members*/> {};
 
 TEST_P(Sweeps, CopiesAndTriadsAreThose) {
   using Sweep = double (*)(Team&, const std::byte*, std::byte*, std::int64_t);
-  for (const Sweep copy : {Sweep{copy_gb_per_s}, Sweep{memcpy_gb_per_s}, Sweep{streaming_copy_gb_per_s}}) {
+  for (const Sweep copy : {Sweep{copy_gb_per_s}, Sweep{plain_copy_gb_per_s}, Sweep{streaming_copy_gb_per_s}}) {
     Arrays arrays;
     Team team(GetParam());
     EXPECT_GT(copy(team, Arrays::bytes(arrays.x), Arrays::bytes(arrays.to), kBytes), 0);

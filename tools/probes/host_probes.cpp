@@ -109,7 +109,7 @@ struct HostProbes::State {
     sweep("copy", [=] { return copy_gb_per_s(*t, m->a(), m->c(), bytes); });
     sweep("triad", [=] { return triad_gb_per_s(*t, m->a(), m->b(), m->c(), bytes); });
     if (!plan.alternatives) return;
-    sweep("memcpy", [=] { return memcpy_gb_per_s(*t, m->a(), m->c(), bytes); });
+    sweep("plain_copy", [=] { return plain_copy_gb_per_s(*t, m->a(), m->c(), bytes); });
     if (!has_streaming_stores()) return;
     sweep("streaming_copy", [=] { return streaming_copy_gb_per_s(*t, m->a(), m->c(), bytes); });
     sweep("streaming_triad", [=] { return streaming_triad_gb_per_s(*t, m->a(), m->b(), m->c(), bytes); });

@@ -25,7 +25,7 @@ double swept(Team& team, std::int64_t bytes, int times, const Work& work) {
 #if defined(__x86_64__)
 [[gnu::target_clones("avx512f", "avx2", "default")]]
 #endif
-void copy(const std::byte* from, std::byte* to, std::int64_t bytes) {
+void plain_copy(const std::byte* from, std::byte* to, std::int64_t bytes) {
   using Line [[gnu::vector_size(64)]] = double;
   for (std::int64_t i = 0; i < bytes; i += 64) {
     *reinterpret_cast<Line*>(to + i) = *reinterpret_cast<const Line*>(from + i);
@@ -73,11 +73,12 @@ double asking_read_gb_per_s(Team& team, const std::byte* array, std::int64_t byt
                [&](std::int64_t first, std::int64_t count) { keep(read_asking_ahead(array + first, count)); });
 }
 
-double copy_gb_per_s(Team& team, const std::byte* from, std::byte* to, std::int64_t bytes) {
-  return swept(team, bytes, 2, [&](std::int64_t first, std::int64_t count) { copy(from + first, to + first, count); });
+double plain_copy_gb_per_s(Team& team, const std::byte* from, std::byte* to, std::int64_t bytes) {
+  return swept(team, bytes, 2,
+               [&](std::int64_t first, std::int64_t count) { plain_copy(from + first, to + first, count); });
 }
 
-double memcpy_gb_per_s(Team& team, const std::byte* from, std::byte* to, std::int64_t bytes) {
+double copy_gb_per_s(Team& team, const std::byte* from, std::byte* to, std::int64_t bytes) {
   return swept(team, bytes, 2, [&](std::int64_t first, std::int64_t count) {
     std::memcpy(to + first, from + first, static_cast<std::size_t>(count));
   });

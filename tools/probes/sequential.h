@@ -17,11 +17,11 @@ double read_gb_per_s(Team& team, const std::byte* array, std::int64_t bytes);
 /// The same with each line asked for ahead, as the library's kernels do: faster where the processor does not do so.
 double asking_read_gb_per_s(Team& team, const std::byte* array, std::int64_t bytes);
 
-/// to = from with ordinary stores, as GCC makes of STREAM's COPY: twice the bytes of an array.
+/// to = from by the C library's memcpy, which GCC makes of STREAM's COPY and `mbw -t0` calls: twice the bytes of an
+/// array. Large ones may go past the caches.
 double copy_gb_per_s(Team& team, const std::byte* from, std::byte* to, std::int64_t bytes);
-
-/// The same by the C library's memcpy, as `mbw -t0` does: large ones may go past the caches.
-double memcpy_gb_per_s(Team& team, const std::byte* from, std::byte* to, std::int64_t bytes);
+/// The same with ordinary stores, which read every line before they write it.
+double plain_copy_gb_per_s(Team& team, const std::byte* from, std::byte* to, std::int64_t bytes);
 
 /// to = x + 3 y of doubles with ordinary stores, as compilers make of STREAM's TRIAD: three times the bytes of an
 /// array.

@@ -31,7 +31,7 @@ struct Pick {
 constexpr Pick kPicks[] = {
     {&plan::Cpu::read_gb_per_s, "read", 0, true, false, "{0} pinned cores read {2} MiB in sequence, each a part"},
     {&plan::Cpu::copy_gb_per_s, "copy", 0, true, false,
-     "copies of {1} MiB by {0} pinned cores, ordinary stores, bytes read and written; STREAM's COPY"},
+     "memcpy of {1} MiB by {0} pinned cores, bytes read and written; STREAM's COPY"},
     {&plan::Cpu::triad_gb_per_s, "triad", 0, true, false,
      "c = a + 3 b, arrays of {1} MiB, {0} pinned cores, ordinary stores, 24 bytes an element; STREAM's TRIAD"},
     {&plan::Cpu::gather_256_gb_per_s, "gather", 256, true, false,
