@@ -19,8 +19,26 @@ lsh::SelectorParams selector_from(const json& object) {
   return params_of(selector);
 }
 
+/// The part of a file of `tandem profile --out` that counts here; tools/plan/machine.h has all of it.
+const json& costs_of_machine(const json& machine) {
+  Fields fields(machine, "profile");
+  std::string schema;
+  int version = 0;
+  fields.read("schema", schema);
+  fields.read("version", version);
+  TANDEM_CHECK(schema == "tandem-machine", invalid_argument, "profile.schema is '", schema,
+               "'; allowed: tandem-machine");
+  TANDEM_CHECK(version == 1, invalid_argument, "profile.version is ", version, "; allowed: 1");
+  const json* const costs = fields.find("step_costs");
+  TANDEM_CHECK(costs != nullptr, invalid_argument,
+               "profile.step_costs is missing: the machine was measured without (tandem profile --no-costs)");
+  return *costs;
+}
+
+/// Of an object with costs, or of a machine that has one as its step_costs.
 lsh::CostProfile profile_from(const json& object) {
-  Fields fields(object, "profile");
+  const bool is_machine = object.is_object() && object.contains("schema");
+  Fields fields(is_machine ? costs_of_machine(object) : object, is_machine ? "profile.step_costs" : "profile");
   lsh::CostProfile profile;
   for (const lsh::CostField& field : lsh::kCostFields) fields.read(field.name, profile.*field.value);
   fields.reject_others();

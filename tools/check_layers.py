@@ -26,6 +26,8 @@ MAY_INCLUDE = {
     "tools/plan": ("runtime/base", "cpu", "lsh"),
     # Pages and pictures of whatever they are given.
     "tools/report": ("runtime/base/error.h",),
+    # What is measured of a machine: by the library's parts, without a runtime.
+    "tools/probes": ("runtime/base", "numa", "cpu", "lsh", "gpu"),
     "tools/ggml": ("runtime/include/tandem",),
     "tools/python": ("runtime/include/tandem",),
 }

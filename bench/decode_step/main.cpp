@@ -8,12 +8,12 @@
 
 #include "bench/baselines/baselines.h"
 #include "bench/decode_step/cold.h"
-#include "bench/decode_step/memory_read.h"
 #include "bench/decode_step/options.h"
 #include "bench/decode_step/report.h"
 #include "bench/decode_step/runtime_contender.h"
 #include "bench/decode_step/samples.h"
 #include "cpu/row_layout.h"
+#include "tools/probes/memory_reader.h"
 #include "tools/tandem/command.h"
 #include "tools/tandem/interrupt.h"
 
@@ -36,7 +36,7 @@ struct Planned {
 struct Bench {
   const Options& options;
   const numa::Topology& topology;
-  const MemoryReader& reader;
+  const probes::MemoryReader& reader;
   int cores;
   Cold cold = Cold::wash;  ///< of the present context
 };
@@ -236,7 +236,7 @@ void run(const Options& options) {
   const auto cache = std::max<std::int64_t>(topology.last_level_cache_bytes(), std::int64_t{32} << 20);
   const auto bytes = options.wash_mib > 0 ? options.wash_mib << 20
                                           : static_cast<std::int64_t>(kColdFactor * static_cast<double>(cache));
-  const MemoryReader reader(topology, bytes);
+  const probes::MemoryReader reader(topology, bytes);
   Bench bench{options, topology, reader, topology.num_cores()};
   Json report = {{"benchmark", "decode_step"},
                  {"version", td_version()},

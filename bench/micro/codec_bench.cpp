@@ -8,13 +8,13 @@
 #include <benchmark/benchmark.h>
 
 #include "bench/micro/cold_heads.h"
-#include "bench/read_lines.h"
 #include "cpu/attention_pass.h"
 #include "cpu/codec/block_codec.h"
 #include "cpu/codec/nuq_fit.h"
 #include "cpu/dense_attention.h"
 #include "numa/host_buffer.h"
 #include "runtime/base/error.h"
+#include "tools/probes/read_lines.h"
 
 namespace tandem::bench {
 namespace {
@@ -164,7 +164,7 @@ void coded_read(benchmark::State& state, const cpu::CodecParams& params, bool co
   CodedHeads heads(params, tokens_of(cold), cold);
   std::uint64_t total = 0;
   for (auto _ : state) {
-    total ^= read_lines(heads.next(), heads.head_bytes());
+    total ^= probes::read_lines(heads.next(), heads.head_bytes());
     benchmark::DoNotOptimize(total);
   }
   report(state, tokens_of(cold), static_cast<double>(heads.head_bytes()) / static_cast<double>(tokens_of(cold)));

@@ -2,7 +2,7 @@
 #include <benchmark/benchmark.h>
 
 #include "bench/micro/cold_heads.h"
-#include "bench/read_lines.h"
+#include "tools/probes/read_lines.h"
 
 namespace tandem::bench {
 namespace {
@@ -15,7 +15,7 @@ void sequential_read(benchmark::State& state) {
   for (auto _ : state) {
     const cpu::KvStore& store = heads.next();
     for (std::int64_t r = 0; r < kRows; r += cpu::kPageRows)
-      total ^= read_lines(store.row(r), heads.layout().page_bytes());
+      total ^= probes::read_lines(store.row(r), heads.layout().page_bytes());
     benchmark::DoNotOptimize(total);
   }
   state.SetBytesProcessed(state.iterations() * kRows * heads.layout().row_bytes);
@@ -35,8 +35,8 @@ void gathered_read(benchmark::State& state) {
     const std::int64_t first = heads.sample_offset(kStride);
     const cpu::KvStore& store = heads.next();
     for (std::int64_t r = first; r < kRows; r += kStride, ++rows) {
-      ask_for_row(store.row(std::min(r + kAhead * kStride, kRows - 1)), row_bytes);
-      total ^= read_lines(store.row(r), row_bytes);
+      probes::ask_for_row(store.row(std::min(r + kAhead * kStride, kRows - 1)), row_bytes);
+      total ^= probes::read_lines(store.row(r), row_bytes);
     }
     benchmark::DoNotOptimize(total);
   }

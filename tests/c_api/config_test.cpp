@@ -78,7 +78,18 @@ INSTANTIATE_TEST_SUITE_P(
         BadConfig{"profile.gathered_row_ns is 1e+300; allowed",
                   [](td_config& c) { c.profile = R"({"gathered_row_ns": 1e300})"; }},
         BadConfig{"profile.lsh_bit_agreement is 1.5; allowed: 0.4 to 1",
-                  [](td_config& c) { c.profile = R"({"lsh_bit_agreement": 1.5})"; }}));
+                  [](td_config& c) { c.profile = R"({"lsh_bit_agreement": 1.5})"; }},
+        BadConfig{"profile.schema is 'machine'; allowed: tandem-machine",
+                  [](td_config& c) { c.profile = R"({"schema": "machine", "version": 1, "step_costs": {}})"; }},
+        BadConfig{"profile.version is 2; allowed: 1",
+                  [](td_config& c) { c.profile = R"({"schema": "tandem-machine", "version": 2, "step_costs": {}})"; }},
+        BadConfig{"profile.version is \"1\"; it must be an integer",
+                  [](td_config& c) { c.profile = R"({"schema": "tandem-machine", "version": "1"})"; }},
+        BadConfig{"profile.step_costs is missing",
+                  [](td_config& c) { c.profile = R"({"schema": "tandem-machine", "version": 1, "cpu": {}})"; }},
+        BadConfig{"profile.dense_row_ns is -1; allowed", [](td_config& c) {
+                    c.profile = R"({"schema": "tandem-machine", "version": 1, "step_costs": {"dense_row_ns": -1}})";
+                  }}));
 
 struct BadSelector {
   const char* message;
@@ -324,6 +335,14 @@ TEST(AutoSplit, IsDescribedWithWhatHasBeenMeasured) {
   EXPECT_THAT(text, testing::ContainsRegex("\"split\":\\{\"auto\":true,\"crossover_rows\":[0-9]+,"));
   EXPECT_THAT(text,
               testing::HasSubstr("\"measured_steps\":{\"dense\":0,\"selected\":0},\"selecting_over_dense\":1.0}"));
+}
+
+TEST(Profile, MayBeAMachineOfWhichTheStepCostsCount) {
+  td_config c = config();
+  c.profile =
+      R"({"schema": "tandem-machine", "version": 1, "name": "x", "cpu": {}, "step_costs": {"dense_row_ns": 12.5},
+                  "details": {"notes": []}})";
+  EXPECT_THAT(config_text(Rt(c)), testing::HasSubstr("\"dense_row_ns\":12.5"));
 }
 
 TEST(Profile, DecidesWhatIsSelected) {

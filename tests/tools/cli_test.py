@@ -210,23 +210,76 @@ class Run(CommandLine):
 
 
 class Profile(CommandLine):
-    def test_what_is_measured_is_what_run_takes(self):
-        out, file = self.path("profile.json"), self.path("profile-report.json")
-        result = self.expect(OK, "profile", "--quick", "--threads", 2, "--out", out, "--json", file)
-        self.assertIn("gathered_row_ns", result.stdout)
-        self.assertIn("lsh 10,150", result.stdout)
+    def measure(self, name, *arguments):
+        out = self.path(name)
+        result = self.expect(OK, "profile", "--quick", "--memory", 0.3, "--out", out, *arguments)
         with open(out) as text:
-            profile = json.load(text)
+            return out, json.load(text), result.stdout
+
+    def test_what_is_measured_is_what_run_takes(self):
+        file = self.path("profile-report.json")
+        out, machine, text = self.measure("machine.json", "--threads", 2, "--json", file, "--name", "box")
+        for word in ("gathered_row_ns", "lsh 10,150", "read_gb_per_s", "window kivi2 group 128", "note: "):
+            self.assertIn(word, text)
+        self.assertEqual((machine["schema"], machine["version"], machine["name"]), ("tandem-machine", 1, "box"))
+        costs = machine["step_costs"]
         self.assertLessEqual({"dense_row_ns", "gathered_row_ns", "scanned_row_1bit_ns", "scanned_row_2bit_ns",
-                              "scored_row_ns", "table_row_ns", "table_read_ns", "selection_ns"}, set(profile))
-        self.assertTrue(all(value > 0 for value in profile.values()), profile)
+                              "scored_row_ns", "table_row_ns", "table_read_ns", "selection_ns"}, set(costs))
+        self.assertTrue(all(value > 0 for value in costs.values()), costs)
         with open(file) as text:
             report = json.load(text)
-        self.assertEqual(report["profile"], profile)
-        self.assertEqual(set(report["built_in"]), set(profile))
+        self.assertEqual(report["machine"], machine)
+        self.assertEqual(report["profile"], costs)
+        self.assertEqual(set(report["built_in"]), set(costs))
         self.assertEqual((report["quick"], report["threads"]), (True, 2))
         self.assertIn("sketch 0.02", report["crossover_rows"])
         self.expect(OK, "run", "--trace", self.trace, "--warm", "--profile", out)
+
+    def test_details_are_what_figures_and_rooflines_are_made_of(self):
+        _, machine, text = self.measure("details.json", "--no-costs")
+        self.assertNotIn("step_costs", machine)
+        self.assertNotIn("selects from", text)
+        details = machine["details"]
+        for row in details["host"]:
+            self.assertTrue(0 < row["low"] <= row["median"] <= row["high"], row)
+        self.assertLessEqual({"read", "copy", "triad", "gather", "latency", "fma"}, {row["what"] for row in details["host"]})
+        for kernel in details["kernels"]:
+            self.assertAlmostEqual(kernel["gflop_per_s"], kernel["gb_per_s"] * kernel["flop_per_byte"], places=6)
+            self.assertGreater(kernel["flop_per_byte"], 3)
+        self.assertGreater(details["roofline"]["fma_gflop_per_s"], 0)
+        self.assertGreater(machine["cpu"]["figures"]["memory_gb"]["value"], 0)
+        self.assertEqual(machine["cpu"]["figures"]["fma_gflop_per_s"]["kind"], "measured")
+        self.assertTrue(details["isa"] and details["kernel"] and details["version"])
+
+    def test_figures_of_a_cache_are_no_figures(self):
+        _, machine, _ = self.measure("small.json", "--no-costs")
+        if 3 * machine["details"]["array_bytes"] >= 2 * machine["details"]["last_level_cache_bytes"]:
+            self.skipTest("the caches are smaller than the least arrays")
+        self.assertEqual(set(machine["cpu"]["figures"]), {"fma_gflop_per_s", "memory_gb"})
+        self.assertIn("the arrays may fit into the caches", " ".join(machine["details"]["notes"]))
+
+    def test_a_later_run_is_merged_with_an_earlier_one(self):
+        out, first, _ = self.measure("first.json", "--no-costs")
+        _, both, text = self.measure("both.json", "--no-costs", "--merge", out)
+        earlier, merged = (machine["cpu"]["figures"]["fma_gflop_per_s"] for machine in (first, both))
+        self.assertEqual(merged["runs"], 2)
+        self.assertLessEqual(merged["low"], earlier.get("low", earlier["value"]))
+        self.assertGreaterEqual(merged["high"], earlier.get("high", earlier["value"]))
+        self.assertRegex(text, r"fma_gflop_per_s .* 2  GFLOP/s")
+
+    def test_what_cannot_be_merged_is_said_before_anything_is_measured(self):
+        part = {"schema": "tandem-machine", "version": 1, "name": "x",
+                "cpu": {"name": "x", "title": "Z80", "cores": 1, "figures": {}}}
+        figure = {"value": -3, "kind": "measured"}
+        for change, words in (({}, ["Z80"]), ({"version": 2}, [".version is 2", "allowed"]),
+                              ({"schema": "map"}, [".schema is 'map'"]), ({"cpu": None}, ["neither cpu nor gpus"]),
+                              ({"cpu": {**part["cpu"], "figures": {"read_gb_per_s": figure}}},
+                               ["read_gb_per_s.value is -3", "allowed"]),
+                              ({"cpu": {**part["cpu"], "figures": {"latency_ns": {**figure, "value": 1e9}}}},
+                               ["latency_ns.value is 1000000000", "allowed"])):
+            earlier = self.write("earlier.json", json.dumps({**part, **change}))
+            self.expect(FAILED, "profile", "--merge", earlier, naming=words)
+        self.expect(FAILED, "profile", "--merge", self.path("none.json"), naming=["none.json"])
 
     def test_bad_profiles(self):
         run = ["run", "--trace", self.trace, "--profile"]
@@ -235,6 +288,10 @@ class Profile(CommandLine):
         self.expect(BAD_USAGE, *run, self.write("field.json", '{"dense_row": 1}'), naming=["profile.dense_row", "dense_row_ns"])
         self.expect(BAD_USAGE, *run, self.write("value.json", '{"dense_row_ns": -1}'), naming=["dense_row_ns is -1", "allowed"])
         self.expect(BAD_USAGE, *run, self.write("list.json", "[]"), naming=["profile is array", "object"])
+        for text, words in (('{"schema": "map"}', ["profile.schema is 'map'", "tandem-machine"]),
+                            ('{"schema": "tandem-machine", "version": 2}', ["profile.version is 2", "allowed: 1"]),
+                            ('{"schema": "tandem-machine", "version": 1}', ["profile.step_costs is missing"])):
+            self.expect(BAD_USAGE, *run, self.write("machine.json", text), naming=words)
         self.expect(FAILED, "profile", "--quick", "--out", self.path("no", "such", "p.json"), naming=["--out", "p.json"])
 
 

@@ -1,10 +1,10 @@
 // tandem info: what this build is and what it sees of the machine.
-#include <fstream>
 #include <memory>
 #include <string>
 
 #include <fmt/format.h>
 
+#include "tools/probes/processor.h"
 #include "tools/tandem/command.h"
 #include "tools/tandem/options.h"
 #include "tools/tandem/table.h"
@@ -28,16 +28,6 @@ td::Runtime smallest_runtime(const CommonOptions& options) {
   config.local_tokens = 1;
   apply(options, config);
   return make_runtime(config);
-}
-
-/// As /proc/cpuinfo names it, or empty.
-std::string cpu_model() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
-    const auto colon = line.find(": ");
-    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
-  }
-  return {};
 }
 
 std::string text_of(const std::string& name, const Json& value) {
@@ -64,7 +54,7 @@ void info(const CommonOptions& options) {
   JsonOutput json(options.json);
   Json described = describe(smallest_runtime(options));
   described.erase("config");  // of the runtime that had to be made, not of the machine
-  Json report = {{"version", td_version()}, {"build", build_json()}, {"cpu", cpu_model()}};
+  Json report = {{"version", td_version()}, {"build", build_json()}, {"cpu", probes::processor_title()}};
   report.update(described);
   std::string text;
   for (const auto& [name, value] : report.items()) add_lines(name, value, 0, text);

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <thread>
 #include <vector>
 
 #include "lsh/selection_cost.h"
+#include "tools/probes/memory_reader.h"
 #include "tools/tandem/replay.h"
 #include "tools/tandem/small_matrix.h"
 #include "tools/tandem/synthetic_trace.h"
@@ -15,33 +15,6 @@ namespace tandem::cli {
 namespace {
 
 constexpr int kGroup = 4, kLargeGroup = 16, kHeadDim = 128;
-
-/// A buffer larger than the last-level cache. Reading it leaves nothing else there, as a model's weights and its other
-/// layers do between two attention steps of one layer.
-class CacheWash {
- public:
-  CacheWash(std::int64_t bytes, int threads) : words_(static_cast<std::size_t>(bytes / 8), 1), threads_(threads) {}
-
-  void operator()() {
-    const std::size_t slice = words_.size() / static_cast<std::size_t>(threads_);
-    std::vector<std::uint64_t> sums(static_cast<std::size_t>(threads_));
-    {
-      std::vector<std::jthread> readers;
-      for (std::size_t t = 0; t < sums.size(); ++t) {
-        readers.emplace_back([&, t] {
-          std::uint64_t sum = 0;
-          for (std::size_t i = t * slice; i < (t + 1) * slice; ++i) sum += words_[i];
-          sums[t] = sum;
-        });
-      }
-    }
-    for (const std::uint64_t sum : sums) words_[0] += sum;  // so that no read can be left out
-  }
-
- private:
-  std::vector<std::uint64_t> words_;
-  int threads_;
-};
 
 /// Lower quartiles of one query token of one KV head: whatever else the machine does only makes steps slower.
 struct Sample {
@@ -85,7 +58,7 @@ class Measurement {
   explicit Measurement(const ProfilePlan& plan)
       : plan_(plan),
         threads_(num_threads(plan.common)),
-        wash_(plan.cache_bytes + plan.cache_bytes / 4, threads_),
+        wash_(numa::Topology::detect(), plan.cache_bytes + plan.cache_bytes / 4),
         progress_("measuring", 8 * plan.long_tokens + 3 * plan.short_tokens + 11 * work_of_steps()) {}
 
   [[nodiscard]] SyntheticTrace trace(std::int64_t tokens, int group) const {
@@ -125,7 +98,7 @@ class Measurement {
     const double tasks = plan_.kv_heads;
     for (std::int64_t step = 0; step < plan_.steps; ++step) {
       replay.catch_up(0, step);
-      wash_();
+      (void)wash_.read(threads_);  // as a model's weights and its other layers do between two steps of one layer
       const td_stats stats = replay.step(0, 0, step).attend;
       select.push_back(stats.us[TD_SELECT] * 1000 / tasks);
       attend.push_back(stats.us[TD_ATTEND] * 1000 / tasks);
@@ -139,7 +112,7 @@ class Measurement {
   static constexpr std::int64_t kWorkOfStep = 512;  // of progress, where a prompt token is 1
   const ProfilePlan& plan_;
   int threads_;
-  CacheWash wash_;
+  probes::MemoryReader wash_;  // reading it leaves nothing else in the caches
   Progress progress_;
 };
 

@@ -241,7 +241,8 @@ typedef struct {
 } td_config;
 
 /* A profile is a JSON object of numbers, nanoseconds of one worker for the reference shape (GQA group of 4, head_dim
- * 128, bf16); `tandem profile` measures one. Fields that are missing keep their built-in values:
+ * 128, bf16), or what `tandem profile --out` writes, whose "step_costs" are one. Fields that are missing keep their
+ * built-in values:
  * {"dense_row_ns": 45, "gathered_row_ns": 110, "scanned_row_1bit_ns": 1.2, "selection_ns": 10000}
  * td_describe() reports all of them. */
 

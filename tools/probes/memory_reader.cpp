@@ -1,54 +1,17 @@
-#include "bench/decode_step/memory_read.h"
+#include "tools/probes/memory_reader.h"
 
 #include <algorithm>
-#include <barrier>
 #include <cstring>
-#include <thread>
-#include <vector>
 
-#include <benchmark/benchmark.h>
+#include "tools/probes/read_lines.h"
+#include "tools/probes/team.h"
 
-#include "bench/read_lines.h"
-#include "runtime/base/trace.h"
-
-namespace tandem::bench {
+namespace tandem::probes {
 namespace {
 
 constexpr int kPasses = 3;
 constexpr std::int64_t kRowBytes = 512, kStride = 50, kRowsAhead = 32;
 constexpr std::int64_t kSweeps = 4;  // over the same part, each of rows far from those of the others
-
-/// Runs work(t) in `threads` threads, one of them this one. Returns microseconds from when all have started until the
-/// last one is done.
-template <typename Work>
-double timed(int threads, Work&& work) {
-  std::barrier start(threads);
-  std::barrier end(threads);
-  std::vector<std::jthread> others;
-  for (int t = 1; t < threads; ++t) {
-    others.emplace_back([&, t] {
-      start.arrive_and_wait();
-      work(t);
-      end.arrive_and_wait();
-    });
-  }
-  start.arrive_and_wait();
-  Stopwatch watch;
-  work(0);
-  end.arrive_and_wait();
-  return watch.lap_us();
-}
-
-/// The same bytes as read_lines(), with each row asked for in time.
-std::uint64_t read_ahead(const std::byte* data, std::int64_t bytes) {
-  std::uint64_t total = 0;
-  const std::int64_t last = bytes - kRowBytes;
-  for (std::int64_t i = 0; i <= last; i += kRowBytes) {
-    ask_for_row(data + std::min(i + kRowsAhead * kRowBytes, last), kRowBytes);
-    total ^= read_lines(data + i, kRowBytes);
-  }
-  return total;
-}
 
 }  // namespace
 
@@ -60,8 +23,7 @@ MemoryReader::MemoryReader(const numa::Topology& topology, std::int64_t bytes)
 
 double MemoryReader::read(int threads) const {
   const std::int64_t slice = buffer_.bytes() / threads / 128 * 128;
-  const double us =
-      timed(threads, [&](int t) { benchmark::DoNotOptimize(read_lines(buffer_.data() + t * slice, slice)); });
+  const double us = Team(threads).run([&](int t) { keep(read_lines(buffer_.data() + t * slice, slice)); });
   return static_cast<double>(slice * threads) / (us * 1000);
 }
 
@@ -73,8 +35,7 @@ double MemoryReader::bandwidth(int threads) const {
 
 double MemoryReader::read_asking(int threads) const {
   const std::int64_t slice = buffer_.bytes() / threads / kRowBytes * kRowBytes;
-  const double us =
-      timed(threads, [&](int t) { benchmark::DoNotOptimize(read_ahead(buffer_.data() + t * slice, slice)); });
+  const double us = Team(threads).run([&](int t) { keep(read_asking_ahead(buffer_.data() + t * slice, slice)); });
   return static_cast<double>(slice * threads) / (us * 1000);
 }
 
@@ -85,7 +46,7 @@ double MemoryReader::scattered_bandwidth(int threads) const {
   double best = 0;
   for (int i = 0; i < kPasses; ++i) {
     read(1);
-    const double us = timed(threads, [&](int t) {
+    const double us = Team(threads).run([&](int t) {
       const auto row = [&](std::int64_t r) {
         const std::int64_t sweep = r / rows;
         return buffer_.data() + ((t * rows + r % rows) * kStride + i + sweep * kStride / kSweeps) * kRowBytes;
@@ -97,11 +58,11 @@ double MemoryReader::scattered_bandwidth(int threads) const {
         ask_for_row(row(std::min(r + kRowsAhead, last)), kRowBytes);
         total ^= read_lines(row(r), kRowBytes);
       }
-      benchmark::DoNotOptimize(total);
+      keep(total);
     });
     best = std::max(best, static_cast<double>(kSweeps * rows * threads * kRowBytes) / (us * 1000));
   }
   return best;
 }
 
-}  // namespace tandem::bench
+}  // namespace tandem::probes

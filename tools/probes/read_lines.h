@@ -1,9 +1,10 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
-namespace tandem::bench {
+namespace tandem::probes {
 
 /// Folds `bytes` (a multiple of 128, at a multiple of 64) into one word, with the widest loads that the processor has:
 /// four narrow ones for a line reach two thirds of the bandwidth.
@@ -31,4 +32,16 @@ inline void ask_for_row(const std::byte* row, std::int64_t row_bytes) {
   for (std::int64_t line = 0; line < row_bytes; line += 64) __builtin_prefetch(row + line, 0, 2);
 }
 
-}  // namespace tandem::bench
+/// The same bytes as read_lines(), a multiple of 512 of them, each line asked for 16 KiB ahead.
+inline std::uint64_t read_asking_ahead(const std::byte* data, std::int64_t bytes) {
+  constexpr std::int64_t kRowBytes = 512, kRowsAhead = 32;
+  std::uint64_t total = 0;
+  const std::int64_t last = bytes - kRowBytes;
+  for (std::int64_t i = 0; i <= last; i += kRowBytes) {
+    ask_for_row(data + std::min(i + kRowsAhead * kRowBytes, last), kRowBytes);
+    total ^= read_lines(data + i, kRowBytes);
+  }
+  return total;
+}
+
+}  // namespace tandem::probes

@@ -4,7 +4,7 @@
 
 #include "numa/host_buffer.h"
 
-namespace tandem::bench {
+namespace tandem::probes {
 
 /// A buffer larger than the last-level cache. Reading all of it does two things: it says how fast memory is, and it
 /// leaves nothing else in the caches, as the other layers and the weights of a model do between two attention steps.
@@ -29,4 +29,4 @@ class MemoryReader {
   numa::HostBuffer buffer_;
 };
 
-}  // namespace tandem::bench
+}  // namespace tandem::probes
