@@ -88,7 +88,7 @@ class SplitContest::Batch {
 };
 
 SplitContest::SplitContest(const SplitShape& shape, const std::string& isa, std::shared_ptr<const SplitText> text,
-                           std::vector<Split> splits, int batch, CacheWash& wash, Progress& progress)
+                           std::vector<Split> splits, int batch, const CacheWash& wash, Progress& progress)
     : shape_(shape),
       text_(std::move(text)),
       splits_(std::move(splits)),
@@ -126,7 +126,7 @@ void SplitContest::round(Progress& progress) {
   if (step_ >= text_->trace.meta.steps) return;
   for (std::size_t i = 0; i < splits_.size(); ++i) {
     preludes_[i].append(step_);
-    wash_();
+    wash_.reader.read(wash_.threads);
     preludes_[i].attend(step_, out_);
     take_step(i);
     progress.advance();

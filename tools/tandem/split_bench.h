@@ -7,7 +7,7 @@
 
 #include "tandem/tandem.hpp"
 #include "tools/formats/trace.h"
-#include "tools/tandem/cache_wash.h"
+#include "tools/probes/memory_reader.h"
 #include "tools/tandem/exact.h"
 #include "tools/tandem/progress.h"
 #include "tools/tandem/split_case.h"
@@ -40,13 +40,19 @@ struct SplitText {
   const ExactResults exact;  ///< of the first exact_steps decode steps
 };
 
+/// What empties the caches before every step, with so many threads.
+struct CacheWash {
+  probes::MemoryReader reader;
+  int threads;
+};
+
 /// Splits that differ in their selector alone: they share one runtime and the pages of its sequences, and take turns,
 /// step by step. The text and the wash outlive it.
 class SplitContest {
  public:
   /// Appends and indexes the text for every split; `progress` advances by work(). Throws td::Error and Interrupted.
   SplitContest(const SplitShape& shape, const std::string& isa, std::shared_ptr<const SplitText> text,
-               std::vector<Split> splits, int batch, CacheWash& wash, Progress& progress);
+               std::vector<Split> splits, int batch, const CacheWash& wash, Progress& progress);
   ~SplitContest();
   SplitContest(const SplitContest&) = delete;
   SplitContest& operator=(const SplitContest&) = delete;
@@ -72,7 +78,7 @@ class SplitContest {
   const std::shared_ptr<const SplitText> text_;
   const std::vector<Split> splits_;
   const int batch_;
-  CacheWash& wash_;
+  const CacheWash& wash_;
   const td::Runtime runtime_;
   std::vector<Batch> batches_, preludes_;  // by split; preludes over a short text, which loads code into the caches
   std::vector<Steps> steps_;

@@ -1,7 +1,6 @@
 #include "tools/tandem/split_grid.h"
 
 #include <algorithm>
-#include <fstream>
 #include <map>
 #include <memory>
 
@@ -9,6 +8,7 @@
 
 #include "numa/topology.h"
 #include "runtime/base/error.h"
+#include "tools/probes/host_probes.h"
 
 namespace tandem::cli {
 namespace {
@@ -57,35 +57,21 @@ std::vector<Planned> planned(const SplitSweep& sweep, const SplitGrid& grid) {
   return plan;
 }
 
-/// A figure of a file like /proc/meminfo, in bytes; none: `fallback`.
-std::int64_t kib_figure(const char* path, const std::string& wanted, std::int64_t fallback) {
-  std::ifstream file(path);
-  std::string name;
-  std::int64_t kib = 0;
-  while (file >> name) {
-    if (name == wanted && file >> kib) return kib * 1024;
-    file.ignore(1000, '\n');
-  }
-  return fallback;
-}
-
-/// Memory that the machine, and its container, can give now.
-std::int64_t available_bytes() {
-  const std::int64_t limit = numa::Topology::detect().memory_limit_bytes();
-  const std::int64_t own = kib_figure("/proc/self/status", "VmRSS:", 0);
-  return std::min(limit - own, kib_figure("/proc/meminfo", "MemAvailable:", INT64_MAX));
-}
-
 /// The contests of a sweep, as they are built, and the texts that they share.
 class Contests {
  public:
-  explicit Contests(const SplitSweep& sweep) : sweep_(sweep), wash_(sweep.cache_bytes, sweep.threads) {}
+  explicit Contests(const SplitSweep& sweep)
+      : sweep_(sweep),
+        topology_(numa::Topology::detect()),
+        wash_{probes::MemoryReader(topology_, sweep.cache_bytes + sweep.cache_bytes / 4), sweep.threads} {}
+
+  [[nodiscard]] std::int64_t free_bytes() const { return probes::available_memory_bytes(topology_); }
 
   /// Whether there is room for it; the first always has, and finds out by itself.
   [[nodiscard]] bool has_room(const Planned& plan) const {
     constexpr double kReserve = 1.3;
     const double text = texts_.contains(plan.tokens) ? 0 : static_cast<double>(text_bytes(plan.tokens));
-    return kReserve * (static_cast<double>(plan.bytes) + text) < static_cast<double>(available_bytes());
+    return kReserve * (static_cast<double>(plan.bytes) + text) < static_cast<double>(free_bytes());
   }
   std::unique_ptr<SplitContest> build(const Planned& plan) {
     const auto text = text_of(plan.tokens);
@@ -117,7 +103,8 @@ class Contests {
   }
 
   const SplitSweep& sweep_;
-  CacheWash wash_;
+  const numa::Topology topology_;
+  const CacheWash wash_;
   std::map<std::int64_t, std::shared_ptr<const SplitText>> texts_;  // by tokens
 };
 
@@ -151,7 +138,7 @@ Group build_some(Contests& contests, const std::vector<Planned>& plan, std::size
     const bool has_room = contests.has_room(each);
     if (!has_room && !group.empty()) break;
     std::string why = fmt::format("{} tokens, batch {} take about {} MiB, of which {} are free", each.tokens,
-                                  each.batch, each.bytes >> 20, available_bytes() >> 20);
+                                  each.batch, each.bytes >> 20, contests.free_bytes() >> 20);
     if (has_room) {
       try {
         group.push_back(contests.build(each));

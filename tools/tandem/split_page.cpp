@@ -28,11 +28,15 @@ Cell text_cell(std::string text) {
 }
 
 report::Table table_of(const SplitSection& section) {
-  report::Table table{"Microseconds of a decode step of one layer", {"split", "measured", "predicted", "off", "window",
-                      "select", "attend", "rows", "MiB read", "error"}, {}};
+  report::Table table{
+      "Microseconds of a decode step of one layer",
+      {"split", "measured", "predicted", "off", "window", "select", "attend", "rows", "MiB read", "error"},
+      {}};
   for (const SplitResult* result : section.results) {
-    std::vector<Cell> row = {text_cell(name_of(result->at.split) + (result == section.choice.best ? "  (take this)" : ""))};
-    const auto predicted = number_cell(result->predicted.value, result->predicted.low, result->predicted.high, Badge::none);
+    std::vector<Cell> row = {
+        text_cell(name_of(result->at.split) + (result == section.choice.best ? "  (take this)" : ""))};
+    const auto predicted =
+        number_cell(result->predicted.value, result->predicted.low, result->predicted.high, Badge::none);
     if (!result->measured) {
       row.push_back(text_cell("not measured"));
       row.push_back(predicted);
@@ -78,9 +82,9 @@ report::Scatter accuracy_of(const SplitReport& report) {
                         {}};
   for (const SplitResult& result : report.results) {
     if (!result.measured) continue;
-    chart.points.push_back({fmt::format("{} tokens, batch {}: {}", result.at.tokens, result.at.batch,
-                                        name_of(result.at.split)),
-                            result.measured->us, result.predicted.value, result.fitted ? std::size_t{1} : std::size_t{0}});
+    chart.points.push_back(
+        {fmt::format("{} tokens, batch {}: {}", result.at.tokens, result.at.batch, name_of(result.at.split)),
+         result.measured->us, result.predicted.value, result.fitted ? std::size_t{1} : std::size_t{0}});
   }
   return chart;
 }
@@ -93,9 +97,10 @@ void add_section(const SplitSection& section, report::Page& page) {
   }
   page.note(section.choice.reaches_target ? report::Note::information : report::Note::caution,
             "Take " + name_of(section.choice.best->at.split), section.choice.reason);
-  page.figure(times_of(section),
-              "Lower quartiles; whiskers reach to the median. Splits that gather some of the rows in one colour, those that "
-              "read all in the other.");
+  page.figure(
+      times_of(section),
+      "Lower quartiles; whiskers reach to the median. Splits that gather some of the rows in one colour, those that "
+      "read all in the other.");
   page.table(table_of(section));
 }
 
@@ -111,10 +116,11 @@ std::string html_of(const SplitReport& report) {
   const SplitErrors errors = errors_of(report.results);
   page.section("How good were the predictions?");
   if (errors.cases > 0)
-    page.paragraph(fmt::format(
-        "Of {} cases that the fit had not seen, predictions were off by {:.1f} % (median), {:.1f} % (90th percentile) and "
-        "{:.1f} % at worst. The fit is made of {} other measurements.",
-        errors.cases, 100 * errors.median, 100 * errors.p90, 100 * errors.worst, report.fit.size()));
+    page.paragraph(
+        fmt::format("Of {} cases that the fit had not seen, predictions were off by {:.1f} % (median), {:.1f} % (90th "
+                    "percentile) and "
+                    "{:.1f} % at worst. The fit is made of {} other measurements.",
+                    errors.cases, 100 * errors.median, 100 * errors.p90, 100 * errors.worst, report.fit.size()));
   page.figure(accuracy_of(report), "Bands: 10 % and 25 % of the measurement.");
   return page.html();
 }
