@@ -20,14 +20,14 @@ struct Cpu {
   int nodes = 1;      ///< NUMA nodes with memory; sockets, where nothing else is known
   int cores = 1;      ///< usable ones, of one node
 
-  std::optional<Figure> peak_gb_per_s;  ///< channels x transfers per second x 8 bytes
+  std::optional<Figure> peak_gb_per_s;                                 ///< channels x transfers per second x 8 bytes
   std::optional<Figure> read_gb_per_s, copy_gb_per_s, triad_gb_per_s;  ///< sequential; bytes read and written, together
   std::optional<Figure> gather_256_gb_per_s, gather_512_gb_per_s;      ///< rows of so many bytes at random places
   std::optional<Figure> core_read_gb_per_s, core_gather_512_gb_per_s;
   std::optional<Figure> remote_read_gb_per_s;
-  std::optional<Figure> latency_ns;  ///< of a load from memory that the address of the next one depends on
-  std::optional<Figure> fma_gflop_per_s;  ///< fp32, of one node
-  std::optional<Figure> memory_gb;        ///< of one node
+  std::optional<Figure> latency_ns;             ///< of a load from memory that the address of the next one depends on
+  std::optional<Figure> fma_gflop_per_s;        ///< fp32, of one node
+  std::optional<Figure> memory_gb;              ///< of one node
   std::optional<Figure> power_w, usd_per_hour;  ///< of one node
 };
 
@@ -37,18 +37,19 @@ struct Gpu {
   std::string title;  ///< "NVIDIA V100 SXM2 32 GB"
 
   std::optional<Figure> memory_gb;
-  std::optional<Figure> peak_gb_per_s;                      ///< of its memory, by its maker
-  std::optional<Figure> read_gb_per_s, copy_gb_per_s;       ///< of its memory; a copy's bytes are read and written
-  std::optional<Figure> fp16_tflop_per_s;                   ///< dense, tensor cores, fp32 sums
-  std::optional<Figure> link_gb_per_s;                      ///< to the host, one way, by the standard
-  std::optional<Figure> to_device_gb_per_s, to_host_gb_per_s;                    ///< pinned host memory, large copies
+  std::optional<Figure> peak_gb_per_s;                         ///< of its memory, by its maker
+  std::optional<Figure> read_gb_per_s, copy_gb_per_s;          ///< of its memory; a copy's bytes are read and written
+  std::optional<Figure> fp16_tflop_per_s;                      ///< dense, tensor cores, fp32 sums
+  std::optional<Figure> link_gb_per_s;                         ///< to the host, one way, by the standard
+  std::optional<Figure> to_device_gb_per_s, to_host_gb_per_s;  ///< pinned host memory, large copies
   std::optional<Figure> pageable_to_device_gb_per_s, pageable_to_host_gb_per_s;  ///< the same, ordinary host memory
-  std::optional<Figure> launch_us;                          ///< host time of launching a kernel
-  std::optional<Figure> hand_off_us;                        ///< from the end of a kernel to the host's knowing of it
+  std::optional<Figure> launch_us;                                               ///< host time of launching a kernel
+  std::optional<Figure> hand_off_us;  ///< from the end of a kernel to the host's knowing of it
   std::optional<Figure> power_w, usd_per_hour;
 };
 
-/// A field of Cpu or Gpu by its name, which is also that of the JSON field, and what it may be: no machine lies outside.
+/// A field of Cpu or Gpu by its name, which is also that of the JSON field, and what it may be: no machine lies
+/// outside.
 template <typename Part>
 struct FigureField {
   const char* name;
