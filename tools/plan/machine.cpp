@@ -1,9 +1,6 @@
 #include "tools/plan/machine.h"
 
-#include <fstream>
-#include <iterator>
-
-#include "tools/plan/object_fields.h"
+#include "tools/plan/json_file.h"
 
 namespace tandem::plan {
 namespace {
@@ -126,9 +123,7 @@ Json to_json(const Machine& machine) {
 
 Machine machine_from(const Json& object, const std::string& origin) {
   ObjectFields fields(object, origin);
-  const std::string schema = fields.text("schema", "");
-  TANDEM_CHECK(schema == kSchema, invalid_argument, origin, ".schema is '", schema, "'; allowed: ", kSchema);
-  fields.integer("version", kMachineVersion, kMachineVersion);
+  check_schema(fields, kSchema, kMachineVersion);
   Machine machine;
   machine.name = fields.text("name");
   machine.title = fields.text("title", machine.name);
@@ -151,15 +146,7 @@ Machine machine_from(const Json& object, const std::string& origin) {
   return machine;
 }
 
-Machine load_machine(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  TANDEM_CHECK(file.good(), io, "cannot read ", path.string());
-  const std::string text{std::istreambuf_iterator<char>(file), {}};
-  TANDEM_CHECK(!file.bad(), io, "cannot read ", path.string());
-  const Json object = Json::parse(text, nullptr, false);
-  TANDEM_CHECK(!object.is_discarded(), invalid_argument, path.string(), " is not JSON");
-  return machine_from(object, path.string());
-}
+Machine load_machine(const std::filesystem::path& path) { return machine_from(json_file(path), path.string()); }
 
 Machine merged(const Machine& earlier, const Machine& later) {
   Machine machine = later;
