@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What a browser makes of the pages of report_sample: pictures that are not blank, in light and dark, and no text that
-leaves its picture or lies on another one. Skipped (exit status 77) without chromium.
+"""What a browser makes of the pages of report_sample, and of those that commands write: pictures that are not blank, in light
+and dark, and no text that leaves its picture or lies on another one. Skipped (exit status 77) without chromium.
 
-usage: browser_test.py REPORT_SAMPLE [unittest options]
+usage: browser_test.py REPORT_SAMPLE TANDEM_BINARY [unittest options]
 """
 import html
 import json
@@ -17,7 +17,7 @@ import unittest
 sys.dont_write_bytecode = True
 from png import read_png  # noqa: E402: the setting comes first
 
-SAMPLE = None
+SAMPLE = TANDEM = None
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 # Measures every text of every picture that is shown: the corners of its box in the picture's pixels, turned as it is.
@@ -126,6 +126,28 @@ class Browser(unittest.TestCase):
     def test_texts_of_charts_under_stress(self):
         self.check_texts("stress", (1200, 400), 30)
 
+    def check_command(self, name, pictures, *command):
+        page = self.folder / f"{name}.html"
+        subprocess.run([TANDEM, *command, "--html", page], check=True, timeout=300, stdout=subprocess.DEVNULL)
+        text = page.read_text(encoding="utf-8")
+        self.assertNotRegex(text, r'(src|href)\s*=\s*"?(https?:)?//|url\(|@import')
+        self.check_texts(name, (1200, 400), pictures)
+
+    def test_page_of_a_plan(self):
+        self.check_command("plan", 3, "plan", "l40s", "--model", "llama-3.1-8b", "--context", "8K,32K,128K", "--batch", "1,4")
+
+    def test_page_of_a_comparison(self):
+        self.check_command("comparison", 4, "plan", "compare", "v100-32", "a100-40", "--model", "llama-3.1-8b", "--context",
+                           "32K,96K,128K", "--batch", "auto")
+
+    def test_page_of_a_profile(self):
+        self.check_command("profile", 2, "profile", "--quick", "--no-costs")
+
+    def test_page_of_splits(self):
+        self.check_command("splits", 2, "profile", "split", "--layers", "2", "--q-heads", "4", "--kv-heads", "2", "--head-dim",
+                           "64", "--context", "3K", "--fit-context", "2K,4K", "--threads", "1", "--steps", "3", "--selectors",
+                           "all,sketch1:0.05,sketch1:0.2")
+
     def test_wide_pictures_show_in_light_and_dark(self):
         for options, least, most in (((), 200, 255), (("--blink-settings=preferredColorScheme=0",), 0, 60)):
             width, height, rows = self.screenshot(700, 1200, *options)
@@ -150,9 +172,9 @@ class Browser(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
+    if len(sys.argv) < 3:
         sys.exit(__doc__)
-    SAMPLE = sys.argv.pop(1)
+    SAMPLE, TANDEM = sys.argv.pop(1), sys.argv.pop(1)
     if BROWSER is None:
         print("skipped: there is no chromium; tools/setup --tests installs it")
         sys.exit(77)

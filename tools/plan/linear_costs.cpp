@@ -20,7 +20,7 @@ double dot(const std::vector<double>& a, const std::vector<double>& b) {
 }
 
 /// Minimises x A x / 2 - b x over x >= 0, for a positive definite A (n, n): one coordinate after the other.
-std::vector<double> least_squares(const std::vector<double>& a, const std::vector<double>& b) {
+std::vector<double> nonnegative_least_squares(const std::vector<double>& a, const std::vector<double>& b) {
   constexpr int kMostRounds = 20'000;
   constexpr double kStill = 1e-10;
   const std::size_t n = b.size();
@@ -85,7 +85,7 @@ LinearCosts::Row LinearCosts::fitted(std::size_t left_out) const {
       for (std::size_t j = 0; j < n; ++j) a[i * n + j] += rows_[s][i] * rows_[s][j];
     }
   }
-  return least_squares(a, b);
+  return nonnegative_least_squares(a, b);
 }
 
 double LinearCosts::time_of(const WorkCounts& work) const { return dot(row_of(work), scales_); }

@@ -8,6 +8,7 @@
 #include "tools/plan/machine.h"
 #include "tools/probes/processor.h"
 #include "tools/tandem/command.h"
+#include "tools/tandem/machine_page.h"
 #include "tools/tandem/options.h"
 #include "tools/tandem/profile_costs.h"
 #include "tools/tandem/profile_host.h"
@@ -19,7 +20,7 @@ namespace {
 
 struct ProfileOptions {
   CommonOptions common;
-  std::string out, merge, name;
+  std::string out, html, merge, name;
   bool quick = false;
   bool no_costs = false;
 };
@@ -80,6 +81,7 @@ plan::Machine identify(const ProfileOptions& options, const numa::Topology& topo
 void profile(const ProfileOptions& options) {
   JsonOutput json(options.common.json);
   JsonOutput out(options.out, "--out");
+  JsonOutput html(options.html, "--html");
   const Json runtime = described(options.common);
   const auto topology = numa::Topology::detect();
   plan::Machine machine = identify(options, topology);
@@ -116,8 +118,9 @@ void profile(const ProfileOptions& options) {
   report.update({{"isa", isa_of(runtime)},
                  {"last_level_cache_bytes", last_level_cache_bytes(runtime)},
                  {"version", td_version()}});
-  if (!out.is_stdout()) print(json, text);
+  if (!out.is_stdout() && !html.is_stdout()) print(json, text);
   out.write(file);
+  if (!options.html.empty()) html.write_text(html_of(machine));
   json.write(report);
 }
 
@@ -125,7 +128,7 @@ constexpr const char* kHelp =
     "Measures what this machine can do and writes it as one JSON file, in less than two minutes; with --quick in "
     "about\n"
     "fifteen seconds, roughly. Leave the machine alone meanwhile. The file is for\n"
-    "  tandem plan --machine FILE     predicting speeds and memory of models on this machine and on others\n"
+    "  tandem plan FILE               predicting speeds and memory of models on this machine and on others\n"
     "  run, generate, eval --profile FILE, td_config.profile     deciding where selecting rows pays (below)\n"
     "  tandem profile --merge FILE    a later run: figures become means, low and high span all runs\n"
     "\n"
@@ -164,6 +167,7 @@ void add_profile(CLI::App& app, Action& action) {
   const auto options = std::make_shared<ProfileOptions>();
   CLI::App* command = app.add_subcommand("profile", "Measure this machine, for plan and --profile");
   command->add_option("--out", options->out, "write the machine to this file; - is standard output");
+  command->add_option("--html", options->html, "write the figures as a page that opens without a network");
   command->add_option("--merge", options->merge, "an earlier file of this machine, which the figures are merged with");
   command->add_option("--name", options->name, "what to call the machine [by its processor, as in xeon-8480+]");
   command->add_flag("--quick", options->quick, "smaller arrays, fewer rounds and steps: seconds, and rougher figures");
