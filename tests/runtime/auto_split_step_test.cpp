@@ -192,6 +192,23 @@ TEST(AutoSplit, ForksAndCutsKeepWhatWasTaken) {
   EXPECT_TRUE(next_is_dense(fork));
 }
 
+TEST(AutoSplit, ACutLayerTakesOverAgainWhereItCrossesTheSameMultiple) {
+  Player run(praised_selection());
+  const std::uint64_t early = run.runtime.create_sequence();
+  const auto extend_and_attend = [&](std::int64_t count) {
+    const auto tokens = run.source.tokens(count);
+    append(run.runtime, early, tokens.k, tokens.v);
+    return is_dense(attend(run.runtime, early, 1, run.source.queries(1)));
+  };
+  EXPECT_FALSE(extend_and_attend(2 * kSplitTokens + 50));  // nothing is known yet
+  run.extend(1216);
+  while (run.length() < 2 * kSplitTokens) run.step();
+  EXPECT_FALSE(extend_and_attend(1));
+  run.runtime.truncate_sequence(early, 2 * kSplitTokens - 100);
+  EXPECT_FALSE(extend_and_attend(1));
+  EXPECT_TRUE(extend_and_attend(120));
+}
+
 TEST(AutoSplit, AForkWithASelectorOfItsOwnKeepsToTheProfile) {
   Player run(praised_selection());
   run.extend(1216);

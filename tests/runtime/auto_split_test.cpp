@@ -5,6 +5,7 @@
 #include <limits>
 #include <optional>
 #include <thread>
+#include <tuple>
 
 #include <gtest/gtest.h>
 
@@ -43,28 +44,33 @@ SplitMeasurement measurement(Way way, std::int64_t rows, const lsh::SelectionCos
 
 void add_ratio(Split& split, Way way, double ratio) { split.add(way, {1000 * ratio, 1000, 100}); }
 
-class WrongProfile : public ::testing::TestWithParam<double> {};
-INSTANTIATE_TEST_SUITE_P(Factors, WrongProfile, ::testing::Values(5.0, 0.2, 1000.0, 1e-3));
+/// By how much the profile is wrong, and which way is measured last.
+class WrongProfile : public ::testing::TestWithParam<std::tuple<double, Way>> {};
+INSTANTIATE_TEST_SUITE_P(Factors, WrongProfile,
+                         ::testing::Combine(::testing::Values(5.0, 0.2, 1000.0, 1e-3),
+                                            ::testing::Values(Way::dense, Way::selecting)));
 
 TEST_P(WrongProfile, IsCorrectedOnceBothWaysHaveBeenMeasuredOftenEnough) {
+  const auto [factor, last] = GetParam();
+  const Way first = last == Way::dense ? Way::selecting : Way::dense;
   const lsh::SelectionCost truth = cost_of({});
-  const lsh::SelectionCost believed = cost_of(with_dense_row(GetParam()));
+  const lsh::SelectionCost believed = cost_of(with_dense_row(factor));
   ASSERT_NE(believed.crossover(kMost), truth.crossover(kMost));
   Split split;
-  for (int i = 0; i < 100; ++i) split.add(Way::selecting, measurement(Way::selecting, 20000 + i, truth, believed));
+  for (int i = 0; i < 100; ++i) split.add(first, measurement(first, 20000 + i, truth, believed));
   for (int i = 1; i < kLeastProbes; ++i) {
-    split.add(Way::dense, measurement(Way::dense, 20000 + i, truth, believed));
+    split.add(last, measurement(last, 20000 + i, truth, believed));
     EXPECT_EQ(split.figures().selecting_over_dense(), 1);
     EXPECT_EQ(split.probe_tokens(), kFirstProbeTokens);
   }
-  split.add(Way::dense, measurement(Way::dense, 20000, truth, believed));
+  split.add(last, measurement(last, 20000, truth, believed));
   EXPECT_EQ(split.probe_tokens(), kProbeTokens);
   const double quotient = split.figures().selecting_over_dense();
-  EXPECT_NEAR(quotient, GetParam(), 1e-9 * GetParam());
+  EXPECT_NEAR(quotient, factor, 1e-9 * factor);
   const double taken = next_quotient(1, quotient, believed, kMost);
   EXPECT_NEAR(static_cast<double>(believed.crossover(kMost, taken)), static_cast<double>(truth.crossover(kMost)), 1);
-  EXPECT_EQ(split.figures().dense.steps, kLeastProbes);
-  EXPECT_EQ(split.figures().selecting.steps, 100);
+  EXPECT_EQ((last == Way::dense ? split.figures().dense : split.figures().selecting).steps, kLeastProbes);
+  EXPECT_EQ((first == Way::dense ? split.figures().dense : split.figures().selecting).steps, 100);
 }
 
 TEST(Split, AMachineThatIsSlowerInEverythingChangesNothing) {
@@ -279,6 +285,19 @@ TEST_F(Decisions, OneLayerAtATimeIsProbedTheOtherWay) {
     const std::vector<std::int64_t> expected[kLayers] = {{3072}, {1024, 4096}, {2048, 5120}};
     EXPECT_EQ(probes, expected[layer_]);
   }
+}
+
+TEST_F(Decisions, AProbeIsAloneEvenWhereTheNextQueryRunsAsItDoes) {
+  measure(1);
+  constexpr std::int64_t kProbe = 3 * kProbeTokens;
+  for (double rows = kProbe - 50; cost().crossover(kMost) < kProbe + 2; rows += 0.25)
+    config_.profile.selection_ns = 0.9 * cost().dense_ns(rows);
+  ASSERT_EQ(cost().crossover(kMost), kProbe + 2);  // what the query after the probe sees
+  const ExactQueries now = queries({});
+  ASSERT_TRUE(now.is_probe(kProbe));
+  ASSERT_EQ(now.at(kProbe), now.at(kProbe + 1));
+  EXPECT_EQ(now.run_from(kProbe, 16), 1);
+  EXPECT_EQ(now.run_from(kProbe + 1, 16), 16);
 }
 
 TEST_F(Decisions, ProbesAreFrequentUntilEnoughIsKnown) {
