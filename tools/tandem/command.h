@@ -23,6 +23,7 @@ void add_run(CLI::App& app, Action& action);
 void add_profile(CLI::App& app, Action& action);
 void add_synth(CLI::App& app, Action& action);
 void add_calibrate(CLI::App& app, Action& action);
+void add_plan(CLI::App& app, Action& action);
 
 /// Subcommands of `eval`.
 void add_eval_needles(CLI::App& eval, Action& action);

@@ -50,6 +50,7 @@ void add_subcommands(CLI::App& app, Action& action) {
   add_synth(app, action);
   add_profile(app, action);
   add_calibrate(app, action);
+  add_plan(app, action);
 }
 
 int run(int argc, char** argv) {

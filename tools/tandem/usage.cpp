@@ -1,29 +1,14 @@
 #include "tools/tandem/usage.h"
 
 #include <algorithm>
-#include <numeric>
-#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 
+#include "tools/plan/nearest_name.h"
+
 namespace tandem::cli {
 namespace {
-
-/// Levenshtein: characters to insert, delete or change.
-std::size_t edits(const std::string& a, const std::string& b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    std::size_t diagonal = std::exchange(row[0], i + 1);
-    for (std::size_t j = 0; j < b.size(); ++j) {
-      const std::size_t changed = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({changed, diagonal + 1, row[j] + 1});
-    }
-  }
-  return row.back();
-}
 
 /// The option of `command` that `word` was probably meant to be, or empty.
 std::string nearest_option(const CLI::App& command, const std::string& word) {
@@ -33,7 +18,7 @@ std::string nearest_option(const CLI::App& command, const std::string& word) {
   for (const CLI::Option* option : command.get_options()) {
     for (const std::string& name : option->get_lnames()) {
       const bool inside = word.ends_with('-' + name);  // --sketch-error for --error
-      const std::size_t distance = inside ? 1 : edits(word, "--" + name);
+      const std::size_t distance = inside ? 1 : plan::edit_distance(word, "--" + name);
       if (distance >= fewest) continue;
       fewest = distance;
       nearest = "--" + name;
