@@ -47,24 +47,27 @@ report::Roofline roofline_of(const plan::Machine& machine) {
   const auto kernels = machine.details.find("kernels");
   if (kernels == machine.details.end() || !kernels->is_array()) return chart;
   for (const plan::Json& kernel : *kernels)
-    chart.kernels.push_back({kernel.value("name", ""), kernel.value("flop_per_byte", 0.0), kernel.value("gflop_per_s", 0.0)});
+    chart.kernels.push_back(
+        {kernel.value("name", ""), kernel.value("flop_per_byte", 0.0), kernel.value("gflop_per_s", 0.0)});
   return chart;
 }
 
 void add_cpu(const plan::Machine& machine, report::Page& page) {
   const Cpu& cpu = *machine.cpu;
   page.section("Host");
-  page.paragraph(fmt::format("{}, {} NUMA {} of {} usable {}. Figures are those of one node with all of its cores at work.",
-                             cpu.title, cpu.nodes, cpu.nodes == 1 ? "node" : "nodes", cpu.cores,
-                             cpu.cores == 1 ? "core" : "cores"));
-  page.figure(bandwidths_of(cpu, plan::kCpuFigures),
-              "Bytes that the program reads and writes; copies and triads count both, as STREAM does. Whiskers: extremes.");
+  page.paragraph(fmt::format(
+      "{}, {} NUMA {} of {} usable {}. Figures are those of one node with all of its cores at work.", cpu.title,
+      cpu.nodes, cpu.nodes == 1 ? "node" : "nodes", cpu.cores, cpu.cores == 1 ? "core" : "cores"));
+  page.figure(
+      bandwidths_of(cpu, plan::kCpuFigures),
+      "Bytes that the program reads and writes; copies and triads count both, as STREAM does. Whiskers: extremes.");
   page.table(figures_of(cpu, plan::kCpuFigures));
   const report::Roofline roofline = roofline_of(machine);
   if (roofline.kernels.empty() || roofline.bandwidths.empty()) return;
   page.section("Roofline");
   page.figure(roofline,
-              "This library's kernels at a GQA group of 4 and 128 dimensions. What lies on a slanted line is as fast as memory.");
+              "This library's kernels at a GQA group of 4 and 128 dimensions. What lies on a slanted line is as fast "
+              "as memory.");
 }
 
 void add_notes(const plan::Machine& machine, report::Page& page) {
@@ -78,7 +81,8 @@ void add_notes(const plan::Machine& machine, report::Page& page) {
 
 std::string html_of(const plan::Machine& machine) {
   report::Page page(machine.title, fmt::format("measured {}", machine.date));
-  page.paragraph("What this machine's memory, arithmetic and kernels deliver. `tandem plan` predicts models from the same file.");
+  page.paragraph(
+      "What this machine's memory, arithmetic and kernels deliver. `tandem plan` predicts models from the same file.");
   add_notes(machine, page);
   if (machine.cpu) add_cpu(machine, page);
   for (const Gpu& gpu : machine.gpus) {

@@ -111,7 +111,7 @@ void predict(const std::string& machine, const PlanOptions& options) {
   if (all.predictions.empty()) fail(ErrorCode::out_of_memory, all.misfits.front());
   if (!html.is_stdout())
     print(json, fmt::format("{} on {}\n\n", request.model.title, system.name) + table_text(all.predictions) +
-                  figures_text(request, system) + notes_text(system, all));
+                    figures_text(request, system) + notes_text(system, all));
   if (!options.html.empty()) html.write_text(html_of(report_of(request, system, all)));
   Json rows = Json::array();
   for (const plan::Prediction& p : all.predictions) rows.push_back(prediction_json(p, true));

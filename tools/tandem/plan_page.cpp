@@ -40,7 +40,8 @@ report::Timeline timeline_of(const Prediction& prediction) {
       auto kind = std::find(chart.kinds.begin(), chart.kinds.end(), event.label);
       if (kind == chart.kinds.end()) kind = chart.kinds.insert(kind, event.label);
       shown.spans.push_back({event.start * 1e6, event.end * 1e6, event.label,
-                             static_cast<std::size_t>(kind - chart.kinds.begin()), fmt::format("layer {}", event.layer)});
+                             static_cast<std::size_t>(kind - chart.kinds.begin()),
+                             fmt::format("layer {}", event.layer)});
     }
     if (!shown.spans.empty()) chart.lanes.push_back(std::move(shown));
   }
@@ -94,13 +95,14 @@ std::vector<report::Cell> row_of(const Prediction& p) {
           optional_cell(p.usd_per_million_tokens)};
 }
 
-const std::vector<std::string> kColumns = {"context", "batch",   "method",  "tokens/s", "ms a step",      "would fit",
+const std::vector<std::string> kColumns = {"context", "batch",   "method",   "tokens/s",  "ms a step",    "would fit",
                                            "GPU GB",  "host GB", "bound by", "J a token", "USD a million"};
 
 void add_honesty(report::Page& page) {
-  page.note(report::Note::caution, "Predicted, not measured",
-            "A range has all figures at their bounds together, widened by what predictions were off where they could be "
-            "checked (`tandem plan validate`). The method tandem beside a GPU could not be checked yet.");
+  page.note(
+      report::Note::caution, "Predicted, not measured",
+      "A range has all figures at their bounds together, widened by what predictions were off where they could be "
+      "checked (`tandem plan validate`). The method tandem beside a GPU could not be checked yet.");
 }
 
 /// Tokens per second of each machine's fastest method over the context.
@@ -131,8 +133,8 @@ report::BarChart bars_of(const std::vector<PlanRound>& rounds) {
 }
 
 void add_timeline(const std::string& machine, const Prediction& prediction, report::Page& page) {
-  page.figure(timeline_of(prediction),
-              fmt::format("{}, {}: the first {} layers of a step, as expected.", machine, name_of(prediction), kShownLayers));
+  page.figure(timeline_of(prediction), fmt::format("{}, {}: the first {} layers of a step, as expected.", machine,
+                                                   name_of(prediction), kShownLayers));
 }
 
 bool has_several_contexts(const std::vector<PlanRound>& rounds) {
@@ -172,9 +174,11 @@ std::string html_of(const std::string& model, const std::vector<PlanRound>& roun
   page.section("In a sentence");
   for (const PlanRound& round : rounds)
     for (std::size_t i = 1; i < round.contenders.size(); ++i)
-      page.paragraph(context_text(round.context) + " tokens: " + verdict(round.contenders.front(), round.contenders[i]));
+      page.paragraph(context_text(round.context) +
+                     " tokens: " + verdict(round.contenders.front(), round.contenders[i]));
   page.section("Speed");
-  if (has_several_contexts(rounds)) page.figure(lines_of(rounds), "Each machine with its fastest method; bands are ranges.");
+  if (has_several_contexts(rounds))
+    page.figure(lines_of(rounds), "Each machine with its fastest method; bands are ranges.");
   page.figure(bars_of(rounds), "Every method that fits. Whiskers: the range of each prediction; one colour a machine.");
   report::Table table{"", {"machine"}, {}};
   table.header.insert(table.header.end(), kColumns.begin(), kColumns.end());
