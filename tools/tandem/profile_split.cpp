@@ -167,6 +167,11 @@ void profile_split(const ProfileSplitOptions& options) {
   out.write(config);
   if (!options.html.empty()) html.write_text(html_of(report));
   Json object = json_of(report);
+  object["settings"] = {{"steps", sweep.steps},
+                        {"fit_contexts", fit.contexts},
+                        {"seed", options.common.seed},
+                        {"threads", sweep.threads},
+                        {"last_level_cache_bytes", sweep.cache_bytes}};
   object["config"] = config;
   object["version"] = td_version();
   json.write(object);
