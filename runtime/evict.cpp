@@ -86,6 +86,8 @@ void Runtime::evict_tokens(std::uint64_t id, std::int64_t first, std::int64_t co
   }
   std::vector<std::shared_ptr<Sequence>> made;
   find({&copy, 1}, made);
+  for (std::int32_t l = 0; l < source.num_layers(); ++l)
+    made.front()->layer(l).split = source.layer(l).split.cut(length - count);  // it has grown since it was forked
   source.swap_layers(*made.front());
   made.clear();
   destroy_sequence(copy);

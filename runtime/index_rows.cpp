@@ -63,6 +63,7 @@ double Runtime::extend_probed_indexes(const StepContext& step, StepBuffers& buff
   } catch (const std::bad_alloc&) {
     if (!give_up_probes(step.request, buffers.tasks)) throw;
   }
+  split_.refuse_probe();
   return extend_indexes(step, buffers);
 }
 

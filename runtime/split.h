@@ -65,8 +65,11 @@ class Split {
   [[nodiscard]] SplitFigures figures() const noexcept;
   /// From here to the next, see kProbeTokens.
   [[nodiscard]] std::int64_t probe_tokens() const noexcept {
-    return is_known_.load(std::memory_order_relaxed) ? kProbeTokens : kFirstProbeTokens;
+    return is_known_.load(std::memory_order_relaxed) || is_refused_.load(std::memory_order_relaxed) ? kProbeTokens
+                                                                                                    : kFirstProbeTokens;
   }
+  /// A probe found no memory for its index: trying again soon would cost as much each time.
+  void refuse_probe() noexcept { is_refused_.store(true, std::memory_order_relaxed); }
 
  private:
   struct Kept {
@@ -79,6 +82,7 @@ class Split {
   Kept dense_;
   Kept selecting_;
   std::atomic<bool> is_known_ = false;
+  std::atomic<bool> is_refused_ = false;
 };
 
 /// What a layer of a sequence decides by, between two multiples of kSplitTokens.

@@ -85,7 +85,7 @@ void plan_tasks(const AttendRequest& request, const SequenceLock& sequences, con
                              {longest_store(layer), layer.first_host_position(), layer.length(), layer.split}, config,
                              split);
     const std::int64_t first_position = layer.length() - queries;
-    add_turn(request, sequences[s], config, exact, first_position, layer, buffers.turns);
+    if (queries > 0) add_turn(request, sequences[s], config, exact, first_position, layer, buffers.turns);
     for (std::int64_t begin = 0; begin < queries;) {
       const std::int64_t most = std::min<std::int64_t>(queries_per_task, queries - begin);
       const auto count = static_cast<int>(exact.run_from(first_position + begin, most));

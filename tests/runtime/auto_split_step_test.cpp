@@ -209,6 +209,22 @@ TEST(AutoSplit, ACutLayerTakesOverAgainWhereItCrossesTheSameMultiple) {
   EXPECT_TRUE(extend_and_attend(120));
 }
 
+TEST(AutoSplit, ALayerThatLosesTokensFromItsMiddleKeepsWhatWasTaken) {
+  Player run(praised_selection());
+  const std::uint64_t early = run.runtime.create_sequence();
+  const auto next_is_dense = [&](std::int64_t count) {
+    const auto tokens = run.source.tokens(count);
+    append(run.runtime, early, tokens.k, tokens.v);
+    return is_dense(attend(run.runtime, early, 1, run.source.queries(1)));
+  };
+  EXPECT_FALSE(next_is_dense(2 * kSplitTokens + 50));  // nothing is known yet
+  run.extend(1216);
+  while (run.length() < 2 * kSplitTokens) run.step();
+  run.runtime.evict_tokens(early, 100, 10);
+  EXPECT_FALSE(next_is_dense(1));  // still in the block for which it was taken
+  EXPECT_TRUE(next_is_dense(kSplitTokens));
+}
+
 TEST(AutoSplit, AForkWithASelectorOfItsOwnKeepsToTheProfile) {
   Player run(praised_selection());
   run.extend(1216);
@@ -233,6 +249,7 @@ TEST(AutoSplit, AProbeThatFindsNoMemoryForItsIndexIsDense) {
   for (int i = 0; i < 130; ++i) EXPECT_TRUE(is_dense(run.step(1)));
   EXPECT_EQ(run.runtime.split().selecting.steps, 0);
   EXPECT_GT(run.runtime.split().dense.steps, 0);
+  EXPECT_LE(run.runtime.split().dense.steps, 2);  // one probe and the query before it: the next is far away
 }
 
 TEST(AutoSplit, NeedsNeverSlower) {

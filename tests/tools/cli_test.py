@@ -216,6 +216,11 @@ class Profile(CommandLine):
         with open(out) as text:
             return out, json.load(text), result.stdout
 
+    def test_a_gpu_comes_from_gpu_bench(self):
+        result = self.write("emulated.json", json.dumps({"benchmark": "gpu_bench", "emulated": True}))
+        self.expect(FAILED, "profile", "--gpu", result, naming=["emulated.json.emulated"])
+        self.expect(FAILED, "profile", "--gpu", self.path("nowhere.json"), naming=["nowhere.json"])
+
     def test_what_is_measured_is_what_run_takes(self):
         file = self.path("profile-report.json")
         out, machine, text = self.measure("machine.json", "--threads", 2, "--json", file, "--name", "box")

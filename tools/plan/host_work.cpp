@@ -10,6 +10,9 @@ namespace tandem::plan {
 namespace {
 
 constexpr double kNano = 1e-9;
+/// Rows that one worker scans: a head's scan is shared in pieces of so many, and what comes before and behind it is one
+/// worker's, however many are idle.
+constexpr double kPieceRows = 8192;
 
 struct Work {
   const System& system;
@@ -41,7 +44,9 @@ struct Work {
     const double scanned_bytes = rows * (cpu::sketch_code_bytes(model.head_dim, settings.sketch_bits) + 2);
     const double bytes_s = heads * (scanned_bytes / rates.host_bytes_per_s +
                                     drawn * static_cast<double>(layout.kv_bytes) / rates.gather_bytes_per_s);
-    return std::min(dense(), seconds(cost(params).select_ns(rows), bytes_s));
+    const lsh::SelectionCost costs = cost(params);
+    const double one_head = costs.select_ns(std::min(rows, kPieceRows)) * kNano / rates.worker_speed;
+    return std::min(dense(), std::max(one_head, seconds(costs.select_ns(rows), bytes_s)));
   }
 
   [[nodiscard]] double magicpig() const {

@@ -50,7 +50,6 @@ LinearCosts::LinearCosts(WorkCounts priors, std::vector<TimedWork> samples) : pr
                  "; it must be positive");
     rows_.push_back(row_of(sample.work));
     for (double& term : rows_.back()) term /= sample.time;
-    times_.push_back(sample.time);
   }
   scales_ = fitted(kNone);
   std::vector<double> off;
@@ -96,8 +95,11 @@ TimeRange LinearCosts::range_of(const WorkCounts& work) const {
 }
 
 std::optional<double> LinearCosts::cost(const std::string& kind) const {
-  for (std::size_t i = 0; i < priors_.size(); ++i)
-    if (priors_[i].first == kind) return priors_[i].second * scales_[i];
+  for (std::size_t i = 0; i < priors_.size(); ++i) {
+    if (priors_[i].first != kind) continue;
+    const bool measured = std::any_of(rows_.begin(), rows_.end(), [i](const Row& row) { return row[i] > 0; });
+    return measured ? std::optional(priors_[i].second * scales_[i]) : std::nullopt;
+  }
   return {};
 }
 

@@ -36,7 +36,7 @@ class LinearCosts {
   /// The bounds come from predicting each sample from all others: nine of ten were off by less, by a factor; by 5 % at
   /// least.
   [[nodiscard]] TimeRange range_of(const WorkCounts& work) const;
-  /// Of one unit; none where the kind has no prior.
+  /// Of one unit; none where no sample had any of it.
   [[nodiscard]] std::optional<double> cost(const std::string& kind) const;
   [[nodiscard]] double spread() const noexcept { return spread_; }
 
@@ -48,7 +48,6 @@ class LinearCosts {
 
   WorkCounts priors_;
   std::vector<Row> rows_;  // counts x prior / time: a sum of 1 predicts the sample exactly
-  std::vector<double> times_;
   Row scales_;
   double spread_ = 0;
 };

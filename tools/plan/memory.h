@@ -38,7 +38,7 @@ double host_bytes(const System& system);
 
 bool fits(const System& system, const ModelShape& model, const StepSettings& settings);
 /// The most sequences that fit, up to `most`; 0: none does.
-int max_batch(const System& system, const ModelShape& model, StepSettings settings, int most = 4096);
+int max_batch(const System& system, const ModelShape& model, StepSettings settings, int most = 65536);
 
 /// Empty when it fits; otherwise by how much it does not and what would: fewer sequences, a shorter context, int8
 /// weights or rows, a method that keeps less on the device, a larger card of the catalog.

@@ -11,7 +11,7 @@ namespace {
 
 constexpr const char* kSchema = "tandem-model";
 constexpr std::array kModelTypes = {"llama", "mistral", "qwen2", "qwen3"};
-constexpr std::int64_t kMost = 1 << 24;  // of any size of a layer
+constexpr std::int64_t kMost = 1 << 22;  // of any size of a layer: no count of parameters overflows
 constexpr std::int64_t kMostContext = std::int64_t{1} << 31;
 
 /// Experts: which weights a step reads depends on the tokens, and nothing here knows how.
@@ -44,6 +44,9 @@ void read_heads(ObjectFields& fields, ModelShape& shape) {
                fields.path(), ".num_attention_heads is ", shape.num_q_heads, "; it must divide hidden_size, which is ",
                shape.hidden_size, ", where there is no head_dim");
   shape.head_dim = static_cast<int>(fields.integer("head_dim", 1, kMost, shape.hidden_size / shape.num_q_heads));
+  const std::int64_t width = std::int64_t{shape.num_q_heads} * shape.head_dim;
+  TANDEM_CHECK(width <= kMost, invalid_argument, fields.path(), ".head_dim is ", shape.head_dim, "; allowed: at most ",
+               kMost / shape.num_q_heads, " with ", shape.num_q_heads, " heads");
 }
 
 Json object_of(const std::filesystem::path& path) {

@@ -72,15 +72,18 @@ void ConfigFile::apply(const CLI::App& app, const ConfiguredOptions& options) {
   ObjectFields fields(*config_, "--config " + path_);
   const CLI::Option* const threads = app.get_option_no_throw("--threads");
   read(fields, options, threads != nullptr && threads->count() > 0);
+  constexpr std::int64_t kMostHeads = 1 << 20;
   for (const char* of_shape : {"num_layers", "num_q_heads", "num_kv_heads", "head_dim_k", "head_dim_v"})
-    fields.find(of_shape);
+    fields.integer(of_shape, 0, kMostHeads, 0);
   fields.reject_others();
 }
 
 void ConfigFile::check_shape(const td_config& config, const std::string& what) const {
   if (!config_) return;
-  const std::pair<const char*, std::int32_t> heads[] = {
-      {"num_q_heads", config.num_q_heads}, {"num_kv_heads", config.num_kv_heads}, {"head_dim_k", config.head_dim_k}};
+  const std::pair<const char*, std::int32_t> heads[] = {{"num_q_heads", config.num_q_heads},
+                                                        {"num_kv_heads", config.num_kv_heads},
+                                                        {"head_dim_k", config.head_dim_k},
+                                                        {"head_dim_v", config.head_dim_v}};
   for (const auto& [name, value] : heads) {
     const std::int64_t made_for = config_->value(name, std::int64_t{value});
     if (made_for != value)

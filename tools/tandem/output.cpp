@@ -1,5 +1,6 @@
 #include "tools/tandem/output.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include "runtime/base/error.h"
+#include "tools/tandem/command.h"
 
 namespace tandem::cli {
 namespace fs = std::filesystem;
@@ -105,6 +107,11 @@ void OutputFolder::commit() {
   fs::rename(staging_, path_, error);  // replaces an empty folder
   TANDEM_CHECK(!error, io, "cannot create output folder ", path_, ": ", error.message());
   staging_.clear();
+}
+
+void refuse_mixed(std::initializer_list<const JsonOutput*> outputs) {
+  const auto count = std::count_if(outputs.begin(), outputs.end(), [](const auto* each) { return each->is_stdout(); });
+  if (count > 1) throw UsageError("'-' is given for two outputs, which would mix; allowed: one of them");
 }
 
 void print(const JsonOutput& json, const std::string& text) {

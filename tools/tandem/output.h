@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <initializer_list>
 #include <string>
 
 #include <nlohmann/json.hpp>
@@ -53,6 +54,9 @@ class OutputFolder {
   std::filesystem::path path_;
   std::filesystem::path staging_;
 };
+
+/// Throws UsageError when more than one of `outputs` is standard output.
+void refuse_mixed(std::initializer_list<const JsonOutput*> outputs);
 
 /// Prints to standard output; nothing when `json` has it. Throws Error(io) when the text cannot be written.
 void print(const JsonOutput& json, const std::string& text);

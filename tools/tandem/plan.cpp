@@ -62,11 +62,11 @@ std::string table_text(const std::vector<plan::Prediction>& predictions) {
 }
 
 /// The figures that the predictions rest on, once each.
-std::vector<PlanFigure> figures_of(const PlanRequest& request, const plan::System& system) {
+std::vector<PlanFigure> figures_of(const PlanRequest& request, const plan::System& system, const Predicted& all) {
   const plan::RateFigures rates = rate_figures(system, request.settings);
   std::vector<PlanFigure> figures;
-  for (const plan::Method method : request.methods) {
-    for (const plan::UsedFigure& used : used_figures(rates, system, method)) {
+  for (const plan::Prediction& prediction : all.predictions) {
+    for (const plan::UsedFigure& used : used_figures(rates, system, prediction.settings.method)) {
       const auto same = [&used](const PlanFigure& known) { return known.name == used.name; };
       if (std::none_of(figures.begin(), figures.end(), same)) figures.push_back({used.name, used.unit, *used.figure});
     }
@@ -74,9 +74,9 @@ std::vector<PlanFigure> figures_of(const PlanRequest& request, const plan::Syste
   return figures;
 }
 
-std::string figures_text(const PlanRequest& request, const plan::System& system) {
+std::string figures_text(const PlanRequest& request, const plan::System& system, const Predicted& all) {
   std::string text = "\nRests on\n";
-  for (const auto& [name, unit, figure] : figures_of(request, system)) {
+  for (const auto& [name, unit, figure] : figures_of(request, system, all)) {
     const plan::Estimate range{figure.value, figure.low, figure.high};
     text += fmt::format("  {:<28} {:<30} {:<9}  {}\n", name, range_text(range) + " " + unit, to_string(figure.kind),
                         figure.source);
@@ -97,13 +97,14 @@ std::string notes_text(const plan::System& system, const Predicted& all) {
 }
 
 PlanReport report_of(const PlanRequest& request, const plan::System& system, const Predicted& all) {
-  return {request.model.title, system.name, all.predictions, all.misfits, figures_of(request, system)};
+  return {request.model.title, system.name, all.predictions, all.misfits, figures_of(request, system, all)};
 }
 
 void predict(const std::string& machine, const PlanOptions& options) {
   if (machine.empty()) throw UsageError("MACHINE is missing; 'tandem plan list' shows GPUs and processors");
   JsonOutput json(options.common.json);
   JsonOutput html(options.html, "--html");
+  refuse_mixed({&json, &html});
   const PlanRequest request = request_of(options);
   const plan::System system = system_from(request.catalog, machine, options.cpu);
   check_methods(request, system);
@@ -111,7 +112,7 @@ void predict(const std::string& machine, const PlanOptions& options) {
   if (all.predictions.empty()) fail(ErrorCode::out_of_memory, all.misfits.front());
   if (!html.is_stdout())
     print(json, fmt::format("{} on {}\n\n", request.model.title, system.name) + table_text(all.predictions) +
-                    figures_text(request, system) + notes_text(system, all));
+                    figures_text(request, system, all) + notes_text(system, all));
   if (!options.html.empty()) html.write_text(html_of(report_of(request, system, all)));
   Json rows = Json::array();
   for (const plan::Prediction& p : all.predictions) rows.push_back(prediction_json(p, true));

@@ -16,14 +16,21 @@ namespace {
 struct Entrant {
   plan::System system;
   std::vector<plan::Method> methods;
+  std::string name_suffix = {};  ///< of a machine with a method of its own
 };
 
 /// "a100-40:gpu" names the method of one machine; others take those of --method.
 Entrant entrant_from(const PlanRequest& request, const std::string& text, const std::string& default_cpu) {
   const auto colon = text.rfind(':');
   Entrant entrant{{}, request.methods};
-  if (colon != std::string::npos) entrant.methods = {plan::method_from(text.substr(colon + 1), "method of " + text)};
   entrant.system = system_from(request.catalog, text.substr(0, colon), default_cpu);
+  if (colon == std::string::npos) return entrant;
+  const plan::Method method = plan::method_from(text.substr(colon + 1), "method of " + text);
+  if (!entrant.system.gpu && plan::needs_gpu(method))
+    throw UsageError(fmt::format("{}: '{}' needs a GPU, and {} has none; allowed: tandem, host-dense", text,
+                                 to_string(method), entrant.system.name));
+  entrant.methods = {method};
+  entrant.name_suffix = fmt::format(" ({})", to_string(method));
   return entrant;
 }
 
@@ -33,9 +40,9 @@ std::vector<PlanRound> rounds_of(const PlanRequest& request, const std::vector<E
     for (const int batch : request.batches) {
       PlanRound round{context, batch, {}};
       for (const Entrant& entrant : entrants)
-        round.contenders.push_back(
-            {entrant.system.name, predict_methods(entrant.system, request.model, request.at(context, batch),
-                                                  entrant.methods, request.usd_per_hour)});
+        round.contenders.push_back({entrant.system.name + entrant.name_suffix,
+                                    predict_methods(entrant.system, request.model, request.at(context, batch),
+                                                    entrant.methods, request.usd_per_hour)});
       rounds.push_back(std::move(round));
     }
   return rounds;
@@ -95,6 +102,7 @@ void compare(const std::vector<std::string>& machines, const PlanOptions& option
   if (machines.size() < 2) throw UsageError("compare takes at least two machines, as in v100-32 a100-40");
   JsonOutput json(options.common.json);
   JsonOutput html(options.html, "--html");
+  refuse_mixed({&json, &html});
   const PlanRequest request = request_of(options);
   std::vector<Entrant> entrants;
   std::string default_cpu;

@@ -137,9 +137,10 @@ void add_timeline(const std::string& machine, const Prediction& prediction, repo
                                                    name_of(prediction), kShownLayers));
 }
 
-bool has_several_contexts(const std::vector<PlanRound>& rounds) {
-  return std::any_of(rounds.begin(), rounds.end(),
-                     [&](const PlanRound& round) { return round.context != rounds.front().context; });
+/// Lines over the context have one batch and several contexts.
+bool has_lines(const std::vector<PlanRound>& rounds) {
+  const auto same_batch = [&](const PlanRound& round) { return round.batch == rounds.front().batch; };
+  return rounds.size() > 1 && std::all_of(rounds.begin(), rounds.end(), same_batch);
 }
 
 }  // namespace
@@ -177,8 +178,7 @@ std::string html_of(const std::string& model, const std::vector<PlanRound>& roun
       page.paragraph(context_text(round.context) +
                      " tokens: " + verdict(round.contenders.front(), round.contenders[i]));
   page.section("Speed");
-  if (has_several_contexts(rounds))
-    page.figure(lines_of(rounds), "Each machine with its fastest method; bands are ranges.");
+  if (has_lines(rounds)) page.figure(lines_of(rounds), "Each machine with its fastest method; bands are ranges.");
   page.figure(bars_of(rounds), "Every method that fits. Whiskers: the range of each prediction; one colour a machine.");
   report::Table table{"", {"machine"}, {}};
   table.header.insert(table.header.end(), kColumns.begin(), kColumns.end());

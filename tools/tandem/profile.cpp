@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 
 #include "numa/topology.h"
+#include "tools/plan/gpu_bench.h"
+#include "tools/plan/json_file.h"
 #include "tools/plan/machine.h"
 #include "tools/probes/processor.h"
 #include "tools/tandem/command.h"
@@ -20,7 +22,7 @@ namespace {
 
 struct ProfileOptions {
   CommonOptions common;
-  std::string out, html, merge, name;
+  std::string out, html, merge, name, gpu;
   bool quick = false;
   bool no_costs = false;
 };
@@ -82,9 +84,11 @@ void profile(const ProfileOptions& options) {
   JsonOutput json(options.common.json);
   JsonOutput out(options.out, "--out");
   JsonOutput html(options.html, "--html");
+  refuse_mixed({&json, &out, &html});
   const Json runtime = described(options.common);
   const auto topology = numa::Topology::detect();
   plan::Machine machine = identify(options, topology);
+  if (!options.gpu.empty()) machine.gpus.push_back(plan::gpu_from_bench(plan::json_file(options.gpu), options.gpu));
   const auto earlier = earlier_of(options.merge, machine);
 
   HostReport host = measure_host(topology, host_plan(options), options.quick ? kQuickRounds : kRounds,
@@ -169,6 +173,8 @@ void add_profile(CLI::App& app, Action& action) {
   command->add_option("--out", options->out, "write the machine to this file; - is standard output");
   command->add_option("--html", options->html, "write the figures as a page that opens without a network");
   command->add_option("--merge", options->merge, "an earlier file of this machine, which the figures are merged with");
+  command->add_option("--gpu", options->gpu,
+                      "what gpu_bench --json wrote of this machine's GPU, which goes into the file");
   command->add_option("--name", options->name, "what to call the machine [by its processor, as in xeon-8480+]");
   command->add_flag("--quick", options->quick, "smaller arrays, fewer rounds and steps: seconds, and rougher figures");
   command->add_flag("--no-costs", options->no_costs, "no step costs: bandwidths, latency and arithmetic only");

@@ -145,6 +145,7 @@ void profile_split(const ProfileSplitOptions& options) {
   JsonOutput json(options.common.json);
   JsonOutput out(options.out, "--out");
   JsonOutput html(options.html, "--html");
+  refuse_mixed({&json, &out, &html});
   SplitReport report;
   report.shape = options.shape;
   report.target = parse_target("--target", options.target);

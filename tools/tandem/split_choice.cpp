@@ -33,18 +33,20 @@ class Order {
       return tokens_per_second(result.at, us(result), shape_) >= target_.tokens_per_second;
     return result.measured->error <= target_.error;
   }
-  [[nodiscard]] bool before(const SplitResult& a, const SplitResult& b) const {
-    if (reaches(a) != reaches(b)) return reaches(a);
-    const bool by_time = (target_.tokens_per_second > 0) != reaches(a);  // what is missed, or else what is wanted most
-    if (by_time && std::abs(us(a) / us(b) - 1) > kNoise) return us(a) < us(b);
-    if (a.measured->error != b.measured->error) return a.measured->error < b.measured->error;
-    return us(a) < us(b);
-  }
-  [[nodiscard]] const SplitResult* best_of(const std::vector<const SplitResult*>& results) const {
-    const SplitResult* best = results.front();
-    for (const SplitResult* result : results)
-      if (before(*result, *best)) best = result;
-    return best;
+  /// Times first where the fastest is wanted, or where none reaches a number of tokens per second; errors first
+  /// otherwise. Times within kNoise of the fastest count as equal.
+  [[nodiscard]] const SplitResult* best_of(std::vector<const SplitResult*> results) const {
+    const bool any = std::any_of(results.begin(), results.end(), [this](const auto* each) { return reaches(*each); });
+    if (any) std::erase_if(results, [this](const auto* each) { return !reaches(*each); });
+    const auto faster = [this](const auto* a, const auto* b) { return us(*a) < us(*b); };
+    const bool by_time = (target_.tokens_per_second > 0) != any;
+    if (by_time) {
+      const double most = (1 + kNoise) * us(**std::min_element(results.begin(), results.end(), faster));
+      std::erase_if(results, [this, most](const auto* each) { return us(*each) > most; });
+    }
+    return *std::min_element(results.begin(), results.end(), [&](const auto* a, const auto* b) {
+      return a->measured->error != b->measured->error ? a->measured->error < b->measured->error : faster(a, b);
+    });
   }
 
  private:

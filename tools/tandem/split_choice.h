@@ -34,8 +34,8 @@ struct SplitChoice {
   std::string reason;
 };
 
-/// Among the measured cases of one context and batch, at least one. Of two that differ by less than 3 % in time the
-/// more exact one is taken: the difference is noise.
+/// Among the measured cases of one context and batch, at least one. Where the
+/// fastest is wanted, the most exact of those within 3 % of it is taken: such differences are noise.
 SplitChoice choose(const std::vector<const SplitResult*>& results, const SplitTarget& target, const SplitShape& shape);
 
 /// The share by which predictions were off, over the measured cases that they were not made from.

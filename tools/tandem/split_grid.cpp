@@ -67,7 +67,7 @@ class Contests {
 
   [[nodiscard]] std::int64_t free_bytes() const { return probes::available_memory_bytes(topology_); }
 
-  /// Whether there is room for it; the first always has, and finds out by itself.
+  /// Whether there is room for it, about.
   [[nodiscard]] bool has_room(const Planned& plan) const {
     constexpr double kReserve = 1.3;
     const double text = texts_.contains(plan.tokens) ? 0 : static_cast<double>(text_bytes(plan.tokens));
@@ -167,9 +167,10 @@ SplitMeasurements measure_grids(const SplitSweep& sweep, const SplitGrid& fit, c
                unfit.empty() ? "shorter contexts would fit" : unfit.front().why);
   const auto plan = planned(sweep, asked);
   for (next = 0; next < plan.size();) {
-    const Group group = build_some(contests, plan, next, all.refused);
+    Group group = build_some(contests, plan, next, all.refused);
     take_turns(sweep, fit_group, group);
     add_samples(group, all.asked);
+    group.clear();
     contests.forget_texts();
   }
   add_samples(fit_group, all.fit);

@@ -110,7 +110,8 @@ std::string html_of(const SplitReport& report) {
   report::Page page("How to split attention", shape_text(report.shape));
   page.paragraph(
       "Each split was measured on this machine over made-up heads, with the caches emptied before every step; all took "
-      "turns, step by step. Predictions come from other contexts alone. Errors are |out - dense| / |dense|, mean over "
+      "turns, step by step. Predictions come from the contexts of --fit-context alone. Errors are |out - dense| / "
+      "|dense|, mean over "
       "query heads. `tandem profile split --help` says more.");
   for (const SplitSection& section : sections_of(report)) add_section(section, page);
   const SplitErrors errors = errors_of(report.results);

@@ -234,9 +234,9 @@ typedef struct {
                            measured, like the query before it, where it sees at least 1,024 host rows. A layer of a
                            sequence takes the factor over in its first step and at each multiple of 1,024 tokens, where
                            it has changed by more than 25 % and decides otherwise; td_set_log hears of it. Results then
-                           depend on time. For td_attend and the runtime's selector: td_attend_rows, and forks with a
-                           selector of their own, keep to the profile. Needs never_slower. Off (the default): nothing is
-                           measured */
+                           depend on time. A layer may get an index for it that nothing else needs, which takes memory.
+                           For td_attend and the runtime's selector: td_attend_rows, and forks with another selector,
+                           keep to the profile. Needs never_slower. Off (the default): nothing is measured */
   int32_t reserved3;
 } td_config;
 
@@ -261,7 +261,8 @@ TD_API void td_destroy(td_rt* rt); /* NULL is allowed; no other call on rt may b
 
 /* The resolved configuration, machine, ISA and device as JSON, and where queries select: {"split": {"auto": false,
  * "selecting_over_dense": 1.0, "measured_steps": {"dense": 0, "selected": 0}, "crossover_rows": 2048}}, the fewest host
- * rows for which the runtime's selector does now, -1: never. Writes at most `capacity` bytes with the final NUL;
+ * rows for which the runtime's selector does by what has been measured (layers take that over as auto_split says), -1:
+ * never. Writes at most `capacity` bytes with the final NUL;
  * *needed gets the size of the whole text with its NUL. buffer may be NULL when capacity is 0. */
 TD_API td_status td_describe(const td_rt* rt, char* buffer, size_t capacity, size_t* needed);
 
