@@ -1,16 +1,18 @@
 #include "tools/plan/gpu_bench.h"
 
+#include <functional>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
-#include <functional>
 
 #include "tests/support/error_message.h"
 
 namespace tandem::plan {
 namespace {
 
-Json spread(double median) { return {{"p25", median * 0.9}, {"median", median}, {"p75", median * 1.1}, {"samples", 9}}; }
+Json spread(double median) {
+  return {{"p25", median * 0.9}, {"median", median}, {"p75", median * 1.1}, {"samples", 9}};
+}
 
 Json result() {
   return {{"benchmark", "gpu_bench"},
@@ -54,7 +56,8 @@ TEST(GpuBench, RefusesWhatItCannotRead) {
   EXPECT_THAT(refused([](Json& json) { json["emulated"] = true; }), ::testing::HasSubstr("bench.json.emulated"));
   EXPECT_THAT(refused([](Json& json) { json["benchmark"] = "decode_step"; }), ::testing::HasSubstr("benchmark"));
   EXPECT_THAT(refused([](Json& json) { json.erase("launches"); }), ::testing::HasSubstr("launches is missing"));
-  EXPECT_THAT(refused([](Json& json) { json["bandwidth"]["to_host"] = Json::array(); }), ::testing::HasSubstr("to_host"));
+  EXPECT_THAT(refused([](Json& json) { json["bandwidth"]["to_host"] = Json::array(); }),
+              ::testing::HasSubstr("to_host"));
   EXPECT_THAT(refused([](Json& json) { json["bandwidth"]["read"]["gb_per_s"]["median"] = -1; }),
               ::testing::HasSubstr("median is -1"));
   EXPECT_THAT(refused([](Json& json) { json["device"]["name"] = 3; }), ::testing::HasSubstr("device.name is 3"));

@@ -33,8 +33,8 @@ double number(const Json& object, const std::string& name, const std::string& or
 Figure spread(const Json& object, const std::string& name, const std::string& origin, const char* source) {
   const Json& values = member(object, name, origin);
   const std::string path = origin + "." + name;
-  return {number(values, "median", path), number(values, "p25", path), number(values, "p75", path), FigureKind::measured,
-          source};
+  return {number(values, "median", path), number(values, "p25", path), number(values, "p75", path),
+          FigureKind::measured, source};
 }
 
 /// The last and largest of a list of copies.
@@ -47,9 +47,10 @@ Figure largest_copy(const Json& bandwidth, const std::string& name, const std::s
 
 /// "NVIDIA A100-SXM4-40GB" -> "nvidia-a100-sxm4-40gb"
 std::string short_name(std::string title) {
-  for (char& c : title) c = std::isalnum(static_cast<unsigned char>(c)) != 0
-                                ? static_cast<char>(std::tolower(static_cast<unsigned char>(c)))
-                                : '-';
+  for (char& c : title)
+    c = std::isalnum(static_cast<unsigned char>(c)) != 0
+            ? static_cast<char>(std::tolower(static_cast<unsigned char>(c)))
+            : '-';
   return title;
 }
 
@@ -79,7 +80,8 @@ Gpu gpu_from_bench(const Json& result, const std::string& origin) {
                          "gpu_bench: host time of launching an empty kernel");
   for (const Json& trip : member(result, "hand_offs", origin)) {
     if (is(trip, "became", "flag") && is(trip, "kernel", true))
-      gpu.hand_off_us = spread(trip, "us", origin + ".hand_offs", "gpu_bench: round trip by flag, after an empty kernel");
+      gpu.hand_off_us =
+          spread(trip, "us", origin + ".hand_offs", "gpu_bench: round trip by flag, after an empty kernel");
   }
   return gpu;
 }

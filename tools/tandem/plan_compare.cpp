@@ -1,4 +1,5 @@
 // tandem plan compare: machine against machine, each with the method that suits it.
+#include <algorithm>
 #include <memory>
 
 #include <fmt/format.h>
@@ -16,7 +17,7 @@ namespace {
 struct Entrant {
   plan::System system;
   std::vector<plan::Method> methods;
-  std::string name_suffix = {};  ///< of a machine with a method of its own
+  std::string name_suffix = {};  ///< that says which method was named for it
 };
 
 /// "a100-40:gpu" names the method of one machine; others take those of --method.
@@ -32,6 +33,14 @@ Entrant entrant_from(const PlanRequest& request, const std::string& text, const 
   entrant.methods = {method};
   entrant.name_suffix = fmt::format(" ({})", to_string(method));
   return entrant;
+}
+
+/// Machines that are there once need no method in their names.
+void tell_apart(std::vector<Entrant>& entrants) {
+  for (Entrant& entrant : entrants) {
+    const auto same = [&entrant](const Entrant& other) { return other.system.name == entrant.system.name; };
+    if (std::count_if(entrants.begin(), entrants.end(), same) == 1) entrant.name_suffix.clear();
+  }
 }
 
 std::vector<PlanRound> rounds_of(const PlanRequest& request, const std::vector<Entrant>& entrants) {
@@ -110,6 +119,7 @@ void compare(const std::vector<std::string>& machines, const PlanOptions& option
     entrants.push_back(entrant_from(request, machine, options.cpu));
     if (!entrants.back().system.cpu_was_named) default_cpu = entrants.back().system.cpu.name;
   }
+  tell_apart(entrants);
   const std::vector<PlanRound> rounds = rounds_of(request, entrants);
   Table table({"context", "machine", "method", "batch", "tokens/s", "ms a step", "bound by", "first over this"});
   for (const PlanRound& round : rounds) add_rows(round, table);
