@@ -58,7 +58,8 @@ TEST(LinearCosts, RangesHoldForNineOfTenOfOtherTimes) {
 TEST(LinearCosts, CostsAreNeverNegative) {
   // Times that fall with the rows: the least squares alone would want a negative cost.
   const LinearCosts costs(kPriors, {timed(0, 0, 100), timed(1000, 0, 90), timed(2000, 0, 80)});
-  EXPECT_EQ(costs.cost("row").value(), 0);
+  EXPECT_GE(costs.cost("row").value(), 0);
+  EXPECT_LT(costs.cost("row").value(), 0.02);  // far below its prior
   EXPECT_GT(costs.time_of({{"call", 1}}), 50);
 }
 
