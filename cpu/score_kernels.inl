@@ -13,18 +13,33 @@ inline void dot_tile(const float* queries, int padded_dim, const std::byte* cons
   unroll<kTileSums>([&](auto s) { sums[s.value] = Vec(0.f); });
   int i = 0;
   for (; i + 2 * kLanes <= padded_dim; i += 2 * kLanes) {
-    Pair row[kRows];
-    unroll<kRows>([&](auto r) { row[r.value] = load_pair<element>(rows[r.value] + offset, i); });
-    unroll<kHeads>([&](auto h) {
-      const float* query = queries + static_cast<std::ptrdiff_t>(h.value) * padded_dim + i;
-      const Vec first = load(query), second = load(query + kLanes);
+    const auto query_at = [&](int h) __attribute__((always_inline)) {
+      const float* query = queries + static_cast<std::ptrdiff_t>(h) * padded_dim + i;
+      return Pair{load(query), load(query + kLanes)};
+    };
+    // `step` counts the products of a tile.
+    const auto add = [&](auto h, auto r, auto step, Pair query, Pair row) __attribute__((always_inline)) {
+      Vec& total = sums[h.value * kRows + r.value];
+      total = fma(query.second, row.second, fma(query.first, row.first, total));
+      if constexpr (step.value % kApart == 0)
+        upcoming.while_reading<kPairBytes * kRows * kApart / kTileSums>(i / (2 * kLanes));
+    };
+    // What there is less of stays in registers, rows or queries: there is no room for both.
+    if constexpr (kHeads < kRows) {
+      Pair query[kHeads];
+      unroll<kHeads>([&](auto h) { query[h.value] = query_at(h.value); });
       unroll<kRows>([&](auto r) {
-        Vec& total = sums[h.value * kRows + r.value];
-        total = fma(second, row[r.value].second, fma(first, row[r.value].first, total));
-        if constexpr ((h.value * kRows + r.value) % kApart == 0)
-          upcoming.while_reading<kPairBytes * kRows * kApart / kTileSums>(i / (2 * kLanes));
+        const Pair row = load_pair<element>(rows[r.value] + offset, i);
+        unroll<kHeads>([&](auto h) { add(h, r, Index<r.value * kHeads + h.value>{}, query[h.value], row); });
       });
-    });
+    } else {
+      Pair row[kRows];
+      unroll<kRows>([&](auto r) { row[r.value] = load_pair<element>(rows[r.value] + offset, i); });
+      unroll<kHeads>([&](auto h) {
+        const Pair query = query_at(h.value);
+        unroll<kRows>([&](auto r) { add(h, r, Index<h.value * kRows + r.value>{}, query, row[r.value]); });
+      });
+    }
   }
   if (i < padded_dim) {
     unroll<kTileSums>([&](auto s) {

@@ -2,9 +2,9 @@
 
 #include <cstdint>
 
-#include "bench/gpu/probes.h"
 #include "gpu/cuda/memory.h"
 #include "gpu/cuda/stream.h"
+#include "tools/probes/gpu/probes.h"
 
 namespace tandem::bench {
 
@@ -19,7 +19,8 @@ class ColdCache {
   /// Starts that. It also keeps the stream busy while the host launches what is to be measured, so that the time of
   /// several kernels has no gaps of waiting for the host in it.
   void wash() const {
-    launch_read(buffer_.data(), buffer_.bytes(), blocks_, reinterpret_cast<std::uint32_t*>(sink_.data()), stream_);
+    probes::launch_read(buffer_.data(), buffer_.bytes(), blocks_, reinterpret_cast<std::uint32_t*>(sink_.data()),
+                        stream_);
   }
   [[nodiscard]] std::int64_t bytes() const noexcept { return buffer_.bytes(); }
 

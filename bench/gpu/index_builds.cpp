@@ -62,8 +62,8 @@ Json measured(const std::string& name, const IndexedHead& head, const cpu::KeyCo
   }
   return {{"name", name},
           {"rows", head.store().size()},
-          {"device_us", spread_of(device_us)},
-          {"worker_us", spread_of(worker_us)}};
+          {"device_us", quartiles_of(device_us)},
+          {"worker_us", quartiles_of(worker_us)}};
 }
 
 Json measure_sketches(IndexedHead& head, int bits, const cpu::KeyCoder& coder, std::int64_t repetitions) {
@@ -107,7 +107,7 @@ Json measure_index_builds(gpu::Device& device, const GpuOptions& options) {
     return device.code_keys(coding, gpu::kWindowStream);
   };
   IndexedHead head(options.head_dim, options.quick ? kQuickRows : kRows);
-  const std::int64_t repetitions = options.repetitions;
+  const std::int64_t repetitions = options.plan.repetitions;
   return Json::array({measure_sketches(head, 1, coder, repetitions), measure_sketches(head, 2, coder, repetitions),
                       measure_tables(head, cpu::HashPlanes::hadamard, options.head_dim, coder, repetitions),
                       measure_tables(head, cpu::HashPlanes::gaussian, options.head_dim, coder, repetitions)});

@@ -6,8 +6,6 @@
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
-#include "bench/gpu/bandwidth.h"
-#include "bench/gpu/hand_offs.h"
 #include "bench/gpu/index_builds.h"
 #include "bench/gpu/merges.h"
 #include "bench/gpu/options.h"
@@ -15,6 +13,7 @@
 #include "bench/gpu/window_rows.h"
 #include "gpu/cuda/cuda_device.h"
 #include "runtime/base/error.h"
+#include "tools/probes/gpu/bandwidth.h"
 #include "tools/tandem/command.h"
 #include "tools/tandem/interrupt.h"
 #include "tools/tandem/options.h"
@@ -23,12 +22,6 @@
 namespace tandem::bench {
 namespace {
 
-#if defined(TANDEM_CUDA_EMULATED)
-constexpr bool kEmulated = true;
-#else
-constexpr bool kEmulated = false;
-#endif
-constexpr int kBlocksPerMultiprocessor = 8;
 constexpr std::int64_t kUnknownL2Bytes = std::int64_t{64} << 20;
 
 std::string utc_now() {
@@ -38,28 +31,15 @@ std::string utc_now() {
   return text;
 }
 
-std::string version_text(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
-
-Json device_json(int ordinal, const cudaDeviceProp& properties) {
-  int driver = 0, runtime = 0;
-  TANDEM_CUDA_CHECK(cudaDriverGetVersion(&driver));
-  TANDEM_CUDA_CHECK(cudaRuntimeGetVersion(&runtime));
-  return {{"ordinal", ordinal},
-          {"name", properties.name},
-          {"compute_capability", fmt::format("{}.{}", properties.major, properties.minor)},
-          {"multiprocessors", properties.multiProcessorCount},
-          {"memory_bytes", properties.totalGlobalMem},
-          {"l2_bytes", properties.l2CacheSize},
-          {"memory_bus_bits", properties.memoryBusWidth},
-          {"driver_cuda", version_text(driver)},
-          {"runtime_cuda", version_text(runtime)}};
-}
-
 Json settings_json(const GpuOptions& options, std::int64_t wash_bytes) {
-  return {{"kv_heads", options.kv_heads},       {"group", options.group},
-          {"head_dim", options.head_dim},       {"repetitions", options.repetitions},
-          {"round_trips", options.round_trips}, {"cold", "wash"},
-          {"wash_bytes", wash_bytes},           {"quick", options.quick}};
+  return {{"kv_heads", options.kv_heads},
+          {"group", options.group},
+          {"head_dim", options.head_dim},
+          {"repetitions", options.plan.repetitions},
+          {"round_trips", options.plan.round_trips},
+          {"cold", "wash"},
+          {"wash_bytes", wash_bytes},
+          {"quick", options.quick}};
 }
 
 std::string number(const Json& value) { return cli::short_number(value.get<double>()); }
@@ -104,8 +84,8 @@ std::string text_of(const Json& report) {
   const auto gb = [&](const char* name) { return number(report.at("bandwidth").at(name).at("gb_per_s").at("median")); };
   return fmt::format("{}{}\ncopies {} GB/s, reads {} GB/s\n\n{}\n{}\n{}{}\n{}",
                      report.at("device").at("name").get<std::string>(),
-                     kEmulated ? ", emulated: times mean nothing" : "", gb("copy"), gb("read"), trips.text(),
-                     builds.text(), rows.text(), skipped, streamed.text());
+                     report.at("emulated").get<bool>() ? ", emulated: times mean nothing" : "", gb("copy"), gb("read"),
+                     trips.text(), builds.text(), rows.text(), skipped, streamed.text());
 }
 
 void run(const GpuOptions& options) {
@@ -115,25 +95,21 @@ void run(const GpuOptions& options) {
   cudaDeviceProp properties;
   TANDEM_CUDA_CHECK(cudaGetDeviceProperties(&properties, options.ordinal));
   const gpu::cuda::CudaStream stream;
-  const GpuTarget target{stream.get(), kBlocksPerMultiprocessor * properties.multiProcessorCount};
+  const GpuTarget target{stream.get(), probes::reading_blocks(properties)};
   const std::int64_t l2 = properties.l2CacheSize > 0 ? properties.l2CacheSize : kUnknownL2Bytes;
   const std::int64_t wash_bytes = options.wash_mib > 0 ? options.wash_mib << 20 : 2 * l2;
   Json report = {{"benchmark", "gpu_bench"},
                  {"version", td_version()},
                  {"date", utc_now()},
                  {"command", options.command},
-                 {"emulated", kEmulated},
-                 {"device", device_json(options.ordinal, properties)},
                  {"settings", settings_json(options, wash_bytes)}};
-  fmt::print(stderr, "gpu_bench: {}: bandwidth ..\n", device.name());
-  report["bandwidth"] = measure_bandwidth(target, options);
-  fmt::print(stderr, "gpu_bench: launches, hand-offs, merges ..\n");
-  report["launches"] = measure_launches(stream.get(), options);
-  report["hand_offs"] = measure_hand_offs(stream.get(), options);
+  fmt::print(stderr, "gpu_bench: {}: bandwidth, launches, hand-offs ..\n", device.name());
+  report.update(probes::measure_gpu(options.ordinal, options.plan, cli::check_interrupt));
+  fmt::print(stderr, "gpu_bench: merges ..\n");
   report["merges"] = measure_merges(stream.get(), options);
   fmt::print(stderr, "gpu_bench: builds of indexes ..\n");
   report["index_builds"] = measure_index_builds(device, options);
-  report.update(measure_windows(target, device, options, best_bandwidth(report["bandwidth"]), wash_bytes));
+  report.update(measure_windows(target, device, options, probes::best_bandwidth(report["bandwidth"]), wash_bytes));
   double to_device = 0;
   for (const Json& size : report["bandwidth"].at("to_device"))
     to_device = std::max(to_device, size.at("gb_per_s").at("median").get<double>());

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "bench/gpu/stream_timer.h"
 #include "gpu/cuda/attention_plan.h"
+#include "tools/probes/gpu/stream_timer.h"
 
 namespace tandem::bench {
 namespace {
@@ -57,7 +57,7 @@ class Merge {
 
 Json measure_merges(cudaStream_t stream, const GpuOptions& options) {
   Json result = Json::array();
-  const StreamTimer timer(stream);
+  const probes::StreamTimer timer(stream);
   const std::int64_t longest = *std::max_element(options.contexts.begin(), options.contexts.end());
   for (const std::int64_t batch : options.batches) {
     const std::int64_t vectors = batch * options.kv_heads * options.group;
@@ -65,8 +65,8 @@ Json measure_merges(cudaStream_t stream, const GpuOptions& options) {
       const Merge merge(vectors, parts, options.head_dim, stream);
       merge.launch();
       std::vector<double> us;
-      for (std::int64_t i = 0; i < options.repetitions; ++i) us.push_back(timer.us([&] { merge.launch(); }));
-      result.push_back({{"vectors", vectors}, {"partials", parts}, {"us", spread_of(us)}});
+      for (std::int64_t i = 0; i < options.plan.repetitions; ++i) us.push_back(timer.us([&] { merge.launch(); }));
+      result.push_back({{"vectors", vectors}, {"partials", parts}, {"us", quartiles_of(us)}});
     }
   }
   return result;

@@ -2,7 +2,6 @@
 
 #include <cuda_runtime_api.h>
 
-#include "bench/gpu/figures.h"
 #include "bench/gpu/options.h"
 
 namespace tandem::bench {

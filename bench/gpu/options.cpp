@@ -17,8 +17,8 @@ namespace {
 
 constexpr const char* kHelp =
     R"(What is measured, in this order, on one device:
-  bandwidth   copies within the device (bytes read and written per second), reads alone, and pinned copies to the device
-              and from it, from 4 KiB up
+  bandwidth   copies within the device (bytes read and written per second), reads alone, and copies of pinned
+              host memory to the device and from it, from 4 KiB up, and of ordinary memory
   launches    what the call of an empty kernel takes the host, and what each of many in a row takes the device
   hand_offs   round trips of the three hand-offs, and of cudaStreamSynchronize: (a kernel or nothing,) signal, wait
   merges      merge_partials per number of query vectors and of partials
@@ -38,6 +38,7 @@ Example:
 /// The lists of the command line as text.
 struct Raw {
   std::string device = "cuda:0", contexts = "4K,8K,16K,32K,64K,128K", batches = "1,8", chunks = "256,1024", formats;
+  std::int64_t device_mib = 1024, pinned_mib = 256;
 };
 
 int ordinal_of(const std::string& text) {
@@ -50,6 +51,8 @@ int ordinal_of(const std::string& text) {
 
 void resolve(const Raw& raw, GpuOptions& options) {
   options.ordinal = ordinal_of(raw.device);
+  options.plan.device_bytes = raw.device_mib << 20;
+  options.plan.pinned_bytes = raw.pinned_mib << 20;
   for (const auto& text : cli::split_list(raw.contexts)) {
     const std::int64_t tokens = cli::parse_tokens("--contexts", text);
     if (tokens < kWindowTokensStep || tokens % kWindowTokensStep != 0 || tokens > std::int64_t{1} << 24)
@@ -91,10 +94,13 @@ void add_options(CLI::App& app, Raw& raw, GpuOptions& options) {
   app.add_option("--group", options.group, "query heads of a KV head [4]")->check(count(64));
   app.add_option("--head-dim", options.head_dim, "elements of a head: 64, 128 or 256 [128]")
       ->check(cli::one_of({"64", "128", "256"}));
-  app.add_option("--repetitions", options.repetitions, "of bandwidths, merges and windows [60]")->check(count(100000));
-  app.add_option("--round-trips", options.round_trips, "of each hand-off, and launches [5000]")->check(count(10000000));
-  app.add_option("--device-mib", options.device_mib, "MiB of copies within the device [1024]")->check(count(1 << 20));
-  app.add_option("--pinned-mib", options.pinned_mib, "MiB of the largest pinned copy [256]")->check(count(1 << 20));
+  app.add_option("--repetitions", options.plan.repetitions, "of bandwidths, merges and windows [60]")
+      ->check(count(100000));
+  app.add_option("--round-trips", options.plan.round_trips, "of each hand-off, and launches [5000]")
+      ->check(count(10000000));
+  app.add_option("--device-mib", raw.device_mib, "MiB of copies within the device [1024]")->check(count(1 << 20));
+  app.add_option("--pinned-mib", raw.pinned_mib, "MiB of the largest copy from and to the host [256]")
+      ->check(count(1 << 20));
   app.add_option("--wash-mib", options.wash_mib, "MiB read before every launch; 0: twice the L2 cache [0]")
       ->check(number_in<std::int64_t>(0, 1 << 20, "MiB from 0 to 2^20"));
   app.add_flag("--quick", options.quick, "fewer windows and repetitions, where these are not given");
@@ -108,10 +114,11 @@ void make_quick(const CLI::App& app, Raw& raw, GpuOptions& options) {
   };
   set("--contexts", raw.contexts, "4K,32K,128K");
   set("--batches", raw.batches, "1");
-  set("--repetitions", options.repetitions, 15);
-  set("--round-trips", options.round_trips, 500);
-  set("--device-mib", options.device_mib, 256);
-  set("--pinned-mib", options.pinned_mib, 64);
+  const probes::GpuPlan quick = probes::GpuPlan::quick();
+  set("--repetitions", options.plan.repetitions, quick.repetitions);
+  set("--round-trips", options.plan.round_trips, quick.round_trips);
+  set("--device-mib", raw.device_mib, quick.device_bytes >> 20);
+  set("--pinned-mib", raw.pinned_mib, quick.pinned_bytes >> 20);
 }
 
 }  // namespace

@@ -4,7 +4,13 @@
 #include <string>
 #include <vector>
 
+#include "tools/probes/gpu/gpu_probes.h"
+
 namespace tandem::bench {
+
+using probes::gb_per_s;
+using probes::Json;
+using probes::quartiles_of;
 
 /// The command line of gpu_bench, checked.
 struct GpuOptions {
@@ -14,9 +20,7 @@ struct GpuOptions {
   std::vector<std::int64_t> chunks;  ///< queries
   std::vector<std::string> formats;  ///< empty: all
   std::int32_t kv_heads = 8, group = 4, head_dim = 128;
-  std::int64_t repetitions = 60;
-  std::int64_t round_trips = 5000;
-  std::int64_t device_mib = 1024, pinned_mib = 256;
+  probes::GpuPlan plan;       ///< its repetitions are those of merges, indexes and windows, too
   std::int64_t wash_mib = 0;  ///< 0: twice the L2 cache
   bool quick = false;
   std::string json;

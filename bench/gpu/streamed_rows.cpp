@@ -16,6 +16,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/random.h"
 #include "tools/tandem/interrupt.h"
+#include "tools/tandem/statistics.h"
 
 namespace tandem::bench {
 namespace {
@@ -107,7 +108,7 @@ Json measure(gpu::Device& device, const GpuOptions& options, Chunk& chunk, numa:
   std::int64_t bytes = chunk.attend(device, pool);  // kernels are loaded now, and not within the first repetition
   const double error = chunk.error();
   std::vector<double> us;
-  for (std::int64_t i = 0; i < options.repetitions; ++i) {
+  for (std::int64_t i = 0; i < options.plan.repetitions; ++i) {
     cli::check_interrupt();
     const auto begin = Clock::now();
     bytes = chunk.attend(device, pool);
@@ -119,7 +120,7 @@ Json measure(gpu::Device& device, const GpuOptions& options, Chunk& chunk, numa:
           {"vectors", chunk.vectors()},
           {"copying", pool == nullptr ? 1 : pool->num_workers()},
           {"bytes", bytes},
-          {"us", spread_of(us)},
+          {"us", quartiles_of(us)},
           {"gb_per_s", gb_per_s(static_cast<double>(bytes), median)},
           {"floor_us", floor_us},
           {"share", cli::ratio(floor_us, median)},

@@ -1,6 +1,5 @@
 #pragma once
 
-#include "bench/gpu/figures.h"
 #include "bench/gpu/options.h"
 #include "gpu/device.h"
 

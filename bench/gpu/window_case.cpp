@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "bench/gpu/figures.h"
 #include "gpu/cuda/cuda_error.h"
 #include "runtime/base/random.h"
+#include "tools/tandem/statistics.h"
 
 namespace tandem::bench {
 

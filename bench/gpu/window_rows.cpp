@@ -7,10 +7,11 @@
 #include <fmt/format.h>
 
 #include "bench/gpu/cold_cache.h"
-#include "bench/gpu/stream_timer.h"
 #include "bench/gpu/window_case.h"
 #include "runtime/base/error.h"
+#include "tools/probes/gpu/stream_timer.h"
 #include "tools/tandem/interrupt.h"
+#include "tools/tandem/statistics.h"
 
 namespace tandem::bench {
 namespace {
@@ -29,7 +30,7 @@ struct Windows {
   const GpuTarget& target;
   gpu::Device& device;
   const GpuOptions& options;
-  const StreamTimer& timer;
+  const probes::StreamTimer& timer;
   const ColdCache& cold;
   gpu::cuda::DeviceCodecs& codecs;
 };
@@ -67,7 +68,7 @@ std::vector<Contender> build(const Windows& shared, const std::vector<WindowForm
 
 void measure(const Windows& shared, std::vector<Contender>& contenders) {
   using Clock = std::chrono::steady_clock;
-  for (std::int64_t i = 0; i < shared.options.repetitions; ++i) {
+  for (std::int64_t i = 0; i < shared.options.plan.repetitions; ++i) {
     for (Contender& contender : contenders) {
       if (contender.windows == nullptr) continue;
       cli::check_interrupt();
@@ -94,8 +95,8 @@ Json row_of(const Contender& contender, const GpuOptions& options, std::int64_t 
   const double median = cli::quantile(contender.us, 0.5);
   const double floor_us = cli::ratio(bytes, best_gb_per_s * 1000);
   row["bytes"] = bytes;
-  row["us"] = spread_of(contender.us);
-  row["call_us"] = spread_of(contender.call_us);
+  row["us"] = quartiles_of(contender.us);
+  row["call_us"] = quartiles_of(contender.call_us);
   row["gb_per_s"] = gb_per_s(bytes, median);
   row["floor_us"] = floor_us;
   row["share"] = cli::ratio(floor_us, median);
@@ -108,7 +109,7 @@ Json row_of(const Contender& contender, const GpuOptions& options, std::int64_t 
 Json measure_windows(const GpuTarget& target, gpu::Device& device, const GpuOptions& options, double best_gb_per_s,
                      std::int64_t wash_bytes) {
   Json rows = Json::array(), skipped = Json::array();
-  const StreamTimer timer(target.stream);
+  const probes::StreamTimer timer(target.stream);
   const ColdCache cold(wash_bytes, target.blocks, target.stream);
   const auto formats = window_formats(options.head_dim);
   for (const std::int64_t tokens : options.contexts) {

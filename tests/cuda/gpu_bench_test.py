@@ -62,6 +62,7 @@ class GpuBench(unittest.TestCase):
         self.assertTrue(bandwidth["pinned"])
         for direction in ("to_device", "to_host"):
             self.assertEqual([size["bytes"] for size in bandwidth[direction]], [4096, 65536, 1 << 20])
+            self.assertEqual([size["bytes"] for size in bandwidth["pageable_" + direction]], [1 << 20])
         self.assertEqual({(trip["became"], trip["kernel"]) for trip in self.report["hand_offs"]},
                          {(way, kernel) for way in ("flag", "host_call", "event", "cudaStreamSynchronize")
                           for kernel in (False, True)})

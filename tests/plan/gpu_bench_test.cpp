@@ -39,12 +39,25 @@ TEST(GpuBench, BecomesFiguresThatAMachineTakes) {
   EXPECT_EQ(gpu.copy_gb_per_s->value, 1300);
   EXPECT_EQ(gpu.to_device_gb_per_s->value, 25);  // of the largest copies
   EXPECT_EQ(gpu.to_host_gb_per_s->value, 24);
+  EXPECT_FALSE(gpu.pageable_to_host_gb_per_s.has_value());  // which older results do not have
   EXPECT_EQ(gpu.launch_us->value, 3);
   EXPECT_EQ(gpu.hand_off_us->value, 9);  // by flag, after a kernel
   Machine machine;
   machine.name = "here";
   machine.gpus = {gpu};
   EXPECT_EQ(machine_from(to_json(machine), "machine").gpus.front().to_host_gb_per_s, gpu.to_host_gb_per_s);
+}
+
+TEST(GpuBench, ResultsMayHaveCopiesOfOrdinaryMemory) {
+  Json json = result();
+  json["bandwidth"]["pageable_to_device"] = {{{"bytes", 1 << 26}, {"gb_per_s", spread(9)}}};
+  json["bandwidth"]["pageable_to_host"] = {{{"bytes", 1 << 26}, {"gb_per_s", spread(7)}}};
+  const Gpu gpu = gpu_from_bench(json, "bench.json");
+  EXPECT_EQ(gpu.pageable_to_device_gb_per_s->value, 9);
+  EXPECT_EQ(gpu.pageable_to_host_gb_per_s->value, 7);
+  json["bandwidth"].erase("pageable_to_host");
+  EXPECT_THAT(testing::error_message([&] { gpu_from_bench(json, "bench.json"); }),
+              ::testing::HasSubstr("pageable_to_host is missing"));
 }
 
 TEST(GpuBench, RefusesWhatItCannotRead) {

@@ -27,7 +27,8 @@ TEST(HostProbes, MeasureEveryNodeAndEveryPairOfNodes) {
   const auto all = probes.measurements();
   EXPECT_EQ(ticks, 2 * probes.size());
   EXPECT_EQ(static_cast<int>(all.size()), probes.size());
-  for (const char* sweep : {"read", "asking_read", "copy", "triad", "fma"}) EXPECT_EQ(count_of(all, sweep), 4) << sweep;
+  for (const char* sweep : {"read", "asking_read", "interleaved_read", "copy", "triad", "fma"})
+    EXPECT_EQ(count_of(all, sweep), 4) << sweep;
   EXPECT_EQ(count_of(all, "read", true), 2);
   EXPECT_EQ(count_of(all, "gather"), 2 * 2 * 2 * 2 * 2);  // nodes, cores, pages, row sizes, prefetches
   EXPECT_EQ(count_of(all, "latency"), 4);

@@ -113,9 +113,10 @@ TEST(Sweeps, ReadsGathersAndArithmeticTakeTime) {
   Arrays arrays;
   Team team(2);
   const std::byte* const bytes = Arrays::bytes(arrays.x);
-  for (const double figure : {read_gb_per_s(team, bytes, kBytes), asking_read_gb_per_s(team, bytes, kBytes),
-                              gather_gb_per_s(team, bytes, kBytes, {512, 512, 0, true}),
-                              gather_gb_per_s(team, bytes, kBytes, {256, 512, 4000, false}), fma_gflop_per_s(team)}) {
+  for (const double figure :
+       {read_gb_per_s(team, bytes, kBytes), asking_read_gb_per_s(team, bytes, kBytes),
+        interleaved_read_gb_per_s(team, bytes, kBytes), gather_gb_per_s(team, bytes, kBytes, {512, 512, 0, true}),
+        gather_gb_per_s(team, bytes, kBytes, {256, 512, 4000, false}), fma_gflop_per_s(team)}) {
     EXPECT_TRUE(std::isfinite(figure));
     EXPECT_GT(figure, 0);
   }

@@ -42,7 +42,9 @@ Figure largest_copy(const Json& bandwidth, const std::string& name, const std::s
   const Json& sizes = member(bandwidth, name, origin);
   TANDEM_CHECK(sizes.is_array() && !sizes.empty(), invalid_argument, origin, ".", name,
                " is empty; it must list copies by size");
-  return spread(sizes.back(), "gb_per_s", origin + "." + name, "gpu_bench: copies of pinned memory, the largest");
+  const char* source = name.starts_with("pageable") ? "copies of ordinary host memory, the largest"
+                                                    : "copies of pinned host memory, the largest";
+  return spread(sizes.back(), "gb_per_s", origin + "." + name, source);
 }
 
 /// "NVIDIA A100-SXM4-40GB" -> "nvidia-a100-sxm4-40gb"
@@ -56,9 +58,7 @@ std::string short_name(std::string title) {
 
 }  // namespace
 
-Gpu gpu_from_bench(const Json& result, const std::string& origin) {
-  TANDEM_CHECK(is(result, "benchmark", "gpu_bench"), invalid_argument, origin,
-               ".benchmark is not gpu_bench; allowed: what gpu_bench --json wrote");
+Gpu gpu_from_measurement(const Json& result, const std::string& origin) {
   TANDEM_CHECK(is(result, "emulated", false), invalid_argument, origin,
                ".emulated is not false; allowed: a result of a GPU, since times of the emulator mean nothing");
   const Json& device = member(result, "device", origin);
@@ -68,22 +68,31 @@ Gpu gpu_from_bench(const Json& result, const std::string& origin) {
   gpu.title = name.get<std::string>();
   gpu.name = short_name(gpu.title);
   const double gb = number(device, "memory_bytes", origin + ".device") / 1e9;
-  gpu.memory_gb = Figure{gb, gb, gb, FigureKind::measured, "gpu_bench: as the driver says"};
+  gpu.memory_gb = Figure{gb, gb, gb, FigureKind::measured, "as the driver says"};
   const Json& bandwidth = member(result, "bandwidth", origin);
   const std::string path = origin + ".bandwidth";
-  gpu.read_gb_per_s = spread(member(bandwidth, "read", path), "gb_per_s", path + ".read", "gpu_bench: reads");
+  gpu.read_gb_per_s = spread(member(bandwidth, "read", path), "gb_per_s", path + ".read", "a kernel that reads");
   gpu.copy_gb_per_s = spread(member(bandwidth, "copy", path), "gb_per_s", path + ".copy",
-                             "gpu_bench: copies within the device, bytes read and written");
+                             "copies within the device, bytes read and written");
   gpu.to_device_gb_per_s = largest_copy(bandwidth, "to_device", path);
   gpu.to_host_gb_per_s = largest_copy(bandwidth, "to_host", path);
+  if (bandwidth.contains("pageable_to_device")) {  // older results have none
+    gpu.pageable_to_device_gb_per_s = largest_copy(bandwidth, "pageable_to_device", path);
+    gpu.pageable_to_host_gb_per_s = largest_copy(bandwidth, "pageable_to_host", path);
+  }
   gpu.launch_us = spread(member(result, "launches", origin), "call_us", origin + ".launches",
-                         "gpu_bench: host time of launching an empty kernel");
+                         "host time of launching an empty kernel");
   for (const Json& trip : member(result, "hand_offs", origin)) {
     if (is(trip, "became", "flag") && is(trip, "kernel", true))
-      gpu.hand_off_us =
-          spread(trip, "us", origin + ".hand_offs", "gpu_bench: round trip by flag, after an empty kernel");
+      gpu.hand_off_us = spread(trip, "us", origin + ".hand_offs", "round trip by flag, after an empty kernel");
   }
   return gpu;
+}
+
+Gpu gpu_from_bench(const Json& result, const std::string& origin) {
+  TANDEM_CHECK(is(result, "benchmark", "gpu_bench"), invalid_argument, origin,
+               ".benchmark is not gpu_bench; allowed: what gpu_bench --json wrote");
+  return gpu_from_measurement(result, origin);
 }
 
 }  // namespace tandem::plan

@@ -106,6 +106,7 @@ struct HostProbes::State {
     };
     sweep("read", [=] { return read_gb_per_s(*t, m->a(), 3 * bytes); });
     sweep("asking_read", [=] { return asking_read_gb_per_s(*t, m->a(), 3 * bytes); });
+    sweep("interleaved_read", [=] { return interleaved_read_gb_per_s(*t, m->a(), 3 * bytes); });
     sweep("copy", [=] { return copy_gb_per_s(*t, m->a(), m->c(), bytes); });
     sweep("triad", [=] { return triad_gb_per_s(*t, m->a(), m->b(), m->c(), bytes); });
     if (!plan.alternatives) return;
@@ -154,6 +155,8 @@ struct HostProbes::State {
         [=, this](std::int64_t) { return read_gb_per_s(*team, m->a(), 3 * array_bytes); });
     add({"asking_read", "GB/s", n, memory_node, team->members(), true},
         [=, this](std::int64_t) { return asking_read_gb_per_s(*team, m->a(), 3 * array_bytes); });
+    add({"interleaved_read", "GB/s", n, memory_node, team->members(), true},
+        [=, this](std::int64_t) { return interleaved_read_gb_per_s(*team, m->a(), 3 * array_bytes); });
   }
 
   const numa::Topology topology;

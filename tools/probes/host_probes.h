@@ -20,7 +20,8 @@ struct HostPlan {
 
 /// One thing that was measured.
 struct HostMeasurement {
-  std::string what;     ///< "read", "asking_read", "copy", "plain_copy", "streaming_copy", "triad", "gather", ..
+  std::string what;     ///< "read", "asking_read", "interleaved_read", "copy", "plain_copy", "streaming_copy", "triad",
+                        ///< "gather", ..
   std::string unit;     ///< "GB/s", "ns", "GFLOP/s"
   int node = 0;         ///< whose cores
   int memory_node = 0;  ///< whose memory

@@ -10,6 +10,7 @@ namespace tandem::probes {
 namespace {
 
 constexpr int kPasses = 3;
+constexpr std::int64_t kSliceBytes = 2048;
 constexpr std::int64_t kRowBytes = 512, kStride = 50, kRowsAhead = 32;
 constexpr std::int64_t kSweeps = 4;  // over the same part, each of rows far from those of the others
 
@@ -21,22 +22,20 @@ MemoryReader::MemoryReader(const numa::Topology& topology, std::int64_t bytes)
   std::memset(buffer_.data(), 1, static_cast<std::size_t>(buffer_.bytes()));  // untouched pages are one zero page
 }
 
-double MemoryReader::read(int threads) const {
-  const std::int64_t slice = buffer_.bytes() / threads / 128 * 128;
-  const double us = Team(threads).run([&](int t) { keep(read_lines(buffer_.data() + t * slice, slice)); });
+template <typename Work>
+double MemoryReader::swept(int threads, const Work& work) const {
+  const std::int64_t slice = buffer_.bytes() / threads / kSliceBytes * kSliceBytes;
+  const double us = Team(threads).run([&](int t) { keep(work(buffer_.data() + t * slice, slice)); });
   return static_cast<double>(slice * threads) / (us * 1000);
 }
+
+double MemoryReader::read(int threads) const { return swept(threads, read_lines); }
 
 double MemoryReader::bandwidth(int threads) const {
   double best = 0;
-  for (int i = 0; i < kPasses; ++i) best = std::max({best, read(threads), read_asking(threads)});
+  for (int i = 0; i < kPasses; ++i)
+    best = std::max({best, read(threads), swept(threads, read_asking_ahead), swept(threads, read_interleaved)});
   return best;
-}
-
-double MemoryReader::read_asking(int threads) const {
-  const std::int64_t slice = buffer_.bytes() / threads / kRowBytes * kRowBytes;
-  const double us = Team(threads).run([&](int t) { keep(read_asking_ahead(buffer_.data() + t * slice, slice)); });
-  return static_cast<double>(slice * threads) / (us * 1000);
 }
 
 double MemoryReader::scattered_bandwidth(int threads) const {

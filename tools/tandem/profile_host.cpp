@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "tools/probes/processor.h"
+#include "tools/tandem/figures_table.h"
 #include "tools/tandem/progress.h"
 #include "tools/tandem/table.h"
 
@@ -51,12 +52,13 @@ constexpr Pick kPicks[] = {
 
 bool is_of(const Pick& pick, const HostMeasurement& m) {
   const bool one_core = !pick.all_cores && m.cores == 1;
-  return (m.what == pick.what || m.what == std::string("asking_") + pick.what) && m.pages == Pages::huge &&
-         m.row_bytes == pick.row_bytes && (m.row_bytes == 0 || m.prefetch) &&
+  return (m.what == pick.what || m.what == std::string("asking_") + pick.what ||
+          m.what == std::string("interleaved_") + pick.what) &&
+         m.pages == Pages::huge && m.row_bytes == pick.row_bytes && (m.row_bytes == 0 || m.prefetch) &&
          (one_core || m.all_cores == pick.all_cores) && (m.node != m.memory_node) == pick.remote;
 }
 
-/// Those of `pick`: of each node and memory, of two ways to read it the faster one.
+/// Those of `pick`: of each node and memory, of the ways to read it the fastest.
 std::vector<HostMeasurement> picked(const Pick& pick, const std::vector<HostMeasurement>& all) {
   std::vector<HostMeasurement> best;
   for (const HostMeasurement& m : all) {
@@ -87,7 +89,8 @@ std::optional<plan::Figure> figure_of(const Pick& pick, const std::vector<HostMe
   figure.value = std::clamp(figure.value, figure.low, figure.high);
   const std::int64_t mib = array_bytes >> 20;
   figure.source = "tandem profile: " + fmt::format(fmt::runtime(pick.source), measured.front().cores, mib, 3 * mib);
-  if (measured.front().what != pick.what) figure.source += ", asking for lines ahead";
+  if (measured.front().what.starts_with("asking")) figure.source += ", asking for lines ahead";
+  if (measured.front().what.starts_with("interleaved")) figure.source += ", four rows of 512 bytes in turn";
   return figure;
 }
 
@@ -180,16 +183,10 @@ HostReport measure_host(const numa::Topology& topology, const probes::HostPlan& 
 }
 
 std::string host_text(const plan::Cpu& cpu, const Json& details) {
-  Table figures({"of one node", "value", "low", "high", "runs", ""});
-  for (const auto& field : plan::kCpuFigures) {
-    if (const auto& figure = cpu.*field.figure)
-      figures.add_row({field.name, short_number(figure->value), short_number(figure->low), short_number(figure->high),
-                       std::to_string(figure->runs), field.unit});
-  }
   std::string text =
       fmt::format("{}: {} node{} of {} core{}\n\n{}\n{}", cpu.title, cpu.nodes, cpu.nodes == 1 ? "" : "s", cpu.cores,
-                  cpu.cores == 1 ? "" : "s", figures.text(), measurements_text(details.at("host")));
-  for (const Json& note : details.at("notes")) text += "note: " + note.get<std::string>() + "\n";
+                  cpu.cores == 1 ? "" : "s", figures_table("of one node", cpu, plan::kCpuFigures),
+                  measurements_text(details.at("host")));
   return text;
 }
 

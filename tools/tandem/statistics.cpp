@@ -10,14 +10,6 @@ double mean(const std::vector<double>& values) {
   return values.empty() ? 0 : std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
-double quantile(std::vector<double> values, double share) {
-  if (values.empty()) return 0;
-  const auto rank = static_cast<std::ptrdiff_t>(std::ceil(share * static_cast<double>(values.size()))) - 1;
-  const auto nth = values.begin() + std::max<std::ptrdiff_t>(rank, 0);
-  std::nth_element(values.begin(), nth, values.end());
-  return *nth;
-}
-
 double ratio(double part, double whole) { return whole > 0 ? part / whole : 0; }
 
 double relative_error(const float* out, const double* exact, std::int64_t dim) {

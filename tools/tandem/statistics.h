@@ -3,13 +3,14 @@
 #include <cstdint>
 #include <vector>
 
+#include "tools/probes/spread.h"
+
 namespace tandem::cli {
 
 /// 0 when there are no values.
 double mean(const std::vector<double>& values);
 
-/// The smallest value that at least `share` of the values do not exceed; 0 when there are none.
-double quantile(std::vector<double> values, double share);
+using probes::quantile;
 
 /// part / whole; 0 unless the whole is positive.
 double ratio(double part, double whole);

@@ -6,7 +6,7 @@
 
 #include "gpu/cuda/cuda_error.h"
 
-namespace tandem::bench {
+namespace tandem::probes {
 
 /// Time between two points of a stream on the device's clock, which has a resolution of about half a microsecond.
 /// Throws Error(device_lost).
@@ -40,4 +40,4 @@ class StreamTimer {
   cudaEvent_t begin_ = nullptr, end_ = nullptr;
 };
 
-}  // namespace tandem::bench
+}  // namespace tandem::probes

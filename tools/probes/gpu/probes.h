@@ -4,7 +4,7 @@
 
 #include <cuda_runtime_api.h>
 
-namespace tandem::bench {
+namespace tandem::probes {
 
 /// Starts a kernel that does nothing.
 void launch_empty(cudaStream_t stream);
@@ -13,4 +13,4 @@ void launch_empty(cudaStream_t stream);
 /// `sink` is a word of device memory. Throws Error(device_lost).
 void launch_read(const void* data, std::int64_t bytes, int blocks, std::uint32_t* sink, cudaStream_t stream);
 
-}  // namespace tandem::bench
+}  // namespace tandem::probes

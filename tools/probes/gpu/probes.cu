@@ -1,9 +1,9 @@
 #include <algorithm>
 
-#include "bench/gpu/probes.h"
 #include "gpu/cuda/launch.h"
+#include "tools/probes/gpu/probes.h"
 
-namespace tandem::bench {
+namespace tandem::probes {
 namespace {
 
 constexpr int kReadThreads = 256;
@@ -36,4 +36,4 @@ void launch_read(const void* data, std::int64_t bytes, int blocks, std::uint32_t
                     static_cast<const uint4*>(data), count, sink);
 }
 
-}  // namespace tandem::bench
+}  // namespace tandem::probes

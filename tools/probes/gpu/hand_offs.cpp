@@ -1,15 +1,13 @@
-#include "bench/gpu/hand_offs.h"
+#include "tools/probes/gpu/hand_offs.h"
 
 #include <chrono>
-#include <functional>
 #include <memory>
 
-#include "bench/gpu/probes.h"
-#include "bench/gpu/stream_timer.h"
 #include "gpu/cuda/hand_off.h"
-#include "tools/tandem/interrupt.h"
+#include "tools/probes/gpu/probes.h"
+#include "tools/probes/gpu/stream_timer.h"
 
-namespace tandem::bench {
+namespace tandem::probes {
 namespace {
 
 using gpu::HandOffKind;
@@ -50,32 +48,32 @@ RoundTrip by_synchronizing(bool with_kernel, cudaStream_t stream) {
 
 }  // namespace
 
-Json measure_launches(cudaStream_t stream, const GpuOptions& options) {
+Json measure_launches(cudaStream_t stream, const GpuPlan& plan) {
   const StreamTimer timer(stream);
   std::vector<double> calls, each;
   for (std::int64_t i = 0; i < kWarmUps; ++i) launch_empty(stream);
-  for (std::int64_t i = 0; i < options.round_trips; ++i) {
+  for (std::int64_t i = 0; i < plan.round_trips; ++i) {
     calls.push_back(host_us([stream] { launch_empty(stream); }));
     TANDEM_CUDA_CHECK(cudaStreamSynchronize(stream));
   }
-  for (std::int64_t i = 0; i < options.round_trips; i += kLaunchesInARow) {
+  for (std::int64_t i = 0; i < plan.round_trips; i += kLaunchesInARow) {
     const double us = timer.us([stream] {
       for (std::int64_t launch = 0; launch < kLaunchesInARow; ++launch) launch_empty(stream);
     });
     each.push_back(us / static_cast<double>(kLaunchesInARow));
   }
-  return {{"call_us", spread_of(calls)}, {"in_a_row", kLaunchesInARow}, {"each_us", spread_of(each)}};
+  return {{"call_us", quartiles_of(calls)}, {"in_a_row", kLaunchesInARow}, {"each_us", quartiles_of(each)}};
 }
 
-Json measure_hand_offs(cudaStream_t stream, const GpuOptions& options) {
+Json measure_hand_offs(cudaStream_t stream, const GpuPlan& plan, const std::function<void()>& tick) {
   std::vector<RoundTrip> trips;
   for (const bool with_kernel : {false, true}) {
     for (const auto kind : {HandOffKind::flag, HandOffKind::host_call, HandOffKind::event})
       trips.push_back(by_hand_off(kind, with_kernel, stream));
     trips.push_back(by_synchronizing(with_kernel, stream));
   }
-  for (std::int64_t i = -kWarmUps; i < options.round_trips; ++i) {
-    cli::check_interrupt();
+  for (std::int64_t i = -kWarmUps; i < plan.round_trips; ++i) {
+    tick();
     for (RoundTrip& trip : trips) {
       const double us = host_us(trip.go);
       if (i >= 0) trip.us.push_back(us);
@@ -83,10 +81,10 @@ Json measure_hand_offs(cudaStream_t stream, const GpuOptions& options) {
   }
   Json result = Json::array();
   for (RoundTrip& trip : trips) {
-    trip.description["us"] = spread_of(trip.us);
+    trip.description["us"] = quartiles_of(trip.us);
     result.push_back(trip.description);
   }
   return result;
 }
 
-}  // namespace tandem::bench
+}  // namespace tandem::probes
