@@ -4,17 +4,20 @@
 usage: cli_split_test.py TANDEM_BINARY DATA_FOLDER [unittest options]
 """
 import json
+import os
 
 import cli_case
 from cli_case import BAD_USAGE, FAILED, OK, CommandLine
 
+SHAPE = ("layers", "q_heads", "kv_heads", "head_dim")
 SMALL = {"--layers": 2, "--q-heads": 4, "--kv-heads": 2, "--head-dim": 64, "--context": "3K", "--fit-context": "2K,4K",
          "--threads": 1, "--steps": 3}
 
 
 def split(**options):
-    """The arguments of a small sweep; `options`, by their names with '_' for '-', replace its own."""
+    """The arguments of a small sweep; `options`, by their names with '_' for '-', replace its own, None takes them away."""
     given = {**SMALL, **{"--" + name.replace("_", "-"): value for name, value in options.items()}}
+    given = {name: value for name, value in given.items() if value is not None}
     return ["profile", "split", *(part for option in given.items() for part in option)]
 
 
@@ -97,6 +100,91 @@ class Split(CommandLine):
         self.assertTrue(choice["take"].startswith("all"), choice)
         result = self.expect(OK, *split(selectors="all,sketch1:0.05", target="tok/s=1e9", json="-"))
         self.assertFalse(json.loads(result.stdout)["choices"][0]["reaches_target"])
+
+    def test_a_model_says_its_shape(self):
+        config = os.path.join(self.model, "config.json")
+        result = self.expect(OK, *split(**dict.fromkeys(SHAPE), model=config, selectors="all", json="-"))
+        report = json.loads(result.stdout)
+        self.assertEqual(report["model"], "tiny-llama")
+        self.assertEqual(report["shape"], {"num_layers": 4, "num_q_heads": 4, "num_kv_heads": 2, "head_dim": 64})
+        self.assertEqual(report["config"]["num_layers"], 4)
+        self.assertIsNone(self.report["model"])
+
+    def test_models_refuse_what_they_are_not(self):
+        bare = dict.fromkeys(SHAPE)
+        for options, naming in (
+                ({**bare, "model": "llama-3.1-9b"}, ["'llama-3.1-9b' is not known", "nearest: llama-3.1-8b", "plan list"]),
+                ({**bare, "model": "llama-3.1-8b", "context": "8K,256K"}, ["context is 262144", "131072", "llama-3.1-8b"]),
+                ({**bare, "model": "mistral-7b", "context": "8K"}, ["--context", "'8192'", "4096", "window slides"]),
+                *(({**bare, "model": "llama-3.1-8b", name: 2}, ["--" + name.replace("_", "-"), "'2'", "llama-3.1-8b"])
+                  for name in SHAPE)):
+            with self.subTest(options=options):
+                self.expect(BAD_USAGE, *split(**options), naming=naming)
+        self.expect(FAILED, *split(**bare, model="missing/config.json"), naming=["missing/config.json"])
+
+    def test_a_trace_gives_its_own_errors(self):
+        golden = os.path.join(cli_case.DATA, "golden_trace")
+        config = self.path("traced.json")
+        options = {**dict.fromkeys(SHAPE), "context": None, "trace": golden, "selectors": "all,sketch1:0.02,sketch1:0.1"}
+        result = self.expect(OK, *split(**options, model=os.path.join(self.model, "config.json"), out=config, json="-"))
+        report = json.loads(result.stdout)
+        self.assertEqual(report["trace"], {"path": golden, "layer": 2})
+        self.assertEqual((report["shape"]["num_layers"], report["settings"]["steps"]), (4, 3))
+        self.assertEqual({case["tokens"] for case in report["cases"]}, {8192})
+        errors = {case["name"].split(",")[0]: case["measured"]["error"]["mean"] for case in report["cases"]}
+        run = ("run", "--trace", golden, "--warm", "--steps", 4, "--always-select", "--threads", 1, "--window-dtype", "bf16",
+               "--host-dtype", "bf16", "--local", 64, "--json", "-", "--selector", "sketch", "--sketch-bits", 1)
+        for budget in (0.02, 0.1):
+            replayed = json.loads(self.expect(OK, *run, "--budget", budget).stdout)
+            self.assertAlmostEqual(errors[f"sketch1:{budget}"], replayed["mean"]["error"]["mean"], delta=1e-6)
+        self.assertLess(errors["all"], errors["sketch1:0.1"])
+        self.assertEqual(json.loads(self.expect(OK, "run", "--trace", golden, "--warm", "--steps", 2, "--config", config,
+                                                "--json", "-").stdout)["trace"]["tokens"], 8192)
+
+    def test_a_trace_is_as_long_as_it_is(self):
+        bare = {**dict.fromkeys(SHAPE), "context": None, "trace": self.trace, "selectors": "all"}
+        report = json.loads(self.expect(OK, *split(**{**bare, "steps": None, "context": 700, "json": "-"})).stdout)
+        self.assertEqual((report["shape"]["num_layers"], report["settings"]["steps"]), (1, 5))
+        self.assertEqual(report["trace"]["layer"], 0)
+        self.assertIsNone(report["model"])
+        self.assertNotIn("scale", report["config"])
+
+    def test_a_scale_of_its_own_goes_into_the_configuration(self):
+        scaled, config = self.copy_of_trace("scaled"), self.path("scaled.json")
+        with open(os.path.join(scaled, "meta.json")) as file:
+            meta = json.load(file)
+        self.write("scaled/meta.json", json.dumps({**meta, "scale": 0.25}))
+        self.expect(OK, *split(**dict.fromkeys(SHAPE), context=None, trace=scaled, selectors="all", out=config))
+        with open(config) as file:
+            self.assertEqual(json.load(file)["scale"], 0.25)
+        self.expect(OK, "run", "--trace", scaled, "--warm", "--config", config)
+        self.expect(BAD_USAGE, "run", "--trace", self.trace, "--warm", "--config", config, naming=["scale 0.25", "0.125"])
+
+    def test_traces_refuse_what_they_are_not(self):
+        bare = {**dict.fromkeys(SHAPE), "context": None, "trace": self.trace}
+        silent = self.copy_of_trace("silent")
+        with open(os.path.join(silent, "meta.json")) as file:
+            meta = json.load(file)
+        for options, naming in (
+                ({"context": "512"}, ["--context", "'512'", "700"]),
+                ({"context": "1K"}, ["--context", "'1024'", "700"]),
+                ({"layer": 1}, ["--layer", "'1'", "of the trace: 0"]),
+                ({"q_heads": 4}, ["--q-heads", "'4'", "--trace"]),
+                ({"head_dim": 64}, ["--head-dim", "'64'", "--trace"]),
+                ({"steps": 6}, ["--steps", "'6'", "2 to 5"]),
+                ({"model": "llama-3.1-8b"}, ["--trace", "num_q_heads 4", "32", "llama-3.1-8b"])):
+            with self.subTest(options=options):
+                self.expect(BAD_USAGE, *split(**{**bare, **options}), naming=naming)
+        golden = os.path.join(cli_case.DATA, "golden_trace")
+        self.expect(BAD_USAGE, *split(**{**bare, "trace": golden, "layers": 2}), naming=["--trace", "a layer 2", "0 to 1"])
+        self.expect(BAD_USAGE, *split(layer=0), naming=["--layer", "--trace"])
+        self.expect(FAILED, *split(**{**bare, "trace": self.path("nowhere")}), naming=["nowhere"])
+        self.write("silent/meta.json", json.dumps({**meta, "steps": 2}))
+        self.expect(BAD_USAGE, *split(**{**bare, "trace": silent}), naming=["--trace", "2 decode steps", "at least 3"])
+        mute = self.path("mute")
+        self.expect(OK, "synth", "--out", mute, "--tokens", 700, "--kv-heads", 2, "--q-heads", 4, "--head-dim", 64, "--steps", 6,
+                    "--query-tail", 0)
+        self.expect(BAD_USAGE, *split(**{**bare, "trace": mute, "selectors": "all,sketch1:0.1"}), naming=["q_tail", "sketch1:0.1"])
 
     def test_what_does_not_fit_is_refused_and_the_others_go_on(self):
         report = json.loads(self.expect(OK, *split(context="3K,16M", batch=128, selectors="sketch1:0.05", json="-")).stdout)

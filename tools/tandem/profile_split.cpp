@@ -11,16 +11,18 @@
 #include "tools/tandem/options.h"
 #include "tools/tandem/selector_text.h"
 #include "tools/tandem/split_grid.h"
+#include "tools/tandem/split_model.h"
 #include "tools/tandem/split_page.h"
 #include "tools/tandem/split_report.h"
+#include "tools/tandem/split_trace.h"
 
 namespace tandem::cli {
 namespace {
 
 struct ProfileSplitOptions {
   CommonOptions common;
-  SplitShape shape{.num_layers = 32};
-  std::string contexts = "32K", batches = "1", threads;
+  SplitModelOptions model;
+  std::string batches = "1", threads;
   std::string selectors =
       "all,sketch1:0.005,sketch1:0.01,sketch1:0.02,sketch1:0.05,sketch2:0.01,sketch2:0.02,sketch2:0.05";
   std::string windows = "64", codecs = "none", host_dtypes = "bf16", device = "host";
@@ -84,12 +86,18 @@ std::vector<Split> splits_of(const ProfileSplitOptions& options) {
   return splits;
 }
 
+std::int64_t steps_of(const CLI::App& command, const ProfileSplitOptions& options, const SplitModel& model) {
+  constexpr std::int64_t kQuickSteps = 4;
+  const std::int64_t steps = options.quick ? kQuickSteps : options.steps;
+  return model.trace ? timed_steps(model.trace->meta, steps, !options.quick && command.count("--steps") > 0) : steps;
+}
+
 /// A runtime of each split, so that what the library refuses is refused before any work.
-Json check_splits(const std::vector<Split>& splits, const ProfileSplitOptions& options) {
+Json check_splits(const std::vector<Split>& splits, const SplitShape& shape, const std::string& isa) {
   Json described;
   for (const Split& split : splits) {
-    Json config = config_of(split, options.shape, 1);
-    if (!options.common.isa.empty()) config["isa"] = options.common.isa;
+    Json config = config_of(split, shape, 1);
+    if (!isa.empty()) config["isa"] = isa;
     try {
       described = describe(td::Runtime(config.dump()));
     } catch (const td::Error& error) {
@@ -100,9 +108,10 @@ Json check_splits(const std::vector<Split>& splits, const ProfileSplitOptions& o
   return described;
 }
 
-/// The results of all cases of the grid in order, predicted, and measured where they were.
+/// The results of all cases of the grid in order, predicted, and measured where they were, over data like that which
+/// predictions are made from where it is `made_up`.
 std::vector<SplitResult> results_of(const SplitGrid& grid, const SplitPredictor& predictor,
-                                    const SplitMeasurements& measured) {
+                                    const SplitMeasurements& measured, bool made_up) {
   const auto is = [](const SplitCase& a, const SplitCase& b) {
     return a.split == b.split && a.tokens == b.tokens && a.batch == b.batch;
   };
@@ -117,7 +126,8 @@ std::vector<SplitResult> results_of(const SplitGrid& grid, const SplitPredictor&
           if (is(sample.at, result.at)) result.measured = sample;
         for (const SplitRefusal& refused : measured.refused)
           if (is(refused.at, result.at)) result.not_measured = refused.why;
-        for (const SplitSample& sample : measured.fit) result.fitted = result.fitted || is(sample.at, result.at);
+        for (const SplitSample& sample : measured.fit)
+          result.fitted = result.fitted || (made_up && is(sample.at, result.at));
         results.push_back(std::move(result));
       }
     }
@@ -141,28 +151,35 @@ Json config_of_choice(const SplitReport& report, const SplitPredictor& predictor
   return config;
 }
 
-void profile_split(const ProfileSplitOptions& options) {
+void profile_split(const CLI::App& command, const ProfileSplitOptions& options) {
   JsonOutput json(options.common.json);
   JsonOutput out(options.out, "--out");
   JsonOutput html(options.html, "--html");
   refuse_mixed({&json, &out, &html});
+  const SplitModel model = split_model_of(command, options.model);
   SplitReport report;
-  report.shape = options.shape;
+  report.model = model.name;
+  if (model.trace) {
+    report.trace = options.model.trace;
+    report.trace_layer = model.trace->layers.front().layer;
+  }
+  report.shape = model.shape;
   report.target = parse_target("--target", options.target);
-  SplitGrid grid{contexts_of("--context", options.contexts), numbers("--batch", options.batches, 1024),
-                 splits_of(options)};
+  SplitGrid grid{model.contexts, numbers("--batch", options.batches, 1024), splits_of(options)};
   SplitGrid fit{contexts_of("--fit-context", options.fit_contexts), {1, 2}, fit_splits(grid.splits)};
-  report.machine = check_splits(grid.splits, options);
-  const SplitSweep sweep{.shape = options.shape,
-                         .steps = options.quick ? 4 : options.steps,
+  report.machine = check_splits(grid.splits, model.shape, options.common.isa);
+  if (model.trace) check_queries(report.trace, *model.trace, grid.splits);
+  const SplitSweep sweep{.shape = model.shape,
+                         .steps = steps_of(command, options, model),
+                         .trace = model.trace,
                          .seed = options.common.seed,
                          .threads = num_threads(options.common),
                          .isa = options.common.isa,
                          .cache_bytes = last_level_cache_bytes(report.machine)};
   const SplitMeasurements measured = measure_grids(sweep, fit, grid);
   report.fit = measured.fit;
-  const SplitPredictor predictor(grid.splits, options.shape, report.fit);
-  report.results = results_of(grid, predictor, measured);
+  const SplitPredictor predictor(grid.splits, model.shape, report.fit);
+  report.results = results_of(grid, predictor, measured, model.trace == nullptr);
   const Json config = config_of_choice(report, predictor);
   if (!out.is_stdout() && !html.is_stdout()) print(json, text_of(report));
   out.write(config);
@@ -178,21 +195,12 @@ void profile_split(const ProfileSplitOptions& options) {
   json.write(object);
 }
 
-void add_shape(CLI::App& command, SplitShape& shape) {
-  const auto count = [](int most) { return number_in(1, most, fmt::format("a whole number from 1 to {}", most)); };
-  command.add_option("--layers", shape.num_layers, "layers of the model that attend [32]")->check(count(1000));
-  command.add_option("--q-heads", shape.num_q_heads, "query heads [32]")->check(count(1024));
-  command.add_option("--kv-heads", shape.num_kv_heads, "KV heads [8]")->check(count(1024));
-  command.add_option("--head-dim", shape.head_dim, "dimensions of a head [128]")->check(count(512));
-}
-
 }  // namespace
 
 void add_profile_split(CLI::App& profile, Action& action) {
   const auto options = std::make_shared<ProfileSplitOptions>();
   CLI::App* command = profile.add_subcommand("split", "Measure how attention is best divided between window and host");
-  add_shape(*command, options->shape);
-  command->add_option("--context", options->contexts, "prompt lengths in tokens, K and M are 2^10 and 2^20 [32K]");
+  add_split_model(*command, options->model);
   command->add_option("--batch", options->batches, "sequences of a step, a list [1]");
   command->add_option(
       "--target", options->target,
@@ -218,11 +226,17 @@ void add_profile_split(CLI::App& profile, Action& action) {
       "each\n"
       "step. Splits that differ in their selector alone take turns. Beside it stands what shorter and longer contexts\n"
       "(--fit-context) predict for it, with the range that holds for nine of ten: the last line says how good the\n"
-      "predictions were. Errors are those of made-up heads: compare a model's own with `tandem run`.\n"
+      "predictions were. Errors are those of made-up heads, unless --trace names a model's own.\n"
+      "--trace DIR (tandem generate --record, tandem synth) gives queries, keys and values of one layer, --layer, and\n"
+      "with them its errors and what selectors that go by the data gather; all layers are taken to be like it, so try\n"
+      "others too. The context is then the whole prompt, which its decode queries come after. The contexts of\n"
+      "--fit-context stay made up: they predict time, which depends on shapes and hardly on data.\n"
       "tokens/s count attention alone; weights and everything else of a model come on top (`tandem plan` has them).\n"
-      "Example:\n  tandem profile split --context 8K,32K,128K --batch 1,4 --target eps=0.1 --out split.json\n"
+      "Example:\n  tandem profile split --model llama-3.1-8b --context 8K,32K,128K --target eps=0.1 --out split.json\n"
+      "  tandem profile split --trace trace --layer 12 --target eps=0.05 --out split.json\n"
       "  tandem run --trace trace --config split.json");
-  command->callback([options, &action] { action = [options] { profile_split(*options); }; });
+  command->callback(
+      [options, command, &action] { action = [options, command] { profile_split(*command, *options); }; });
 }
 
 }  // namespace tandem::cli

@@ -16,10 +16,6 @@
 namespace tandem::cli {
 namespace {
 
-bool is_sketch(const td_selector& selector) {
-  return selector.kind == TD_SELECT_SKETCH || selector.kind == TD_SELECT_SKETCH_TOP_K;
-}
-
 /// Of rows that the window holds as they are.
 std::string window_dtype_of(const Split& split) {
   return split.host_dtype == "int8" || split.host_dtype == "k8v4" ? "bf16" : split.host_dtype;
@@ -44,6 +40,10 @@ td_selector selector_of(const Split& split) {
   selector.budget = 0.02;
   read_selector("--selectors", parse_selector("--selectors", split.selector), selector);
   return selector;
+}
+
+bool is_sketch(const td_selector& selector) noexcept {
+  return selector.kind == TD_SELECT_SKETCH || selector.kind == TD_SELECT_SKETCH_TOP_K;
 }
 
 std::string name_of(const Split& split) {
@@ -73,6 +73,7 @@ Json config_of(const Split& split, const SplitShape& shape, std::int32_t layers)
                  {"num_threads", split.threads},
                  {"selector", to_json(selector_of(split))},
                  {"never_slower", false}};
+  if (shape.scale > 0) config["scale"] = shape.scale;
   if (split.codec != "none")
     config["window_codec"] = codec_to_json<Json>(parse_codec("--window-codecs", split.codec, "").get());
   return config;

@@ -16,9 +16,9 @@ using report::Badge;
 using report::Cell;
 using report::number_cell;
 
-std::string shape_text(const SplitShape& shape) {
-  return fmt::format("{} layers of {} query heads on {} KV heads of {} dimensions", shape.num_layers, shape.num_q_heads,
-                     shape.num_kv_heads, shape.head_dim);
+std::string shape_text(const std::string& model, const SplitShape& shape) {
+  return fmt::format("{}{} layers of {} query heads on {} KV heads of {} dimensions", model.empty() ? "" : model + ": ",
+                     shape.num_layers, shape.num_q_heads, shape.num_kv_heads, shape.head_dim);
 }
 
 Cell text_cell(std::string text) {
@@ -107,12 +107,13 @@ void add_section(const SplitSection& section, report::Page& page) {
 }  // namespace
 
 std::string html_of(const SplitReport& report) {
-  report::Page page("How to split attention", shape_text(report.shape));
-  page.paragraph(
-      "Each split was measured on this machine over made-up heads, with the caches emptied before every step; all took "
-      "turns, step by step. Predictions come from the contexts of --fit-context alone. Errors are |out - dense| / "
-      "|dense|, mean over "
-      "query heads. `tandem profile split --help` says more.");
+  report::Page page("How to split attention", shape_text(report.model, report.shape));
+  page.paragraph("Each split was measured on this machine over " + data_of(report) +
+                 ", with the caches emptied before every step; all took "
+                 "turns, step by step. Predictions come from made-up heads at the contexts of --fit-context alone. "
+                 "Errors are |out - dense| / "
+                 "|dense|, mean over "
+                 "query heads. `tandem profile split --help` says more.");
   for (const SplitSection& section : sections_of(report)) add_section(section, page);
   const SplitErrors errors = errors_of(report.results);
   page.section("How good were the predictions?");

@@ -87,11 +87,17 @@ std::vector<SplitSection> sections_of(const SplitReport& report) {
   return sections;
 }
 
+std::string data_of(const SplitReport& report) {
+  return report.trace.empty() ? "made-up heads" : fmt::format("layer {} of {}", report.trace_layer, report.trace);
+}
+
 std::string text_of(const SplitReport& report) {
   std::string text = fmt::format(
-      "A decode step of one layer, {} query heads on {} KV heads of {}, cold data, microseconds: lower quartiles;\n"
+      "A decode step of one layer{}, {} query heads on {} KV heads of {}, over {},\n"
+      "cold data, microseconds: lower quartiles; "
       "window, select, attend: worker time / threads, medians.\n",
-      report.shape.num_q_heads, report.shape.num_kv_heads, report.shape.head_dim);
+      report.model.empty() ? "" : " of " + report.model, report.shape.num_q_heads, report.shape.num_kv_heads,
+      report.shape.head_dim, data_of(report));
   for (const SplitSection& section : sections_of(report)) {
     text += fmt::format("\n{} tokens, batch {}\n{}", section.tokens, section.batch, table_of(section));
     if (section.choice.best == nullptr) {
@@ -115,15 +121,18 @@ std::string text_of(const SplitReport& report) {
 }
 
 Json json_of(const SplitReport& report) {
-  Json object = {{"shape",
-                  {{"num_layers", report.shape.num_layers},
-                   {"num_q_heads", report.shape.num_q_heads},
-                   {"num_kv_heads", report.shape.num_kv_heads},
-                   {"head_dim", report.shape.head_dim}}},
-                 {"target", {{"error", report.target.error}, {"tokens_per_second", report.target.tokens_per_second}}},
-                 {"fit", Json::array()},
-                 {"cases", Json::array()},
-                 {"choices", Json::array()}};
+  Json object = {
+      {"model", report.model.empty() ? Json() : Json(report.model)},
+      {"trace", report.trace.empty() ? Json() : Json({{"path", report.trace}, {"layer", report.trace_layer}})},
+      {"shape",
+       {{"num_layers", report.shape.num_layers},
+        {"num_q_heads", report.shape.num_q_heads},
+        {"num_kv_heads", report.shape.num_kv_heads},
+        {"head_dim", report.shape.head_dim}}},
+      {"target", {{"error", report.target.error}, {"tokens_per_second", report.target.tokens_per_second}}},
+      {"fit", Json::array()},
+      {"cases", Json::array()},
+      {"choices", Json::array()}};
   for (const SplitSample& sample : report.fit) {
     Json each = json_of(sample.at, report.shape);
     each.update(json_of(sample));

@@ -10,6 +10,9 @@ namespace tandem::cli {
 
 /// Everything that a sweep of splits found.
 struct SplitReport {
+  std::string model;             ///< its name, or empty
+  std::string trace;             ///< the folder that the results were measured over, or empty
+  std::int32_t trace_layer = 0;  ///< which layer of it
   SplitShape shape;
   SplitTarget target;
   std::vector<SplitSample> fit;      ///< what predictions were made from
@@ -26,6 +29,8 @@ struct SplitSection {
 };
 std::vector<SplitSection> sections_of(const SplitReport& report);
 
+/// "layer 2 of golden_trace", "made-up heads": what was measured over.
+std::string data_of(const SplitReport& report);
 std::string text_of(const SplitReport& report);
 Json json_of(const SplitReport& report);
 
