@@ -186,6 +186,48 @@ class Split(CommandLine):
                     "--query-tail", 0)
         self.expect(BAD_USAGE, *split(**{**bare, "trace": mute, "selectors": "all,sketch1:0.1"}), naming=["q_tail", "sketch1:0.1"])
 
+    def test_dense_layers_are_summed_with_the_others(self):
+        result = self.expect(OK, *split(layers=5, selectors="sketch1:0.05,sketch1:0.2", dense_layers="0,2,5", target="eps=0.99",
+                                        json="-"))
+        report = json.loads(result.stdout)
+        cases = {case["name"]: case["measured"] for case in report["cases"]}
+        dense = next(measured for name, measured in cases.items() if name.startswith("all,"))
+        steps = {(step["split"], step["dense_layers"]): step for step in report["steps"]}
+        self.assertEqual(len(report["steps"]), len(steps))
+        self.assertEqual({(name.split(",")[0], layers) for name, layers in steps},
+                         {("all", 0), *((sketch, layers) for sketch in ("sketch1:0.05", "sketch1:0.2") for layers in (0, 2))})
+        for (name, layers), step in steps.items():
+            others = cases[name]
+            us = layers * dense["us"] + (5 - layers) * others["us"]
+            self.assertAlmostEqual(step["ms"], us / 1000, delta=1e-6 * us)
+            self.assertAlmostEqual(step["tokens_per_second"], 1e6 / us, delta=1e-6 / us * 1e6)
+            error = (layers * dense["error"]["mean"] + (5 - layers) * others["error"]["mean"]) / 5
+            self.assertAlmostEqual(step["error"], error, delta=1e-9)
+            self.assertLessEqual(step["predicted_ms"]["low"], step["predicted_ms"]["value"])
+            self.assertLessEqual(step["predicted_ms"]["value"], step["predicted_ms"]["high"])
+
+    def test_dense_layers_reach_errors_that_the_split_alone_does_not(self):
+        sketch = next(case for case in self.report["cases"] if case["name"].startswith("sketch1:0.05, window 64"))
+        between = 0.75 * sketch["measured"]["error"]["mean"]  # of all layers; half of them dense err half as much
+        options = {"selectors": "sketch1:0.05", "dense_layers": 1, "target": f"eps={between}"}
+        result = self.expect(OK, *split(**options, out=self.path("dense.json"), json=self.path("dense_report.json")))
+        with open(self.path("dense_report.json")) as file:
+            report = json.load(file)
+        choice = report["choices"][0]
+        self.assertTrue(choice["reaches_target"])
+        self.assertEqual(len(report["steps"]), 2)
+        if choice["dense_layers"] == 0:  # where every row is faster than a sketch beside it
+            self.assertTrue(choice["take"].startswith("all"))
+        else:
+            self.assertTrue(choice["take"].startswith("sketch1:0.05"))
+            self.assertIn("TD_EXACT", choice["advice"])
+            self.assertIn("; 1 dense layer\n", result.stdout)
+            self.assertIn(choice["advice"], result.stdout)
+            self.assertEqual(report["config"]["selector"]["kind"], "sketch")
+        self.assertEqual(report["dense_layers"], choice["dense_layers"])
+        self.assertLess(choice["error"], between)
+        self.assertEqual((self.report["dense_layers"], self.report["choices"][0]["dense_layers"]), (0, 0))
+
     def test_what_does_not_fit_is_refused_and_the_others_go_on(self):
         report = json.loads(self.expect(OK, *split(context="3K,16M", batch=128, selectors="sketch1:0.05", json="-")).stdout)
         refused = [case for case in report["cases"] if case["measured"] is None]
@@ -206,6 +248,8 @@ class Split(CommandLine):
                 ("windows", "0", ["--windows", "'0'"]),
                 ("threads", "0", ["--threads", "'0'"]),
                 ("batch", "1,100000", ["--batch", "'100000'"]),
+                ("dense_layers", "0,3", ["--dense-layers", "'3'", "0 to 2"]),
+                ("dense_layers", "few", ["--dense-layers", "'few'"]),
                 ("q_heads", 5, ["num_q_heads"])):
             with self.subTest(option=option, value=value):
                 self.expect(BAD_USAGE, *split(**{option: value}), naming=naming)

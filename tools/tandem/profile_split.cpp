@@ -27,6 +27,7 @@ struct ProfileSplitOptions {
       "all,sketch1:0.005,sketch1:0.01,sketch1:0.02,sketch1:0.05,sketch2:0.01,sketch2:0.02,sketch2:0.05";
   std::string windows = "64", codecs = "none", host_dtypes = "bf16", device = "host";
   std::string fit_contexts = "6K,48K";
+  std::string dense_layers = "0";
   std::string target = "eps=0.1";
   std::string out, html;
   std::int64_t steps = 8;
@@ -34,12 +35,12 @@ struct ProfileSplitOptions {
 };
 
 template <typename Number>
-std::vector<Number> numbers(const std::string& option, const std::string& list, Number most) {
+std::vector<Number> numbers(const std::string& option, const std::string& list, Number most, Number least = 1) {
   std::vector<Number> values;
   for (const auto& text : split_list(list)) {
-    const auto value = parse_or<Number>(text, 0);
-    if (value < 1 || value > most)
-      throw UsageError(not_allowed(option, text, fmt::format("a list of whole numbers from 1 to {}", most)));
+    const auto value = parse_or<Number>(text, least - 1);
+    if (value < least || value > most)
+      throw UsageError(not_allowed(option, text, fmt::format("a list of whole numbers from {} to {}", least, most)));
     values.push_back(value);
   }
   return values;
@@ -57,7 +58,17 @@ void check_dtype(const std::string& name) {
     throw UsageError(not_allowed("--host-dtypes", name, fmt::format("a list of {}", fmt::join(kDtypes, ", "))));
 }
 
-std::vector<Split> splits_of(const ProfileSplitOptions& options) {
+/// Layers that are kept dense attend to every row: that is measured where it was not asked for.
+std::vector<std::string> selectors_of(const std::string& list, const std::vector<std::int32_t>& dense_layers) {
+  std::vector<std::string> selectors = split_forms(list, {"lsh:"});
+  const bool any_dense = std::any_of(dense_layers.begin(), dense_layers.end(), [](auto layers) { return layers > 0; });
+  const bool has_all = std::any_of(selectors.begin(), selectors.end(),
+                                   [](const std::string& selector) { return reads_all({.selector = selector}); });
+  if (any_dense && !has_all) selectors.insert(selectors.begin(), "all");
+  return selectors;
+}
+
+std::vector<Split> splits_of(const ProfileSplitOptions& options, const std::vector<std::int32_t>& dense_layers) {
   constexpr int kMostThreads = 1024;
   constexpr std::int32_t kMostLocal = 1 << 20;
   const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
@@ -70,7 +81,7 @@ std::vector<Split> splits_of(const ProfileSplitOptions& options) {
       for (const std::int32_t local : numbers("--windows", options.windows, kMostLocal)) {
         for (const auto& codec : split_forms(options.codecs, {"qjl:"})) {
           parse_codec("--window-codecs", codec, "");
-          for (const auto& selector : split_forms(options.selectors, {"lsh:"})) {
+          for (const auto& selector : selectors_of(options.selectors, dense_layers)) {
             parse_selector("--selectors", selector);
             splits.push_back({.threads = each,
                               .device = options.device,
@@ -86,7 +97,7 @@ std::vector<Split> splits_of(const ProfileSplitOptions& options) {
   return splits;
 }
 
-std::int64_t steps_of(const CLI::App& command, const ProfileSplitOptions& options, const SplitModel& model) {
+std::int64_t num_steps(const CLI::App& command, const ProfileSplitOptions& options, const SplitModel& model) {
   constexpr std::int64_t kQuickSteps = 4;
   const std::int64_t steps = options.quick ? kQuickSteps : options.steps;
   return model.trace ? timed_steps(model.trace->meta, steps, !options.quick && command.count("--steps") > 0) : steps;
@@ -135,15 +146,19 @@ std::vector<SplitResult> results_of(const SplitGrid& grid, const SplitPredictor&
   return results;
 }
 
-/// The configuration to load: the split of the longest context that was measured, and what its steps cost.
-Json config_of_choice(const SplitReport& report, const SplitPredictor& predictor) {
+/// The step to take at the longest context that was measured.
+SplitStep step_to_take(const SplitReport& report) {
   const auto sections = sections_of(report);
   const SplitSection* last = nullptr;
   for (const SplitSection& section : sections)
-    if (section.choice.best != nullptr && (last == nullptr || section.tokens > last->tokens)) last = &section;
+    if (section.choice.best && (last == nullptr || section.tokens > last->tokens)) last = &section;
   TANDEM_CHECK(last != nullptr, out_of_memory,
                "no split could be measured: ", report.results.empty() ? "" : report.results.front().not_measured);
-  const Split& split = last->choice.best->at.split;
+  return *last->choice.best;
+}
+
+/// The configuration to load, with what its steps cost.
+Json config_of_choice(const Split& split, const SplitReport& report, const SplitPredictor& predictor) {
   Json config = config_of(split, report.shape, report.shape.num_layers);
   config["never_slower"] = true;
   const lsh::CostProfile profile = predictor.profile(split.threads);
@@ -164,13 +179,14 @@ void profile_split(const CLI::App& command, const ProfileSplitOptions& options) 
     report.trace_layer = model.trace->layers.front().layer;
   }
   report.shape = model.shape;
+  report.dense_layers = numbers("--dense-layers", options.dense_layers, model.shape.num_layers, 0);
   report.target = parse_target("--target", options.target);
-  SplitGrid grid{model.contexts, numbers("--batch", options.batches, 1024), splits_of(options)};
+  SplitGrid grid{model.contexts, numbers("--batch", options.batches, 1024), splits_of(options, report.dense_layers)};
   SplitGrid fit{contexts_of("--fit-context", options.fit_contexts), {1, 2}, fit_splits(grid.splits)};
   report.machine = check_splits(grid.splits, model.shape, options.common.isa);
   if (model.trace) check_queries(report.trace, *model.trace, grid.splits);
   const SplitSweep sweep{.shape = model.shape,
-                         .steps = steps_of(command, options, model),
+                         .steps = num_steps(command, options, model),
                          .trace = model.trace,
                          .seed = options.common.seed,
                          .threads = num_threads(options.common),
@@ -180,7 +196,8 @@ void profile_split(const CLI::App& command, const ProfileSplitOptions& options) 
   report.fit = measured.fit;
   const SplitPredictor predictor(grid.splits, model.shape, report.fit);
   report.results = results_of(grid, predictor, measured, model.trace == nullptr);
-  const Json config = config_of_choice(report, predictor);
+  const SplitStep step = step_to_take(report);
+  const Json config = config_of_choice(step.split->at.split, report, predictor);
   if (!out.is_stdout() && !html.is_stdout()) print(json, text_of(report));
   out.write(config);
   if (!options.html.empty()) html.write_text(html_of(report));
@@ -191,6 +208,7 @@ void profile_split(const CLI::App& command, const ProfileSplitOptions& options) 
                         {"threads", sweep.threads},
                         {"last_level_cache_bytes", sweep.cache_bytes}};
   object["config"] = config;
+  object["dense_layers"] = step.dense_layers;  // beside it: td_config has no field for them
   object["version"] = td_version();
   json.write(object);
 }
@@ -207,6 +225,8 @@ void add_profile_split(CLI::App& profile, Action& action) {
       "eps=E: the fastest split with at most this error; tok/s=T: the most exact one that makes so many\n"
       "tokens of attention [eps=0.1]");
   command->add_option("--selectors", options->selectors, fmt::format("list of selectors [{}]", options->selectors));
+  command->add_option("--dense-layers", options->dense_layers,
+                      "list: of the model's layers so many attend to every row, the others as the split says [0]");
   command->add_option("--windows", options->windows, "list of local tokens of the window [64]");
   command->add_option("--window-codecs", options->codecs, fmt::format("list: {} [none]", codec_forms()));
   command->add_option("--host-dtypes", options->host_dtypes, "list of formats of host rows [bf16]");
@@ -231,6 +251,11 @@ void add_profile_split(CLI::App& profile, Action& action) {
       "with them its errors and what selectors that go by the data gather; all layers are taken to be like it, so try\n"
       "others too. The context is then the whole prompt, which its decode queries come after. The contexts of\n"
       "--fit-context stay made up: they predict time, which depends on shapes and hardly on data.\n"
+      "Layers do not interact within a step: that of a model is the sum of its layers, and its error, which --target\n"
+      "goes by, their mean. --dense-layers tries to keep some dense, where a few layers err more than the others; "
+      "which\n"
+      "they are, `tandem run` shows over a trace that has all. A configuration has one selector for all layers, so an\n"
+      "engine passes TD_PART_ALL | TD_EXACT to td_attend in those.\n"
       "tokens/s count attention alone; weights and everything else of a model come on top (`tandem plan` has them).\n"
       "Example:\n  tandem profile split --model llama-3.1-8b --context 8K,32K,128K --target eps=0.1 --out split.json\n"
       "  tandem profile split --trace trace --layer 12 --target eps=0.05 --out split.json\n"

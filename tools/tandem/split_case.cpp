@@ -46,6 +46,8 @@ bool is_sketch(const td_selector& selector) noexcept {
   return selector.kind == TD_SELECT_SKETCH || selector.kind == TD_SELECT_SKETCH_TOP_K;
 }
 
+bool reads_all(const Split& split) { return selector_of(split).kind == TD_SELECT_ALL; }
+
 std::string name_of(const Split& split) {
   std::string name = split.selector;
   if (split.host_dtype != "bf16") name += ", " + split.host_dtype;

@@ -35,6 +35,7 @@ struct Split {
 
 td_selector selector_of(const Split& split);
 bool is_sketch(const td_selector& selector) noexcept;
+bool reads_all(const Split& split);
 
 /// "sketch2:0.02, int8, window 512 kivi4, 2 threads"
 std::string name_of(const Split& split);

@@ -33,8 +33,8 @@ report::Table table_of(const SplitSection& section) {
       {"split", "measured", "predicted", "off", "window", "select", "attend", "rows", "MiB read", "error"},
       {}};
   for (const SplitResult* result : section.results) {
-    std::vector<Cell> row = {
-        text_cell(name_of(result->at.split) + (result == section.choice.best ? "  (take this)" : ""))};
+    const bool taken = section.choice.best && result == section.choice.best->split;
+    std::vector<Cell> row = {text_cell(name_of(result->at.split) + (taken ? "  (take this)" : ""))};
     const auto predicted =
         number_cell(result->predicted.value, result->predicted.low, result->predicted.high, Badge::none);
     if (!result->measured) {
@@ -60,9 +60,26 @@ report::Table table_of(const SplitSection& section) {
   return table;
 }
 
+report::Table steps_table_of(const SplitSection& section, std::int32_t num_layers) {
+  report::Table table{fmt::format("Milliseconds of a decode step of all {} layers", num_layers),
+                      {"split", "dense layers", "measured", "predicted", "tokens/s", "error"},
+                      {}};
+  for (const SplitStep& step : section.steps) {
+    const plan::TimeRange predicted = step.predicted();
+    table.rows.push_back(
+        {text_cell(name_of(step.split->at.split) + (step == section.choice.best ? "  (take this)" : "")),
+         number_cell(step.dense_layers), number_cell(step.us() / 1000),
+         number_cell(predicted.value / 1000, predicted.low / 1000, predicted.high / 1000, Badge::none),
+         number_cell(step.tokens_per_second()), number_cell(step.error())});
+  }
+  return table;
+}
+
 /// Where the time of each split goes: the fastest first.
 report::BarChart times_of(const SplitSection& section) {
-  std::vector<const SplitResult*> by_time = section.measured;
+  std::vector<const SplitResult*> by_time;
+  for (const SplitResult* result : section.results)
+    if (result->measured) by_time.push_back(result);
   std::sort(by_time.begin(), by_time.end(),
             [](const SplitResult* a, const SplitResult* b) { return a->measured->us < b->measured->us; });
   report::BarChart chart{"Time of a decode step by split", {"microseconds per layer"}, {}};
@@ -89,19 +106,22 @@ report::Scatter accuracy_of(const SplitReport& report) {
   return chart;
 }
 
-void add_section(const SplitSection& section, report::Page& page) {
+void add_section(const SplitSection& section, const SplitReport& report, report::Page& page) {
   page.section(fmt::format("{} tokens, batch {}", section.tokens, section.batch));
-  if (section.choice.best == nullptr) {
+  if (!section.choice.best) {
     page.note(report::Note::caution, "Nothing was measured", section.results.front()->not_measured);
     return;
   }
   page.note(section.choice.reaches_target ? report::Note::information : report::Note::caution,
-            "Take " + name_of(section.choice.best->at.split), section.choice.reason);
+            "Take " + name_of(*section.choice.best), section.choice.reason);
+  const std::string advice = advice_of(*section.choice.best);
+  if (!advice.empty()) page.note(report::Note::information, "What the engine does", advice);
   page.figure(
       times_of(section),
       "Lower quartiles; whiskers reach to the median. Splits that gather some of the rows in one colour, those that "
       "read all in the other.");
   page.table(table_of(section));
+  if (report.dense_layers != std::vector<std::int32_t>{0}) page.table(steps_table_of(section, report.shape.num_layers));
 }
 
 }  // namespace
@@ -114,7 +134,7 @@ std::string html_of(const SplitReport& report) {
                  "Errors are |out - dense| / "
                  "|dense|, mean over "
                  "query heads. `tandem profile split --help` says more.");
-  for (const SplitSection& section : sections_of(report)) add_section(section, page);
+  for (const SplitSection& section : sections_of(report)) add_section(section, report, page);
   const SplitErrors errors = errors_of(report.results);
   page.section("How good were the predictions?");
   if (errors.cases > 0)

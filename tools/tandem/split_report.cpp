@@ -27,12 +27,27 @@ std::string table_of(const SplitSection& section) {
             short_number(sample->select_us), short_number(sample->attend_us), percent(sample->gathered_share),
             fmt::format("{:.1f}", sample->bytes / (1 << 20)), short_number(sample->error)})
         cells.push_back(cell);
-      if (result == section.choice.best)
+      if (result == section.choice.best->split)
         cells.emplace_back(section.choice.reaches_target ? "<- take this" : "<- nearest");
     } else {
       cells.push_back("not measured");
     }
     table.add_row(std::move(cells));
+  }
+  return table.text();
+}
+
+/// Of all layers, each number of dense ones.
+std::string steps_table_of(const SplitSection& section) {
+  Table table({"split", "dense layers", "predicted ms", "ms", "tokens/s", "error", ""});
+  for (const SplitStep& step : section.steps) {
+    const plan::TimeRange predicted = step.predicted();
+    table.add_row({name_of(step.split->at.split), std::to_string(step.dense_layers),
+                   range_text({predicted.value / 1000, predicted.low / 1000, predicted.high / 1000}),
+                   short_number(step.us() / 1000), short_number(step.tokens_per_second()), short_number(step.error()),
+                   step != section.choice.best     ? ""
+                   : section.choice.reaches_target ? "<- take this"
+                                                   : "<- nearest"});
   }
   return table.text();
 }
@@ -71,6 +86,37 @@ Json json_of(const SplitResult& result, const SplitShape& shape) {
   return object;
 }
 
+Json json_of(const SplitStep& step) {
+  const plan::TimeRange predicted = step.predicted();
+  return {{"name", name_of(step)},
+          {"tokens", step.split->at.tokens},
+          {"batch", step.split->at.batch},
+          {"split", name_of(step.split->at.split)},
+          {"dense_layers", step.dense_layers},
+          {"ms", step.us() / 1000},
+          {"predicted_ms",
+           {{"value", predicted.value / 1000}, {"low", predicted.low / 1000}, {"high", predicted.high / 1000}}},
+          {"tokens_per_second", step.tokens_per_second()},
+          {"error", step.error()}};
+}
+
+Json json_of(const SplitSection& section) {
+  const SplitChoice& choice = section.choice;
+  Json object = {{"tokens", section.tokens},
+                 {"batch", section.batch},
+                 {"take", name_of(choice.best->split->at.split)},
+                 {"dense_layers", choice.best->dense_layers},
+                 {"ms", choice.best->us() / 1000},
+                 {"tokens_per_second", choice.best->tokens_per_second()},
+                 {"error", choice.best->error()},
+                 {"reaches_target", choice.reaches_target},
+                 {"reason", choice.reason},
+                 {"foretold", name_of(*choice.foretold)},
+                 {"foretold_over_best", choice.foretold->us() / choice.best->us()}};
+  if (choice.best->dense_layers > 0) object["advice"] = advice_of(*choice.best);
+  return object;
+}
+
 }  // namespace
 
 std::vector<SplitSection> sections_of(const SplitReport& report) {
@@ -80,10 +126,14 @@ std::vector<SplitSection> sections_of(const SplitReport& report) {
     if (sections.empty() || sections.back().tokens != at.tokens || sections.back().batch != at.batch)
       sections.push_back({at.tokens, at.batch, {}, {}, {}});
     sections.back().results.push_back(&result);
-    if (result.measured) sections.back().measured.push_back(&result);
   }
-  for (SplitSection& section : sections)
-    if (!section.measured.empty()) section.choice = choose(section.measured, report.target, report.shape);
+  for (SplitSection& section : sections) {
+    std::vector<const SplitResult*> measured;
+    for (const SplitResult* result : section.results)
+      if (result->measured) measured.push_back(result);
+    section.steps = steps_of(measured, report.dense_layers, report.shape.num_layers);
+    if (!section.steps.empty()) section.choice = choose(section.steps, report.target);
+  }
   return sections;
 }
 
@@ -100,15 +150,18 @@ std::string text_of(const SplitReport& report) {
       report.shape.head_dim, data_of(report));
   for (const SplitSection& section : sections_of(report)) {
     text += fmt::format("\n{} tokens, batch {}\n{}", section.tokens, section.batch, table_of(section));
-    if (section.choice.best == nullptr) {
+    if (!section.choice.best) {
       text += fmt::format("nothing was measured: {}\n", section.results.front()->not_measured);
       continue;
     }
-    text += fmt::format("take: {}\n  {}\n", name_of(section.choice.best->at.split), section.choice.reason);
-    if (section.choice.foretold != section.choice.best)
-      text += fmt::format("  predictions alone would have taken {}, {:.1f} % slower\n",
-                          name_of(section.choice.foretold->at.split),
-                          100 * (section.choice.foretold->measured->us / section.choice.best->measured->us - 1));
+    if (report.dense_layers != std::vector<std::int32_t>{0})
+      text += fmt::format("a step of all {} layers\n{}", report.shape.num_layers, steps_table_of(section));
+    const SplitChoice& choice = section.choice;
+    text += fmt::format("take: {}\n  {}\n", name_of(*choice.best), choice.reason);
+    if (choice.best->dense_layers > 0) text += fmt::format("  {}\n", advice_of(*choice.best));
+    if (choice.foretold != choice.best)
+      text += fmt::format("  predictions alone would have taken {}, {:.1f} % slower\n", name_of(*choice.foretold),
+                          100 * (choice.foretold->us() / choice.best->us() - 1));
   }
   const SplitErrors errors = errors_of(report.results);
   if (errors.cases > 0)
@@ -132,6 +185,7 @@ Json json_of(const SplitReport& report) {
       {"target", {{"error", report.target.error}, {"tokens_per_second", report.target.tokens_per_second}}},
       {"fit", Json::array()},
       {"cases", Json::array()},
+      {"steps", Json::array()},
       {"choices", Json::array()}};
   for (const SplitSample& sample : report.fit) {
     Json each = json_of(sample.at, report.shape);
@@ -140,15 +194,8 @@ Json json_of(const SplitReport& report) {
   }
   for (const SplitResult& result : report.results) object["cases"].push_back(json_of(result, report.shape));
   for (const SplitSection& section : sections_of(report)) {
-    if (section.choice.best == nullptr) continue;
-    object["choices"].push_back(
-        {{"tokens", section.tokens},
-         {"batch", section.batch},
-         {"take", name_of(section.choice.best->at.split)},
-         {"reaches_target", section.choice.reaches_target},
-         {"reason", section.choice.reason},
-         {"foretold", name_of(section.choice.foretold->at.split)},
-         {"foretold_over_best", section.choice.foretold->measured->us / section.choice.best->measured->us}});
+    for (const SplitStep& step : section.steps) object["steps"].push_back(json_of(step));
+    if (section.choice.best) object["choices"].push_back(json_of(section));
   }
   const SplitErrors errors = errors_of(report.results);
   object["prediction"] = {

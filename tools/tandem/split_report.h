@@ -14,6 +14,7 @@ struct SplitReport {
   std::string trace;             ///< the folder that the results were measured over, or empty
   std::int32_t trace_layer = 0;  ///< which layer of it
   SplitShape shape;
+  std::vector<std::int32_t> dense_layers = {0};  ///< numbers of them that were asked about
   SplitTarget target;
   std::vector<SplitSample> fit;      ///< what predictions were made from
   std::vector<SplitResult> results;  ///< context by context, batch by batch
@@ -24,7 +25,8 @@ struct SplitReport {
 struct SplitSection {
   std::int64_t tokens = 0;
   int batch = 1;
-  std::vector<const SplitResult*> results, measured;
+  std::vector<const SplitResult*> results;
+  std::vector<SplitStep> steps;  ///< of those that were measured
   SplitChoice choice;
 };
 std::vector<SplitSection> sections_of(const SplitReport& report);
