@@ -188,7 +188,9 @@ class Split(CommandLine):
 
     def test_dense_layers_are_summed_with_the_others(self):
         result = self.expect(OK, *split(layers=5, selectors="sketch1:0.05,sketch1:0.2", dense_layers="0,2,5", target="eps=0.99",
-                                        json="-"))
+                                        json="-", html=self.path("dense.html")))
+        with open(self.path("dense.html")) as file:
+            self.assertIn("Milliseconds of a decode step of all 5 layers", file.read())
         report = json.loads(result.stdout)
         cases = {case["name"]: case["measured"] for case in report["cases"]}
         dense = next(measured for name, measured in cases.items() if name.startswith("all,"))
@@ -227,6 +229,45 @@ class Split(CommandLine):
         self.assertEqual(report["dense_layers"], choice["dense_layers"])
         self.assertLess(choice["error"], between)
         self.assertEqual((self.report["dense_layers"], self.report["choices"][0]["dense_layers"]), (0, 0))
+
+    def test_other_shapes_and_formats_are_measured_and_predicted(self):
+        far = 4  # times: what is wrong by a row's size, a group or a budget is further off than a busy machine's noise
+        for options in ({"q_heads": 2}, {"q_heads": 16}, {"head_dim": 80}, {"head_dim": 256},
+                        {"host_dtypes": "bf16,int8,k8v4"}, {"windows": 256, "window_codecs": "none,int8,kivi4"},
+                        {"selectors": "all,lsh:6,40,topk:0.02,topk:0.05,topk:0.2"}):
+            with self.subTest(options=options):
+                given = {"selectors": "all,sketch1:0.1", **options}
+                report = json.loads(self.expect(OK, *split(**given, json="-"), "--quick").stdout)
+                self.assertEqual(report["settings"]["steps"], 4)
+                topk = [case["predicted_us"]["value"] for case in report["cases"] if case["name"].startswith("topk")]
+                self.assertEqual(topk, sorted(topk))  # the budget in the middle is not part of the fit
+                for case in report["cases"]:
+                    off = case["predicted_us"]["value"] / case["measured"]["us"]
+                    self.assertTrue(1 / far < off < far, (case["name"], case["predicted_us"], case["measured"]["us"]))
+                    exact = case["name"].startswith("all,") and "4" not in case["config"]["host_dtype"]
+                    self.assertLess(case["measured"]["error"]["mean"], 0.2 if exact else 2)
+
+    def test_rows_that_the_data_decides_are_predicted_where_it_was_seen(self):
+        options = {"selectors": "sketch1:0.1,sketch1:error=0.3", "context": "3K,6K", "json": "-"}
+        report = json.loads(self.expect(OK, *split(**options)).stdout)
+        predicted = {(case["tokens"], case["name"].split(",")[0]): case["predicted_us"] for case in report["cases"]}
+        self.assertEqual([key for key, value in predicted.items() if value is None], [(6144, "sketch1:error=0.3")])
+        between = predicted[3072, "sketch1:error=0.3"]
+        self.assertLess(between["low"], between["value"])
+        self.assertLess(between["value"], between["high"])
+        self.assertEqual(report["prediction"]["cases"], 3)
+        self.assertIn("--fit-context", report["not_predicted"])
+        self.assertEqual(self.report["not_predicted"], "")
+
+    def test_nothing_foretells_what_is_not_predicted(self):
+        bare = {**dict.fromkeys(SHAPE), "context": None, "trace": self.trace}
+        result = self.expect(OK, *split(**bare, selectors="lsh:6,40", target="eps=0.99"), "--json", self.path("lsh.json"))
+        with open(self.path("lsh.json")) as file:
+            report = json.load(file)
+        self.assertIsNone(report["cases"][0]["predicted_us"])
+        self.assertIsNone(report["choices"][0]["foretold"])
+        self.assertEqual(report["prediction"]["cases"], 0)
+        self.assertIn("not predicted", result.stdout)
 
     def test_what_does_not_fit_is_refused_and_the_others_go_on(self):
         report = json.loads(self.expect(OK, *split(context="3K,16M", batch=128, selectors="sketch1:0.05", json="-")).stdout)

@@ -132,7 +132,7 @@ std::vector<SplitResult> results_of(const SplitGrid& grid, const SplitPredictor&
       for (const Split& split : grid.splits) {
         SplitResult result;
         result.at = {split, tokens, batch};
-        result.predicted = predictor.predict(result.at);
+        if (made_up || !gathers_by_data(selector_of(split))) result.predicted = predictor.predict(result.at);
         for (const SplitSample& sample : measured.asked)
           if (is(sample.at, result.at)) result.measured = sample;
         for (const SplitRefusal& refused : measured.refused)
@@ -254,8 +254,11 @@ void add_profile_split(CLI::App& profile, Action& action) {
       "Layers do not interact within a step: that of a model is the sum of its layers, and its error, which --target\n"
       "goes by, their mean. --dense-layers tries to keep some dense, where a few layers err more than the others; "
       "which\n"
-      "they are, `tandem run` shows over a trace that has all. A configuration has one selector for all layers, so an\n"
-      "engine passes TD_PART_ALL | TD_EXACT to td_attend in those.\n"
+      "they are, one measured layer cannot say. A configuration has one selector for all layers, so an engine passes\n"
+      "TD_PART_ALL | TD_EXACT to td_attend in those.\n"
+      "LSH tables, and sketches that are to meet an error, gather what the data makes them: they are predicted "
+      "between\n"
+      "the contexts of --fit-context alone, and not for a trace.\n"
       "tokens/s count attention alone; weights and everything else of a model come on top (`tandem plan` has them).\n"
       "Example:\n  tandem profile split --model llama-3.1-8b --context 8K,32K,128K --target eps=0.1 --out split.json\n"
       "  tandem profile split --trace trace --layer 12 --target eps=0.05 --out split.json\n"

@@ -36,6 +36,9 @@ struct Split {
 td_selector selector_of(const Split& split);
 bool is_sketch(const td_selector& selector) noexcept;
 bool reads_all(const Split& split);
+/// Whether the data decides how many rows it gathers, and no budget: LSH tables, and sketches that are to meet an
+/// error.
+bool gathers_by_data(const td_selector& selector) noexcept;
 
 /// "sketch2:0.02, int8, window 512 kivi4, 2 threads"
 std::string name_of(const Split& split);

@@ -20,7 +20,7 @@ class Order {
  public:
   Order(const SplitTarget& target, bool predicted) : target_(target), predicted_(predicted) {}
 
-  [[nodiscard]] double us(const SplitStep& step) const { return predicted_ ? step.predicted().value : step.us(); }
+  [[nodiscard]] double us(const SplitStep& step) const { return predicted_ ? step.predicted()->value : step.us(); }
   [[nodiscard]] bool reaches(const SplitStep& step) const {
     if (target_.tokens_per_second > 0) return step.split->at.batch * 1e6 / us(step) >= target_.tokens_per_second;
     return step.error() <= target_.error;
@@ -99,7 +99,9 @@ SplitChoice choose(const std::vector<SplitStep>& steps, const SplitTarget& targe
   const Order measured(target, false);
   SplitChoice choice;
   choice.best = measured.best_of(steps);
-  choice.foretold = Order(target, true).best_of(steps);
+  std::vector<SplitStep> predicted = steps;
+  std::erase_if(predicted, [](const SplitStep& step) { return !step.predicted(); });
+  if (!predicted.empty()) choice.foretold = Order(target, true).best_of(predicted);
   choice.reaches_target = measured.reaches(*choice.best);
   choice.reason = reason_of(*choice.best, choice.reaches_target, steps, target);
   return choice;
@@ -108,7 +110,8 @@ SplitChoice choose(const std::vector<SplitStep>& steps, const SplitTarget& targe
 SplitErrors errors_of(const std::vector<SplitResult>& results) {
   std::vector<double> off;
   for (const SplitResult& result : results)
-    if (result.measured && !result.fitted) off.push_back(std::abs(result.predicted.value / result.measured->us - 1));
+    if (result.measured && result.predicted && !result.fitted)
+      off.push_back(std::abs(result.predicted->value / result.measured->us - 1));
   return {static_cast<int>(off.size()), quantile(off, 0.5), quantile(off, 0.9), quantile(off, 1)};
 }
 

@@ -20,7 +20,7 @@ SplitTarget parse_target(const std::string& field, const std::string& text);
 /// The step to take, and why.
 struct SplitChoice {
   std::optional<SplitStep> best;      ///< by what was measured; none reaches the target: the nearest to it
-  std::optional<SplitStep> foretold;  ///< the one that predicted times alone would have chosen
+  std::optional<SplitStep> foretold;  ///< the one that predicted times alone would have chosen, if there are any
   bool reaches_target = false;
   std::string reason;
 };
@@ -29,7 +29,7 @@ struct SplitChoice {
 /// 3 % of it is taken: such differences are noise.
 SplitChoice choose(const std::vector<SplitStep>& steps, const SplitTarget& target);
 
-/// The share by which predictions were off, over the measured cases that they were not made from.
+/// The share by which predictions were off, over the measured cases that have one and that it was not made from.
 struct SplitErrors {
   int cases = 0;
   double median = 0, p90 = 0, worst = 0;

@@ -27,6 +27,11 @@ Cell text_cell(std::string text) {
   return cell;
 }
 
+Cell range_cell(const std::optional<plan::TimeRange>& range, double unit) {
+  if (!range) return text_cell("not predicted");
+  return number_cell(range->value / unit, range->low / unit, range->high / unit, Badge::none);
+}
+
 report::Table table_of(const SplitSection& section) {
   report::Table table{
       "Microseconds of a decode step of one layer",
@@ -35,8 +40,7 @@ report::Table table_of(const SplitSection& section) {
   for (const SplitResult* result : section.results) {
     const bool taken = section.choice.best && result == section.choice.best->split;
     std::vector<Cell> row = {text_cell(name_of(result->at.split) + (taken ? "  (take this)" : ""))};
-    const auto predicted =
-        number_cell(result->predicted.value, result->predicted.low, result->predicted.high, Badge::none);
+    const Cell predicted = range_cell(result->predicted, 1);
     if (!result->measured) {
       row.push_back(text_cell("not measured"));
       row.push_back(predicted);
@@ -46,7 +50,8 @@ report::Table table_of(const SplitSection& section) {
     const SplitSample& sample = *result->measured;
     row.push_back(number_cell(sample.us));
     row.push_back(predicted);
-    Cell off = text_cell(fmt::format("{:+.0f} %", 100 * (result->predicted.value / sample.us - 1)));
+    Cell off =
+        text_cell(result->predicted ? fmt::format("{:+.0f} %", 100 * (result->predicted->value / sample.us - 1)) : "");
     off.number = true;
     row.push_back(off);
     for (const double us : {sample.window_us, sample.select_us, sample.attend_us}) row.push_back(number_cell(us));
@@ -65,11 +70,9 @@ report::Table steps_table_of(const SplitSection& section, std::int32_t num_layer
                       {"split", "dense layers", "measured", "predicted", "tokens/s", "error"},
                       {}};
   for (const SplitStep& step : section.steps) {
-    const plan::TimeRange predicted = step.predicted();
     table.rows.push_back(
         {text_cell(name_of(step.split->at.split) + (step == section.choice.best ? "  (take this)" : "")),
-         number_cell(step.dense_layers), number_cell(step.us() / 1000),
-         number_cell(predicted.value / 1000, predicted.low / 1000, predicted.high / 1000, Badge::none),
+         number_cell(step.dense_layers), number_cell(step.us() / 1000), range_cell(step.predicted(), 1000),
          number_cell(step.tokens_per_second()), number_cell(step.error())});
   }
   return table;
@@ -98,10 +101,10 @@ report::Scatter accuracy_of(const SplitReport& report) {
                         {"not seen by the fit", "part of the fit"},
                         {}};
   for (const SplitResult& result : report.results) {
-    if (!result.measured) continue;
+    if (!result.measured || !result.predicted) continue;
     chart.points.push_back(
         {fmt::format("{} tokens, batch {}: {}", result.at.tokens, result.at.batch, name_of(result.at.split)),
-         result.measured->us, result.predicted.value, result.fitted ? std::size_t{1} : std::size_t{0}});
+         result.measured->us, result.predicted->value, result.fitted ? std::size_t{1} : std::size_t{0}});
   }
   return chart;
 }
@@ -135,6 +138,8 @@ std::string html_of(const SplitReport& report) {
                  "|dense|, mean over "
                  "query heads. `tandem profile split --help` says more.");
   for (const SplitSection& section : sections_of(report)) add_section(section, report, page);
+  const std::string unpredicted = unpredicted_note(report);
+  if (!unpredicted.empty()) page.note(report::Note::information, "Not everything is predicted", unpredicted);
   const SplitErrors errors = errors_of(report.results);
   page.section("How good were the predictions?");
   if (errors.cases > 0)

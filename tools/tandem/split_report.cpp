@@ -10,8 +10,15 @@
 namespace tandem::cli {
 namespace {
 
-std::string range_text(const plan::TimeRange& range) {
-  return fmt::format("{} ({}-{})", short_number(range.value), short_number(range.low), short_number(range.high));
+std::string range_text(const std::optional<plan::TimeRange>& range, double unit = 1) {
+  if (!range) return "not predicted";
+  return fmt::format("{} ({}-{})", short_number(range->value / unit), short_number(range->low / unit),
+                     short_number(range->high / unit));
+}
+
+Json range_json(const std::optional<plan::TimeRange>& range, double unit = 1) {
+  if (!range) return {};
+  return {{"value", range->value / unit}, {"low", range->low / unit}, {"high", range->high / unit}};
 }
 
 std::string percent(double share) { return fmt::format("{:.1f}", 100 * share); }
@@ -21,10 +28,11 @@ std::string table_of(const SplitSection& section) {
   for (const SplitResult* result : section.results) {
     std::vector<std::string> cells = {name_of(result->at.split), range_text(result->predicted)};
     if (const auto& sample = result->measured) {
-      const double off = result->predicted.value / sample->us - 1;
+      const std::string off =
+          result->predicted ? fmt::format("{:+.1f}", 100 * (result->predicted->value / sample->us - 1)) : "";
       for (const std::string& cell :
-           {short_number(sample->us), fmt::format("{:+.1f}", 100 * off), short_number(sample->window_us),
-            short_number(sample->select_us), short_number(sample->attend_us), percent(sample->gathered_share),
+           {short_number(sample->us), off, short_number(sample->window_us), short_number(sample->select_us),
+            short_number(sample->attend_us), percent(sample->gathered_share),
             fmt::format("{:.1f}", sample->bytes / (1 << 20)), short_number(sample->error)})
         cells.push_back(cell);
       if (result == section.choice.best->split)
@@ -41,9 +49,7 @@ std::string table_of(const SplitSection& section) {
 std::string steps_table_of(const SplitSection& section) {
   Table table({"split", "dense layers", "predicted ms", "ms", "tokens/s", "error", ""});
   for (const SplitStep& step : section.steps) {
-    const plan::TimeRange predicted = step.predicted();
-    table.add_row({name_of(step.split->at.split), std::to_string(step.dense_layers),
-                   range_text({predicted.value / 1000, predicted.low / 1000, predicted.high / 1000}),
+    table.add_row({name_of(step.split->at.split), std::to_string(step.dense_layers), range_text(step.predicted(), 1000),
                    short_number(step.us() / 1000), short_number(step.tokens_per_second()), short_number(step.error()),
                    step != section.choice.best     ? ""
                    : section.choice.reaches_target ? "<- take this"
@@ -78,8 +84,7 @@ Json json_of(const SplitCase& at, const SplitShape& shape) {
 
 Json json_of(const SplitResult& result, const SplitShape& shape) {
   Json object = json_of(result.at, shape);
-  object["predicted_us"] = {
-      {"value", result.predicted.value}, {"low", result.predicted.low}, {"high", result.predicted.high}};
+  object["predicted_us"] = range_json(result.predicted);
   object["fitted"] = result.fitted;
   object["measured"] = result.measured ? json_of(*result.measured) : Json();
   if (!result.not_measured.empty()) object["not_measured"] = result.not_measured;
@@ -87,15 +92,13 @@ Json json_of(const SplitResult& result, const SplitShape& shape) {
 }
 
 Json json_of(const SplitStep& step) {
-  const plan::TimeRange predicted = step.predicted();
   return {{"name", name_of(step)},
           {"tokens", step.split->at.tokens},
           {"batch", step.split->at.batch},
           {"split", name_of(step.split->at.split)},
           {"dense_layers", step.dense_layers},
           {"ms", step.us() / 1000},
-          {"predicted_ms",
-           {{"value", predicted.value / 1000}, {"low", predicted.low / 1000}, {"high", predicted.high / 1000}}},
+          {"predicted_ms", range_json(step.predicted(), 1000)},
           {"tokens_per_second", step.tokens_per_second()},
           {"error", step.error()}};
 }
@@ -111,8 +114,8 @@ Json json_of(const SplitSection& section) {
                  {"error", choice.best->error()},
                  {"reaches_target", choice.reaches_target},
                  {"reason", choice.reason},
-                 {"foretold", name_of(*choice.foretold)},
-                 {"foretold_over_best", choice.foretold->us() / choice.best->us()}};
+                 {"foretold", choice.foretold ? Json(name_of(*choice.foretold)) : Json()},
+                 {"foretold_over_best", choice.foretold ? Json(choice.foretold->us() / choice.best->us()) : Json()}};
   if (choice.best->dense_layers > 0) object["advice"] = advice_of(*choice.best);
   return object;
 }
@@ -141,6 +144,14 @@ std::string data_of(const SplitReport& report) {
   return report.trace.empty() ? "made-up heads" : fmt::format("layer {} of {}", report.trace_layer, report.trace);
 }
 
+std::string unpredicted_note(const SplitReport& report) {
+  const bool all = std::all_of(report.results.begin(), report.results.end(),
+                               [](const SplitResult& result) { return result.predicted.has_value(); });
+  if (all) return {};
+  return "not predicted: how many rows LSH tables gather, and sketches that are to meet an error, depends on the data; "
+         "it is predicted between the contexts of --fit-context, over made-up heads";
+}
+
 std::string text_of(const SplitReport& report) {
   std::string text = fmt::format(
       "A decode step of one layer{}, {} query heads on {} KV heads of {}, over {},\n"
@@ -159,10 +170,12 @@ std::string text_of(const SplitReport& report) {
     const SplitChoice& choice = section.choice;
     text += fmt::format("take: {}\n  {}\n", name_of(*choice.best), choice.reason);
     if (choice.best->dense_layers > 0) text += fmt::format("  {}\n", advice_of(*choice.best));
-    if (choice.foretold != choice.best)
+    if (choice.foretold && choice.foretold != choice.best)
       text += fmt::format("  predictions alone would have taken {}, {:.1f} % slower\n", name_of(*choice.foretold),
                           100 * (choice.foretold->us() / choice.best->us() - 1));
   }
+  const std::string unpredicted = unpredicted_note(report);
+  if (!unpredicted.empty()) text += "\n" + unpredicted + "\n";
   const SplitErrors errors = errors_of(report.results);
   if (errors.cases > 0)
     text += fmt::format(
@@ -198,6 +211,7 @@ Json json_of(const SplitReport& report) {
     if (section.choice.best) object["choices"].push_back(json_of(section));
   }
   const SplitErrors errors = errors_of(report.results);
+  object["not_predicted"] = unpredicted_note(report);
   object["prediction"] = {
       {"cases", errors.cases}, {"median", errors.median}, {"p90", errors.p90}, {"worst", errors.worst}};
   object["machine"] = report.machine;

@@ -33,6 +33,8 @@ std::vector<SplitSection> sections_of(const SplitReport& report);
 
 /// "layer 2 of golden_trace", "made-up heads": what was measured over.
 std::string data_of(const SplitReport& report);
+/// Why some results have no prediction; empty where all have one.
+std::string unpredicted_note(const SplitReport& report);
 std::string text_of(const SplitReport& report);
 Json json_of(const SplitReport& report);
 

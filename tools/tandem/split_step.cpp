@@ -26,11 +26,11 @@ const SplitResult* dense_beside(const SplitResult& split, const std::vector<cons
 
 double SplitStep::us() const { return summed(*this, split->measured->us, dense == nullptr ? 0 : dense->measured->us); }
 
-plan::TimeRange SplitStep::predicted() const {
-  const plan::TimeRange none;
-  const plan::TimeRange& a = split->predicted;
-  const plan::TimeRange& b = dense == nullptr ? none : dense->predicted;
-  return {summed(*this, a.value, b.value), summed(*this, a.low, b.low), summed(*this, a.high, b.high)};
+std::optional<plan::TimeRange> SplitStep::predicted() const {
+  if (!split->predicted || (dense != nullptr && !dense->predicted)) return {};
+  const plan::TimeRange& a = *split->predicted;
+  const plan::TimeRange b = dense == nullptr ? plan::TimeRange() : *dense->predicted;
+  return plan::TimeRange{summed(*this, a.value, b.value), summed(*this, a.low, b.low), summed(*this, a.high, b.high)};
 }
 
 double SplitStep::error() const {

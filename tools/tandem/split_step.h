@@ -12,7 +12,7 @@ namespace tandem::cli {
 /// A case as it was predicted and, where it was, measured.
 struct SplitResult {
   SplitCase at;
-  plan::TimeRange predicted = {};  ///< microseconds of a decode step of one layer
+  std::optional<plan::TimeRange> predicted = {};  ///< microseconds of a decode step of one layer
   std::optional<SplitSample> measured = {};
   std::string not_measured = {};  ///< why, or empty
   bool fitted = false;            ///< the prediction was made from this very case, among others
@@ -27,7 +27,7 @@ struct SplitStep {
   std::int32_t num_layers = 1;
 
   [[nodiscard]] double us() const;  ///< as measured
-  [[nodiscard]] plan::TimeRange predicted() const;
+  [[nodiscard]] std::optional<plan::TimeRange> predicted() const;
   [[nodiscard]] double error() const;              ///< |out - dense| / |dense|, mean over layers and query heads
   [[nodiscard]] double tokens_per_second() const;  ///< of attention alone, all sequences, as measured
   friend bool operator==(const SplitStep&, const SplitStep&) = default;
