@@ -166,12 +166,8 @@ Json config_of_choice(const Split& split, const SplitReport& report, const Split
   return config;
 }
 
-void profile_split(const CLI::App& command, const ProfileSplitOptions& options) {
-  JsonOutput json(options.common.json);
-  JsonOutput out(options.out, "--out");
-  JsonOutput html(options.html, "--html");
-  refuse_mixed({&json, &out, &html});
-  const SplitModel model = split_model_of(command, options.model);
+/// A report that says what is asked, and has no results yet.
+SplitReport report_for(const SplitModel& model, const ProfileSplitOptions& options) {
   SplitReport report;
   report.model = model.name;
   if (model.trace) {
@@ -181,6 +177,16 @@ void profile_split(const CLI::App& command, const ProfileSplitOptions& options) 
   report.shape = model.shape;
   report.dense_layers = numbers("--dense-layers", options.dense_layers, model.shape.num_layers, 0);
   report.target = parse_target("--target", options.target);
+  return report;
+}
+
+void profile_split(const CLI::App& command, const ProfileSplitOptions& options) {
+  JsonOutput json(options.common.json);
+  JsonOutput out(options.out, "--out");
+  JsonOutput html(options.html, "--html");
+  refuse_mixed({&json, &out, &html});
+  const SplitModel model = split_model_of(command, options.model);
+  SplitReport report = report_for(model, options);
   SplitGrid grid{model.contexts, numbers("--batch", options.batches, 1024), splits_of(options, report.dense_layers)};
   SplitGrid fit{contexts_of("--fit-context", options.fit_contexts), {1, 2}, fit_splits(grid.splits)};
   report.machine = check_splits(grid.splits, model.shape, options.common.isa);
