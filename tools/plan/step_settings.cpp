@@ -21,9 +21,13 @@ Method method_from(const std::string& name, const std::string& field) {
   return static_cast<Method>(found - std::begin(kMethodNames));
 }
 
-void validate(const StepSettings& s, const ModelShape& model) {
-  TANDEM_CHECK(s.context >= 1 && s.context <= model.max_context, invalid_argument, "context is ", s.context,
+void validate_context(std::int64_t context, const ModelShape& model) {
+  TANDEM_CHECK(context >= 1 && context <= model.max_context, invalid_argument, "context is ", context,
                "; allowed: 1 to ", model.max_context, ", the limit of ", model.name);
+}
+
+void validate(const StepSettings& s, const ModelShape& model) {
+  validate_context(s.context, model);
   TANDEM_CHECK(s.batch >= 1 && s.batch <= kMostSequences, invalid_argument, "batch is ", s.batch, "; allowed: 1 to ",
                kMostSequences);
   TANDEM_CHECK(s.window >= 1, invalid_argument, "window is ", s.window, "; allowed: at least 1");

@@ -51,6 +51,8 @@ struct StepSettings {
   DType host_dtype = DType::bf16;  ///< rows of the host: bf16, int8 or k8v4
 };
 
+/// Throws Error(invalid_argument) naming the context and what is allowed where the model takes no such.
+void validate_context(std::int64_t context, const ModelShape& model);
 /// Throws Error(invalid_argument) naming the setting, its value and what is allowed with this model.
 void validate(const StepSettings& settings, const ModelShape& model);
 

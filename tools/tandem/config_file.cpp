@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <limits>
 
 #include <fmt/format.h>
 
@@ -21,6 +23,11 @@ constexpr std::array kReplaced = {"--selector", "--lsh",           "--min-collis
                                   "--sinks",    "--local",         "--window-dtype",   "--host-dtype",
                                   "--profile",  "--always-select", "--window-codec",   "--residual",
                                   "--device",   "--hand-off",      "--window-policy",  "--host-tier"};
+
+/// Of logits, where 0 is td_config's default.
+float scale_of(float scale, std::int32_t head_dim) {
+  return scale > 0 ? scale : 1 / std::sqrt(static_cast<float>(head_dim));
+}
 
 void refuse_beside(const CLI::App& app) {
   for (const char* option : kReplaced) {
@@ -75,6 +82,7 @@ void ConfigFile::apply(const CLI::App& app, const ConfiguredOptions& options) {
   constexpr std::int64_t kMostHeads = 1 << 20;
   for (const char* of_shape : {"num_layers", "num_q_heads", "num_kv_heads", "head_dim_k", "head_dim_v"})
     fields.integer(of_shape, 0, kMostHeads, 0);
+  fields.number("scale", 0, std::numeric_limits<float>::max(), 0);
   fields.reject_others();
 }
 
@@ -90,6 +98,11 @@ void ConfigFile::check_shape(const td_config& config, const std::string& what) c
       throw UsageError(fmt::format("--config: '{}' is not allowed: it was made for {} {}; {} has {}", path_, name,
                                    made_for, what, value));
   }
+  const float scale = scale_of(config_->value("scale", 0.f), config.head_dim_k);
+  const float wanted = scale_of(config.scale, config.head_dim_k);
+  if (std::abs(scale - wanted) > 1e-5f * wanted)
+    throw UsageError(
+        fmt::format("--config: '{}' is not allowed: it was made for scale {}; {} has {}", path_, scale, what, wanted));
 }
 
 }  // namespace tandem::cli

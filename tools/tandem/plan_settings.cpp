@@ -66,8 +66,12 @@ Json lanes_json(const plan::Schedule& schedule) {
 
 }  // namespace
 
+void add_model(CLI::App& app, std::string& model) {
+  app.add_option("--model", model, "a name of 'tandem plan list', or a config.json of Hugging Face");
+}
+
 void add_plan_options(CLI::App& app, PlanOptions& o) {
-  app.add_option("--model", o.model, "a name of 'tandem plan list', or a config.json of Hugging Face");
+  add_model(app, o.model);
   app.add_option("--context", o.contexts, "tokens of each sequence, as in 32K,96K,128K [32K]");
   app.add_option("--batch", o.batches, "sequences, as in 1,8; auto: as many as fit [auto]");
   app.add_option("--method", o.methods, "gpu, tandem, magicpig, host-dense, swap, a list of them, or all [all]");

@@ -22,6 +22,8 @@ struct PlanOptions {
   double usd_per_hour = -1;
 };
 
+/// --model, as everything takes it that knows models by name: Catalog::model() reads it.
+void add_model(CLI::App& app, std::string& model);
 void add_plan_options(CLI::App& app, PlanOptions& options);
 
 /// The same, read. A batch of 0 is the largest that fits.

@@ -27,11 +27,18 @@ Json runtime_config(const Split& split, const SplitShape& shape, const std::stri
 
 }  // namespace
 
-SplitText::SplitText(const SyntheticShape& shape, std::int64_t steps_to_compare, int threads)
-    : made(shape, threads),
-      trace{made.meta(), {made.layer()}},
+SplitText::SplitText(tools::Trace of_one_layer, std::int64_t steps_to_compare, int threads,
+                     std::shared_ptr<const SyntheticTrace> made_up)
+    : made(std::move(made_up)),
+      trace(std::move(of_one_layer)),
       exact_steps(steps_to_compare),
       exact(exact_of(trace, steps_to_compare, threads)) {}
+
+std::shared_ptr<const SplitText> made_up_text(const SyntheticShape& shape, std::int64_t steps_to_compare, int threads) {
+  auto made = std::make_shared<const SyntheticTrace>(shape, threads);
+  tools::Trace trace{made->meta(), {made->layer()}};
+  return std::make_shared<const SplitText>(std::move(trace), steps_to_compare, threads, std::move(made));
+}
 
 /// What every step of one split gave.
 struct SplitContest::Steps {

@@ -32,13 +32,17 @@ struct SplitSample {
 
 /// The prompt that splits are measured over, and what its decode steps should give.
 struct SplitText {
-  SplitText(const SyntheticShape& shape, std::int64_t steps_to_compare, int threads);
+  /// `trace` has one layer.
+  SplitText(tools::Trace trace, std::int64_t steps_to_compare, int threads,
+            std::shared_ptr<const SyntheticTrace> made = nullptr);
 
-  const SyntheticTrace made;
-  const tools::Trace trace;  ///< of one layer
+  const std::shared_ptr<const SyntheticTrace> made;  ///< holds the tensors of a made-up trace
+  const tools::Trace trace;
   const std::int64_t exact_steps;
   const ExactResults exact;  ///< of the first exact_steps decode steps
 };
+
+std::shared_ptr<const SplitText> made_up_text(const SyntheticShape& shape, std::int64_t steps_to_compare, int threads);
 
 /// What empties the caches before every step, with so many threads.
 struct CacheWash {

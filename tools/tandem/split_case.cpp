@@ -16,10 +16,6 @@
 namespace tandem::cli {
 namespace {
 
-bool is_sketch(const td_selector& selector) {
-  return selector.kind == TD_SELECT_SKETCH || selector.kind == TD_SELECT_SKETCH_TOP_K;
-}
-
 /// Of rows that the window holds as they are.
 std::string window_dtype_of(const Split& split) {
   return split.host_dtype == "int8" || split.host_dtype == "k8v4" ? "bf16" : split.host_dtype;
@@ -29,12 +25,38 @@ std::string window_work(const Split& split) {
   return "window_row." + (split.codec == "none" ? window_dtype_of(split) : split.codec);
 }
 
-/// What a selector does with each host row before it gathers any, by name; the parts that differ have names of their
-/// own.
-std::string scan_work(const Split& split) {
+/// The work of selecting, by name: per selection, per host row, and per gathered row. Whatever differs by more than the
+/// number of rows has names, and costs, of its own.
+struct SelectionWork {
+  std::string once, row, gathered_row;
+};
+
+SelectionWork selection_work(const Split& split) {
   const td_selector selector = selector_of(split);
-  if (is_sketch(selector)) return fmt::format("scanned_row.{}bit", selector.sketch_bits);
-  return "scored_row." + describe(selector);
+  const std::string gathered_row = "gathered_row." + split.host_dtype;
+  if (selector.kind == TD_SELECT_TOP_K) return {"selection.topk", "scored_row.topk", gathered_row};
+  const std::string name = describe(selector);
+  if (!is_sketch(selector)) return {"selection." + name, "scored_row." + name, gathered_row};
+  // A pilot comes first, and heads whose error nobody can estimate attend to every row.
+  if (selector.error > 0) return {"selection." + name, "scanned_row." + name, gathered_row + "." + name};
+  return {"selection", fmt::format("scanned_row.{}bit", selector.sketch_bits), gathered_row};
+}
+
+/// What the built-in profile expects of the same, in nanoseconds of one worker for the reference shape's rows.
+struct SelectionNs {
+  double once, row;
+};
+
+SelectionNs expected_ns(const td_selector& selector, const lsh::CostProfile& profile, double group) {
+  if (selector.kind == TD_SELECT_TOP_K) return {profile.selection_ns, profile.scored_row_ns};
+  if (selector.kind == TD_SELECT_LSH) {
+    constexpr int kBits = 10, kTables = 150;  // td_selector's defaults
+    const double lists = (selector.lsh_tables > 0 ? selector.lsh_tables : kTables) * group;
+    const double found = std::pow(profile.lsh_bit_agreement, selector.lsh_bits > 0 ? selector.lsh_bits : kBits);
+    return {profile.selection_ns + profile.table_read_ns * lists,
+            profile.table_row_ns + profile.table_id_ns * lists * found};
+  }
+  return {profile.selection_ns, selector.sketch_bits == 1 ? profile.scanned_row_1bit_ns : profile.scanned_row_2bit_ns};
 }
 
 }  // namespace
@@ -44,6 +66,16 @@ td_selector selector_of(const Split& split) {
   selector.budget = 0.02;
   read_selector("--selectors", parse_selector("--selectors", split.selector), selector);
   return selector;
+}
+
+bool is_sketch(const td_selector& selector) noexcept {
+  return selector.kind == TD_SELECT_SKETCH || selector.kind == TD_SELECT_SKETCH_TOP_K;
+}
+
+bool reads_all(const Split& split) { return selector_of(split).kind == TD_SELECT_ALL; }
+
+bool gathers_by_data(const td_selector& selector) noexcept {
+  return selector.kind == TD_SELECT_LSH || (is_sketch(selector) && selector.error > 0);
 }
 
 std::string name_of(const Split& split) {
@@ -73,6 +105,7 @@ Json config_of(const Split& split, const SplitShape& shape, std::int32_t layers)
                  {"num_threads", split.threads},
                  {"selector", to_json(selector_of(split))},
                  {"never_slower", false}};
+  if (shape.scale > 0) config["scale"] = shape.scale;
   if (split.codec != "none")
     config["window_codec"] = codec_to_json<Json>(parse_codec("--window-codecs", split.codec, "").get());
   return config;
@@ -99,9 +132,10 @@ plan::WorkCounts work_of(const SplitCase& at, const SplitShape& shape, const Spl
     work.emplace_back("dense_row." + at.split.host_dtype, heads * rows.host);
     return work;
   }
-  work.emplace_back("selection", heads);
-  work.emplace_back(scan_work(at.split), heads * rows.host);
-  work.emplace_back("gathered_row." + at.split.host_dtype, heads * rows.gathered);
+  const SelectionWork selection = selection_work(at.split);
+  work.emplace_back(selection.once, heads);
+  work.emplace_back(selection.row, heads * rows.host);
+  work.emplace_back(selection.gathered_row, heads * rows.gathered);
   return work;
 }
 
@@ -109,12 +143,13 @@ plan::WorkCounts expected_costs(const std::vector<Split>& splits, const SplitSha
   constexpr double kCallUs = 20;
   constexpr double kHeadUs = 3;
   const lsh::CostProfile profile;
-  const double group = static_cast<double>(shape.num_q_heads) / shape.num_kv_heads / 4;
+  constexpr double kGroup = 4;  // of the reference shape
+  const double group = static_cast<double>(shape.num_q_heads) / shape.num_kv_heads;
   const double us = 1e-3 / threads;
   const auto size_of = [&shape](const std::string& dtype) {
     return static_cast<double>(row_bytes(dtype, shape)) / 512;
   };
-  plan::WorkCounts costs = {{"call", kCallUs}, {"head", kHeadUs / threads}, {"selection", profile.selection_ns * us}};
+  plan::WorkCounts costs = {{"call", kCallUs}, {"head", kHeadUs / threads}};
   const auto add = [&costs](const std::string& kind, double cost) {
     const auto same = [&kind](const auto& known) { return known.first == kind; };
     if (std::none_of(costs.begin(), costs.end(), same)) costs.emplace_back(kind, cost);
@@ -123,13 +158,12 @@ plan::WorkCounts expected_costs(const std::vector<Split>& splits, const SplitSha
     const double size = size_of(split.host_dtype);
     add(window_work(split), profile.dense_row_ns * size_of(window_dtype_of(split)) * us);
     add("dense_row." + split.host_dtype, profile.dense_row_ns * size * us);
-    add("gathered_row." + split.host_dtype, profile.gathered_row_ns * size * us);
-    const td_selector selector = selector_of(split);
-    if (selector.kind == TD_SELECT_ALL) continue;
-    const double scan = !is_sketch(selector)        ? profile.scored_row_ns
-                        : selector.sketch_bits == 1 ? profile.scanned_row_1bit_ns
-                                                    : profile.scanned_row_2bit_ns;
-    add(scan_work(split), scan * group * shape.head_dim / 128 * us);
+    if (reads_all(split)) continue;
+    const SelectionWork selection = selection_work(split);
+    const SelectionNs ns = expected_ns(selector_of(split), profile, group);
+    add(selection.once, ns.once * us);
+    add(selection.row, ns.row * group / kGroup * shape.head_dim / 128 * us);
+    add(selection.gathered_row, profile.gathered_row_ns * size * us);
   }
   return costs;
 }

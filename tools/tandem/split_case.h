@@ -16,6 +16,7 @@ struct SplitShape {
   std::int32_t num_q_heads = 32;
   std::int32_t num_kv_heads = 8;
   std::int32_t head_dim = 128;
+  float scale = 0;  ///< of logits; 0: 1 / sqrt(head_dim)
 };
 
 /// One way to divide the work of a decode step: what the window holds and how, how host rows are stored, which of them
@@ -33,6 +34,11 @@ struct Split {
 };
 
 td_selector selector_of(const Split& split);
+bool is_sketch(const td_selector& selector) noexcept;
+bool reads_all(const Split& split);
+/// Whether the data decides how many rows it gathers, and no budget: LSH tables, and sketches that are to meet an
+/// error.
+bool gathers_by_data(const td_selector& selector) noexcept;
 
 /// "sketch2:0.02, int8, window 512 kivi4, 2 threads"
 std::string name_of(const Split& split);

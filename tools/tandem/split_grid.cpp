@@ -40,9 +40,10 @@ struct Planned {
   int batch = 1;
   std::vector<Split> splits;
   std::int64_t bytes = 0;  ///< of rows and indexes, about
+  bool recorded = false;   ///< over the sweep's trace
 };
 
-std::vector<Planned> planned(const SplitSweep& sweep, const SplitGrid& grid) {
+std::vector<Planned> planned(const SplitSweep& sweep, const SplitGrid& grid, bool recorded) {
   constexpr std::int64_t kIndexBytes = 40;  // of a token and KV head in a sketch, generously
   std::vector<Planned> plan;
   for (const std::int64_t tokens : grid.contexts) {
@@ -50,7 +51,7 @@ std::vector<Planned> planned(const SplitSweep& sweep, const SplitGrid& grid) {
       for (const auto& splits : by_runtime(grid.splits)) {
         const std::int64_t per_token =
             row_bytes(splits.front().host_dtype, sweep.shape) + kIndexBytes * std::ssize(splits);
-        plan.push_back({tokens, batch, splits, batch * tokens * sweep.shape.num_kv_heads * per_token});
+        plan.push_back({tokens, batch, splits, batch * tokens * sweep.shape.num_kv_heads * per_token, recorded});
       }
     }
   }
@@ -70,11 +71,12 @@ class Contests {
   /// Whether there is room for it, about.
   [[nodiscard]] bool has_room(const Planned& plan) const {
     constexpr double kReserve = 1.3;
-    const double text = texts_.contains(plan.tokens) ? 0 : static_cast<double>(text_bytes(plan.tokens));
+    const double text =
+        plan.recorded || texts_.contains(plan.tokens) ? 0 : static_cast<double>(text_bytes(plan.tokens));
     return kReserve * (static_cast<double>(plan.bytes) + text) < static_cast<double>(free_bytes());
   }
   std::unique_ptr<SplitContest> build(const Planned& plan) {
-    const auto text = text_of(plan.tokens);
+    const auto text = plan.recorded ? recorded_text() : text_of(plan.tokens);
     Progress progress(fmt::format("{} tokens, batch {}: building", plan.tokens, plan.batch),
                       SplitContest::work(plan.tokens, plan.batch));
     return std::make_unique<SplitContest>(sweep_.shape, sweep_.isa, text, plan.splits, plan.batch, wash_, progress);
@@ -98,14 +100,19 @@ class Contests {
     shape.num_q_heads = sweep_.shape.num_q_heads;
     shape.head_dim = sweep_.shape.head_dim;
     shape.seed = sweep_.seed;
-    text = std::make_shared<const SplitText>(shape, sweep_.exact_steps, sweep_.threads);
+    text = made_up_text(shape, sweep_.exact_steps, sweep_.threads);
     return text;
+  }
+  std::shared_ptr<const SplitText> recorded_text() {
+    if (!recorded_) recorded_ = std::make_shared<const SplitText>(*sweep_.trace, sweep_.steps + 1, sweep_.threads);
+    return recorded_;
   }
 
   const SplitSweep& sweep_;
   const numa::Topology topology_;
   const CacheWash wash_;
-  std::map<std::int64_t, std::shared_ptr<const SplitText>> texts_;  // by tokens
+  std::map<std::int64_t, std::shared_ptr<const SplitText>> texts_;  // made-up ones by tokens
+  std::shared_ptr<const SplitText> recorded_;
 };
 
 using Group = std::vector<std::unique_ptr<SplitContest>>;
@@ -160,12 +167,12 @@ SplitMeasurements measure_grids(const SplitSweep& sweep, const SplitGrid& fit, c
   SplitMeasurements all;
   std::vector<SplitRefusal> unfit;
   std::size_t next = 0;
-  const auto fit_plan = planned(sweep, fit);
+  const auto fit_plan = planned(sweep, fit, false);
   const Group fit_group = build_some(contests, fit_plan, next, unfit);
   TANDEM_CHECK(unfit.empty() && next == fit_plan.size(), out_of_memory,
                "--fit-context: there is no memory for all that predictions are made from: ",
                unfit.empty() ? "shorter contexts would fit" : unfit.front().why);
-  const auto plan = planned(sweep, asked);
+  const auto plan = planned(sweep, asked, sweep.trace != nullptr);
   for (next = 0; next < plan.size();) {
     Group group = build_some(contests, plan, next, all.refused);
     take_turns(sweep, fit_group, group);

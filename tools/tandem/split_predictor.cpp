@@ -57,11 +57,9 @@ std::vector<Split> fit_splits(const std::vector<Split>& splits) {
 SplitPredictor::SplitPredictor(const std::vector<Split>& splits, const SplitShape& shape,
                                const std::vector<SplitSample>& measured)
     : shape_(shape) {
-  std::map<std::string, int> counts;
   for (const SplitSample& sample : measured) {
-    double& share = shares_[sample.at.split.selector];
-    const int n = ++counts[sample.at.split.selector];
-    share += (sample.gathered_share - share) / n;
+    const std::string kind = without_budget(sample.at.split.selector).first;
+    shares_[kind].add(sample.at.tokens, selector_of(sample.at.split).budget, sample.gathered_share);
   }
   std::map<int, std::vector<plan::TimedWork>> samples;
   for (const SplitSample& sample : measured) {
@@ -79,15 +77,19 @@ const plan::LinearCosts& SplitPredictor::costs_of(int threads) const {
   return costs->second;
 }
 
-double SplitPredictor::gathered_share(const std::string& selector) const {
-  const auto share = shares_.find(selector);
-  return share == shares_.end() ? -1 : share->second;
-}
-
-plan::TimeRange SplitPredictor::predict(const SplitCase& at) const {
-  const auto [kind, budget] = without_budget(at.split.selector);
-  const SplitRows rows = rows_of(at, budget > 0 ? -1 : gathered_share(at.split.selector));
-  return costs_of(at.split.threads).range_of(work_of(at, shape_, rows));
+std::optional<plan::TimeRange> SplitPredictor::predict(const SplitCase& at) const {
+  const plan::LinearCosts& costs = costs_of(at.split.threads);
+  const auto range_with = [&](double share) { return costs.range_of(work_of(at, shape_, rows_of(at, share))); };
+  constexpr double kAsBudget = -1;
+  const td_selector selector = selector_of(at.split);
+  const auto known = shares_.find(without_budget(at.split.selector).first);
+  if (gathers_by_data(selector)) {
+    const auto share = known == shares_.end() ? std::nullopt : known->second.at(at.tokens);
+    if (!share) return {};
+    return plan::TimeRange{range_with(share->value).value, range_with(share->low).low, range_with(share->high).high};
+  }
+  const bool by_head = selector.kind == TD_SELECT_TOP_K && known != shares_.end();
+  return range_with(by_head ? known->second.united(selector.budget) : kAsBudget);
 }
 
 lsh::CostProfile SplitPredictor::profile(int threads) const {

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "lsh/cost_profile.h"
 #include "tools/plan/linear_costs.h"
+#include "tools/tandem/gathered_shares.h"
 #include "tools/tandem/split_bench.h"
 
 namespace tandem::cli {
@@ -16,10 +18,10 @@ class SplitPredictor {
   /// `splits` are all that will ever be asked about.
   SplitPredictor(const std::vector<Split>& splits, const SplitShape& shape, const std::vector<SplitSample>& measured);
 
-  /// Microseconds. Throws Error(invalid_argument) for a number of threads that was not measured.
-  [[nodiscard]] plan::TimeRange predict(const SplitCase& at) const;
-  /// Of the host rows, what this selector gathered where it was measured; negative: it never was.
-  [[nodiscard]] double gathered_share(const std::string& selector) const;
+  /// Microseconds; none for a selector whose rows the data decides, beyond the contexts at which it was measured: the
+  /// range then holds all shares that it gathered at these. Throws Error(invalid_argument) for a number of threads that
+  /// was not measured.
+  [[nodiscard]] std::optional<plan::TimeRange> predict(const SplitCase& at) const;
   /// The figures of td_config.profile, for the reference shape, as far as steps with `threads` threads show them.
   [[nodiscard]] lsh::CostProfile profile(int threads) const;
 
@@ -27,8 +29,8 @@ class SplitPredictor {
   [[nodiscard]] const plan::LinearCosts& costs_of(int threads) const;
 
   SplitShape shape_;
-  std::map<int, plan::LinearCosts> costs_;  // by threads
-  std::map<std::string, double> shares_;    // by selector
+  std::map<int, plan::LinearCosts> costs_;        // by threads
+  std::map<std::string, GatheredShares> shares_;  // by selector without its budget
 };
 
 /// The splits of `splits` that are worth measuring to predict all of them: one factor at a time beside the first, and
