@@ -23,7 +23,7 @@ import statistics
 import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools/python"))
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "tools/python"))  # after an installed package
 
 try:
     import torch

@@ -17,7 +17,7 @@ import statistics
 import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools/python"))
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "tools/python"))  # after an installed package
 LAYERS, Q_HEADS, KV_HEADS, HEAD_DIM = 8, 32, 8, 64
 STEPS = 20  # of a round
 

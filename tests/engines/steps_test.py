@@ -166,6 +166,27 @@ class Refused(WithModel):
         model.set_attn_implementation("tandem")
         self.refused("the model computes in torch.float64; allowed: torch.float32", forward, model, exact_cache(model), self.ids)
 
+    def test_tensors_that_differ(self):
+        """In dtype or device: of one layer, of the layers, and from step to step."""
+        def attended(cache, query, key, value, layer=0):
+            key, value = cache.update(key, value, layer)
+            return attention.tandem_attention(self.model.model.layers[layer].self_attn, query, key, value, None, scaling=0.25)
+
+        for tokens in (1, 3):
+            query, key = torch.randn(1, 4, tokens, 16), torch.randn(1, 2, tokens, 16)
+            for text, tensors in (
+                    ("key has torch.float16 on cpu, query has torch.float32 on cpu", (query, key.half(), key)),
+                    ("value has torch.float32 on meta, query has torch.float32 on cpu", (query, key, key.to("meta"))),
+                    ("the model is on meta; allowed: cpu, cuda", (query.to("meta"), key.to("meta"), key.to("meta"))),
+                    ("they must be (rows, heads, tokens, dim) of the same rows and tokens", (query, key, key.repeat(2, 1, 1, 1)))):
+                with self.subTest(text, tokens=tokens):
+                    cache = exact_cache(self.model)
+                    self.refused(text, attended, cache, *tensors)
+                    self.assertEqual(cache.get_seq_length(), 0)
+            cache = exact_cache(self.model)
+            attended(cache, query, key, key)
+            self.refused("does not fit a cache of", attended, cache, query.half(), key.half(), key.half(), 1)
+
     def test_dropout(self):
         model = models.model("llama", attention_dropout=0.5).train()
         model.set_attn_implementation("tandem")

@@ -110,6 +110,7 @@ class Driver {
     params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
     params.n_seq_max = static_cast<std::uint32_t>(sequences);
     params.kv_unified = unified;
+    params.swa_full = false;  // as in llama.cpp's programs: layers with a sliding window use their cells again
     params.type_k = params.type_v = options_.kv;
     context_.reset(llama_init_from_model(model_.get(), params));
     if (!context_) throw std::runtime_error("llama_init_from_model failed");

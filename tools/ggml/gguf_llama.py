@@ -1,4 +1,4 @@
-"""Writes Llama models as GGUF files, with the byte-level vocabulary of tools/data/tiny-llama.
+"""Writes Llama models, and others of random weights, as GGUF files, with the byte-level vocabulary of tools/data/tiny-llama.
 
 llama.cpp knows this vocabulary as its "gpt2" tokenizer: each token stands for one byte, spelled as GPT-2 spells bytes,
 and no merge ever applies. Token id = byte value; 256 is BOS, 257 EOS, 258 padding.
@@ -25,10 +25,12 @@ def interleaved_rope(weight, heads):
     return weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
-def write(path, *, layers, width, feed_forward, heads, kv_heads, head_dim, context, rope_theta, epsilon, tensors):
+def write(path, *, layers, width, feed_forward, heads, kv_heads, head_dim, context, rope_theta, epsilon, tensors,
+          architecture="llama", fields=None):
     """Writes the model. tensors: pairs of a name that llama.cpp gives it ("blk.0.attn_q.weight") and a matrix (outputs,
-    inputs), or a vector for norms; norms are stored as f32, matrices as they are."""
-    writer = gguf.GGUFWriter(path, "llama")
+    inputs), or a vector for norms; norms are stored as f32, matrices as they are. fields: what the architecture has
+    besides, by the names of llama.cpp ("attention.sliding_window")."""
+    writer = gguf.GGUFWriter(path, architecture)
     writer.add_name("tandem-check")
     writer.add_context_length(context)
     writer.add_embedding_length(width)
@@ -41,6 +43,9 @@ def write(path, *, layers, width, feed_forward, heads, kv_heads, head_dim, conte
     writer.add_rope_dimension_count(head_dim)
     writer.add_rope_freq_base(rope_theta)
     writer.add_layer_norm_rms_eps(epsilon)
+    for field, value in (fields or {}).items():
+        add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
+        add(f"{architecture}.{field}", value)
     writer.add_vocab_size(VOCABULARY)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     writer.add_tokenizer_model("gpt2")

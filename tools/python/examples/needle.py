@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Asks a small trained model, through transformers, about a fact that stands 4,000 tokens back; four ways.
+"""Asks a small trained model, through transformers, about a fact that stands 13,600 tokens back in a text of 16K; four ways.
 
-usage: needle.py [--prompt N] [--budget B]
+usage: needle.py [--prompt N] [--further N] [--budget B]
 
-The model is tools/data/tiny-llama (2.4 M parameters, a token is a byte). The longest documents that it was trained on have
-8,192 tokens (its positions go to 16,384), and so have the longest of the 20 prompts in tools/data/needle_prompts.jsonl.
-Needs torch, transformers, safetensors and this package.
+The model is tools/data/tiny-llama (2.4 M parameters, a token is a byte). Its positions go to 16,384, twice as far as the longest
+of the 20 prompts in tools/data/needle_prompts.jsonl: the text of one of them is followed by that of another one, which states
+other facts, and by the question about the first. Needs torch, transformers, safetensors and this package.
 """
 import argparse
 import json
@@ -41,19 +41,23 @@ def ask(model, prompt, question, count, handle):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--prompt", type=int, default=16, help="0 to 19; 16 to 19 have 8,190 tokens")
+    parser.add_argument("--prompt", type=int, default=18, help="0 to 19, the question's; 16 to 19 have 8,190 tokens")
+    parser.add_argument("--further", type=int, default=16, help="0 to 19, the text that follows; -1: none")
     parser.add_argument("--budget", type=float, default=0.02, help="share of the rows that a sketch gathers")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     lines = (DATA / "needle_prompts.jsonl").read_text(encoding="utf-8").splitlines()
-    if not 0 <= options.prompt < len(lines):
-        parser.error(f"--prompt is {options.prompt}; allowed: 0 to {len(lines) - 1}")
+    for name, index, lowest in (("prompt", options.prompt, 0), ("further", options.further, -1)):
+        if not lowest <= index < len(lines) or (name == "further" and index == options.prompt):
+            parser.error(f"--{name} is {index}; allowed: {lowest} to {len(lines) - 1}" + ", another one than --prompt" * -lowest)
     item = json.loads(lines[options.prompt])
-    prompt = torch.tensor([[256, *(item["context"] + item["question"]).encode("latin-1")]])
+    further = json.loads(lines[options.further])["context"] if options.further >= 0 else ""
+    prompt = torch.tensor([[256, *(item["context"] + further + item["question"]).encode("latin-1")]])
+    back = len(item["context"]) * (1 - item["depth"]) + len(further)
     model = transformers.AutoModelForCausalLM.from_pretrained(DATA / "tiny-llama", dtype=torch.float32).eval()
-    print(f"A text of {prompt.shape[1]} tokens states a fact, {100 * item['depth']:.0f} % of the way in. At its end stands the "
-          f"question:\n  \"{item['question'].strip()} ...\"\n")
+    print(f"A text of {prompt.shape[1]} tokens states a fact, some {back:.0f} tokens before its end, where the question stands:\n"
+          f"  \"{item['question'].strip()} ...\"\n")
     print(f"{'attention':36} {'answer':14} {'keys attended':>13} {'error estimate':>15} {'seconds':>8}")
     for name, way in WAYS.items():
         handle = None
