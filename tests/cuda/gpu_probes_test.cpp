@@ -27,9 +27,9 @@ TEST(GpuProbes, MeasurementsOfADeviceBecomeFiguresAndThoseOfTheEmulatorDoNot) {
               ::testing::HasSubstr("cuda:0.emulated is not false"));
   measured["emulated"] = false;
   const plan::Gpu gpu = plan::gpu_from_measurement(measured, "cuda:0");
-  for (const auto& figure : {gpu.memory_gb, gpu.read_gb_per_s, gpu.copy_gb_per_s, gpu.to_device_gb_per_s,
-                             gpu.to_host_gb_per_s, gpu.pageable_to_device_gb_per_s, gpu.pageable_to_host_gb_per_s,
-                             gpu.launch_us, gpu.hand_off_us}) {
+  for (const auto& figure :
+       {gpu.memory_gb, gpu.read_gb_per_s, gpu.copy_gb_per_s, gpu.to_device_gb_per_s, gpu.to_host_gb_per_s,
+        gpu.pageable_to_device_gb_per_s, gpu.pageable_to_host_gb_per_s, gpu.launch_us, gpu.hand_off_us}) {
     ASSERT_TRUE(figure.has_value());
     EXPECT_GT(figure->value, 0);
   }
