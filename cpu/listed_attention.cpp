@@ -82,25 +82,36 @@ void move_rows(const RowBlock& block, std::int64_t offset, const std::byte** row
   for (int r = 0; r < block.count; ++r) rows[r] = block.rows[static_cast<std::size_t>(r)] + offset;
 }
 
+constexpr std::int64_t kEverywhere = std::numeric_limits<std::int64_t>::max();  // the list says what is seen
+
+/// A pass for each head.
+void start_passes(const Kernels& kernels, const EngineHeads& engine, const float* bias_factors, const float* queries,
+                  int group_size, float softcap, ListedScratch& scratch) {
+  const std::size_t count = engine.heads.size();
+  scratch.passes.clear();  // of a call that threw
+  scratch.passes.reserve(count);
+  if (scratch.heads.size() < count) scratch.heads.resize(count);
+  scratch.rules.assign(count, {});
+  scratch.queries.assign(count, {});
+  for (std::size_t i = 0; i < count; ++i) {
+    if (bias_factors != nullptr) scratch.rules[i].bias_factors = bias_factors + engine.heads[i] * group_size;
+    scratch.rules[i].softcap = softcap;
+    const auto vector = static_cast<std::ptrdiff_t>(i) * group_size;
+    scratch.queries[i] = {queries + vector * engine.layout.padded_k, &kEverywhere, 1, group_size};
+    scratch.passes.emplace_back(kernels, engine.layout, scratch.queries[i], scratch.rules[i], nullptr,
+                                scratch.heads[i]);
+  }
+}
+
 }  // namespace
 
 void listed_attention(const Kernels& kernels, const EngineHeads& engine, const RowRuns& rows, RowRange range,
                       const RowBias& bias, const float* bias_factors, const float* queries, int group_size,
-                      float softcap, std::span<AttentionScratch> scratch, PartialAttention result) {
+                      float softcap, ListedScratch& scratch, PartialAttention result) {
   const std::size_t count = engine.heads.size();
-  assert(scratch.size() >= count && result.rows == static_cast<std::int64_t>(count) * group_size);
-  const std::int64_t everywhere = std::numeric_limits<std::int64_t>::max();  // the list says what is seen
-  std::vector<LogitRule> rules(count);
-  std::vector<QueryBlock> query_blocks(count);
-  std::vector<AttentionPass> passes;
-  passes.reserve(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    if (bias_factors != nullptr) rules[i].bias_factors = bias_factors + engine.heads[i] * group_size;
-    rules[i].softcap = softcap;
-    const auto vector = static_cast<std::ptrdiff_t>(i) * group_size;
-    query_blocks[i] = {queries + vector * engine.layout.padded_k, &everywhere, 1, group_size};
-    passes.emplace_back(kernels, engine.layout, query_blocks[i], rules[i], nullptr, scratch[i]);
-  }
+  assert(result.rows == static_cast<std::int64_t>(count) * group_size);
+  start_passes(kernels, engine, bias_factors, queries, group_size, softcap, scratch);
+  std::vector<AttentionPass>& passes = scratch.passes;
   ListedBlocks blocks(engine.layout, engine.base, rows, range, bias);
   RowBlock pair[2];
   RowBlock *present = &pair[0], *next = &pair[1];
@@ -124,6 +135,7 @@ void listed_attention(const Kernels& kernels, const EngineHeads& engine, const R
     const auto vector = static_cast<std::int64_t>(i) * group_size;
     passes[i].finish({result.out + vector * result.dim, result.lse + vector, group_size, result.dim});
   }
+  passes.clear();  // they point to what is the caller's
 }
 
 }  // namespace tandem::cpu

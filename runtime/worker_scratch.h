@@ -6,6 +6,7 @@
 
 #include "cpu/aligned_vector.h"
 #include "cpu/attention_pass.h"
+#include "cpu/listed_attention.h"
 #include "cpu/selection.h"
 #include "lsh/selector.h"
 
@@ -30,7 +31,7 @@ struct TaskMemory {
 struct WorkerScratch {
   TaskMemory task;
   cpu::AttentionScratch attention;
-  std::vector<cpu::AttentionScratch> heads;  // of tasks that attend all heads of a token at once
+  cpu::ListedScratch listed;  // of tasks that attend all heads of a token at once
   lsh::SelectScratch select;
   cpu::Selection selection;
   std::vector<float> subtrees;    // partials that wait for their siblings, see PartialTree

@@ -39,6 +39,19 @@ void check(const AttendRowsRequest& request, const AttentionShape& shape) {
   }
 }
 
+/// Rows that queries see must be finite. A dense step reads all of them, which looking at each value would double, and
+/// a value that is not finite shows in the result.
+void check_results(const AttendRowsRequest& request) {
+  const MutableTensorView& out = request.out;
+  for (std::int64_t query = 0; query < out.tokens; ++query) {
+    for (std::int64_t head = 0; head < out.heads; ++head) {
+      TANDEM_CHECK(all_finite(out.dtype, out.row(query, head), out.dim), invalid_argument, "out of query ", query,
+                   ", head ", head,
+                   " holds NaN or infinity: a row that the query sees does, or out's dtype is too small");
+    }
+  }
+}
+
 /// What tasks that select are told of the request.
 AttendRequest step_request_of(const AttendRowsRequest& request, std::int32_t layer) {
   AttendRequest step;
@@ -209,6 +222,12 @@ StepStats Runtime::attend_rows(const AttendRowsRequest& request) {
   };
   StepStats total;
   for (int attempt = 1; !attend_lists(*pool, step, request, attempt < kAttempts, *buffers, *rows, total);) ++attempt;
+  try {
+    check_results(request);
+  } catch (const Error&) {
+    pool->forget_all();  // one such row spoils what an index knows of all
+    throw;
+  }
   average_errors(total, request.q.tokens * config_.shape.num_q_heads);
   total.total_us = watch.lap_us();
   span.subject.rows = total.rows_window + total.rows_gathered;

@@ -74,10 +74,9 @@ void ListedTasks::run(const StepContext& step, const RowTensors& rows, const flo
       load_group(step.request.q, task.query, heads[i], shape,
                  scratch.task.queries.data() + static_cast<std::ptrdiff_t>(i) * group_floats);
     }
-    if (scratch.heads.size() < heads.size()) scratch.heads.resize(heads.size());
     cpu::listed_attention(step.kernels, {rows.layout, rows.base(0), rows.k.head_stride, shape.num_kv_heads, heads},
                           task.visible->rows, range, task.visible->bias, bias_factors, scratch.task.queries.data(),
-                          shape.group_size(), shape.softcap, scratch.heads, partial(piece, shape));
+                          shape.group_size(), shape.softcap, scratch.listed, partial(piece, shape));
     stats.trace[Stage::attend].us += watch.lap_us();
   }
   stats.trace[Stage::attend].bytes += bytes;

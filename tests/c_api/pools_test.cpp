@@ -1,9 +1,11 @@
 // Borrowed rows through the C ABI: what a call gives, every bad call, and pools that come and go.
+#include <cmath>
 #include <cstring>
 #include <functional>
 #include <limits>
 #include <numeric>
 #include <thread>
+#include <utility>
 
 #include "tests/c_api/driver.h"
 
@@ -264,6 +266,41 @@ TEST_F(Pools, BadCallsAreRefused) {
   EXPECT_EQ(td_rows_written(rt_, pool_, rows, -1), TD_EINVAL);
   EXPECT_EQ(td_rows_written(rt_, pool_ + 1, rows, 1), TD_ESTATE);
   ASSERT_EQ(td_attend_rows(rt_, &attend_), TD_OK) << td_last_error();  // and nothing has changed
+}
+
+TEST_F(Pools, RowsThatAreNotFiniteAreFound) {
+  for (int i = 0; i < 40; ++i) ASSERT_EQ(td_attend_rows(rt_, &attend_), TD_OK) << td_last_error();
+  attend_.exact = 1;
+  ASSERT_EQ(td_attend_rows(rt_, &attend_), TD_OK) << td_last_error();
+  const auto expected = out_;
+  auto info = init<td_pool_info>();
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const std::int64_t row : {0, 1703, 2499}) {
+    const std::size_t query = row < 1500 ? 0 : 1, element = static_cast<std::size_t>((row * kKvHeads + 1) * kDim + 5);
+    const float q = q_[(query * kQHeads + 2) * kDim + 5];
+    // An infinite key hides its row from queries whose product with it is -inf, as a mask would.
+    for (const auto& [tensor, value] :
+         {std::pair{&k_, std::copysign(infinity, q)}, {&v_, kNaN}, {&v_, infinity}, {&v_, -infinity}}) {
+      const float kept = std::exchange((*tensor)[element], value);
+      EXPECT_EQ(td_attend_rows(rt_, &attend_), TD_EINVAL) << (tensor == &k_ ? "k " : "v ") << value << ' ' << row;
+      EXPECT_THAT(td_last_error(), testing::HasSubstr("out of query " + std::to_string(query) + ", head "));
+      ASSERT_EQ(td_pool_query(rt_, pool_, &info), TD_OK);
+      EXPECT_EQ(info.num_lists, 0);
+      (*tensor)[element] = kept;
+      ASSERT_EQ(td_attend_rows(rt_, &attend_), TD_OK) << td_last_error();
+      EXPECT_EQ(out_, expected);
+    }
+  }
+  // A row gets no weight where its product with the query is NaN.
+  const float kept = std::exchange(k_[(1703 * kKvHeads + 1) * kDim + 5], kNaN);
+  ASSERT_EQ(td_attend_rows(rt_, &attend_), TD_OK) << td_last_error();
+  EXPECT_NE(out_, expected);
+  for (const float x : out_) ASSERT_TRUE(std::isfinite(x));
+  k_[(1703 * kKvHeads + 1) * kDim + 5] = kept;
+  // What no query sees may hold anything.
+  k_[static_cast<std::size_t>(2500 * kKvHeads * kDim)] = v_.back() = kNaN;
+  ASSERT_EQ(td_attend_rows(rt_, &attend_), TD_OK) << td_last_error();
+  EXPECT_EQ(out_, expected);
 }
 
 TEST_F(Pools, WorkSideBySide) {

@@ -126,7 +126,7 @@ TEST_P(BorrowedRowsOf, AListIsAttendedInItsOrder) {
       for (int i = 0; i < count; ++i) rows.push_back(begin + i);
     }
     std::vector<float> out(engine.q.size()), lse(static_cast<std::size_t>(group));
-    AttentionScratch scratch[1];
+    ListedScratch scratch;
     const PartialAttention result{out.data(), lse.data(), group, dim()};
     const std::int32_t heads[] = {1};
     const EngineHeads middle{engine.layout, engine.base - engine.head_bytes, engine.head_bytes, kHeads, heads};
@@ -152,7 +152,7 @@ TEST_P(BorrowedRowsOf, AllHeadsOfATokenGetWhatEachWouldGet) {
   AlignedVector<float> queries;
   for (int h = 0; h < kHeads; ++h) queries.insert(queries.end(), engine.scaled.begin(), engine.scaled.end());
   const auto attend = [&](std::span<const std::int32_t> heads) {
-    std::vector<AttentionScratch> scratch(heads.size());
+    ListedScratch scratch;
     std::vector<float> out(heads.size() * engine.q.size() + heads.size() * group);
     const PartialAttention result{out.data(), out.data() + heads.size() * engine.q.size(),
                                   static_cast<std::int64_t>(heads.size()) * group, dim()};

@@ -479,7 +479,9 @@ typedef struct {
  * attend to every visible row, exactly: also sliding windows, which lose rows. The first sink_tokens rows of a list and
  * its latest are always attended: local_tokens of these, fewer after a cut until the list has grown by as many, and
  * fewer for a query that does not see the whole list. A sketch is calibrated on the queries of these calls: until 64
- * query vectors of a KV head have been seen it selects every row. */
+ * query vectors of a KV head have been seen it selects every row. Where a result is not finite, because a row that the
+ * query attends to is not or out's dtype is too small: TD_EINVAL; out has then been written, and what was learned about
+ * the pool's rows is forgotten. A row whose product with a query is NaN gets no weight. */
 TD_API td_status td_attend_rows(td_rt* rt, const td_attend_rows_args* args);
 
 /* ---- begin and wait ------------------------------------------------------------------------------------------------
