@@ -10,23 +10,34 @@ import urllib.error
 import urllib.request
 
 ANSWER_TOKENS = 24
+TIE = 0.02  # in logits; what rounds differently moves them by less than 0.01
 TIMEOUT_S = 300
 
 
 def ask(url, prompt):
-    """The tokens that greedily follow the prompt."""
+    """The tokens that greedily follow the prompt, each with what it is ahead of the second best, in logits."""
     request = {
         "prompt": prompt,
         "n_predict": ANSWER_TOKENS,
         "temperature": 0,
         "ignore_eos": True,
         "cache_prompt": True,
-        "return_tokens": True,
+        "n_probs": 2,
     }
     http = urllib.request.Request(url + "/completion", json.dumps(request).encode(),
                                   {"Content-Type": "application/json"})
     with urllib.request.urlopen(http, timeout=TIMEOUT_S) as answer:
-        return json.load(answer)["tokens"]
+        tokens = json.load(answer)["completion_probabilities"]
+    return [(token["id"], token["top_logprobs"][0]["logprob"] - token["top_logprobs"][1]["logprob"]) for token in tokens]
+
+
+def first_difference(expected, answer):
+    """Where an answer leaves the expected one, and whether at a tie, behind which nothing can be compared; (None, False)
+    if nowhere."""
+    for i, ((token, ahead), (other, _)) in enumerate(zip(expected, answer)):
+        if token != other:
+            return i, ahead < TIE
+    return None, False
 
 
 def ask_all(url, prompts):

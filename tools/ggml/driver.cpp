@@ -28,8 +28,8 @@ constexpr const char* kUsage =
     "  OUT    file for the logits, f32, one line of the vocabulary's size for each step\n"
     "Scenarios: plain, rewrite, clear, streams, unified, shift, copy_streams, copy_unified, state;\n"
     "  answer, restored_answer print what follows the text, speed prints tokens per second\n"
-    "Fields and defaults: kv=f16 threads=2 prompt=600 steps=40 chunk=512, and for speed state=FILE, which has the\n"
-    "  context, or gets it\n";
+    "Fields and defaults: kv=f16 flash=on threads=2 prompt=600 steps=40 chunk=512, and for speed state=FILE, which\n"
+    "  has the context, or gets it\n";
 
 struct Usage : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -44,6 +44,7 @@ struct Entry {
 
 struct Options {
   ggml_type kv = GGML_TYPE_F16;
+  llama_flash_attn_type flash = LLAMA_FLASH_ATTN_TYPE_ENABLED;  ///< disabled, with kv=f32: all of attention is in f32
   int threads = 2;
   int prompt = 600;  ///< tokens of a prompt; of the whole context in `speed`; not used by the answers
   int steps = 40;
@@ -55,6 +56,12 @@ ggml_type cache_type(const std::string& name) {
   for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0})
     if (name == ggml_type_name(type)) return type;
   throw Usage("kv=" + name + " is not allowed; allowed: f32, f16, bf16, q8_0, q4_0");
+}
+
+llama_flash_attn_type flash_type(const std::string& text) {
+  if (text == "on") return LLAMA_FLASH_ATTN_TYPE_ENABLED;
+  if (text == "off") return LLAMA_FLASH_ATTN_TYPE_DISABLED;
+  throw Usage("flash=" + text + " is not allowed; allowed: on, off");
 }
 
 int positive(const std::string& field, const std::string& text) {
@@ -75,12 +82,14 @@ Options options_from(const std::vector<std::string>& fields) {
     const std::string value = field.substr(std::min(equals + 1, field.size()));
     if (name == "kv")
       options.kv = cache_type(value);
+    else if (name == "flash")
+      options.flash = flash_type(value);
     else if (name == "state")
       options.state = value;
     else if (const auto number = numbers.find(name); number != numbers.end())
       *number->second = positive(name, value);
     else
-      throw Usage("'" + field + "' is not allowed; allowed: kv, threads, prompt, steps, chunk or state = VALUE");
+      throw Usage("'" + field + "' is not allowed; allowed: kv, flash, threads, prompt, steps, chunk or state = VALUE");
   }
   return options;
 }
@@ -107,7 +116,7 @@ class Driver {
     params.n_batch = 2048;
     params.n_ubatch = 512;
     params.n_threads = params.n_threads_batch = options_.threads;
-    params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
+    params.flash_attn_type = options_.flash;
     params.n_seq_max = static_cast<std::uint32_t>(sequences);
     params.kv_unified = unified;
     params.swa_full = false;  // as in llama.cpp's programs: layers with a sliding window use their cells again
