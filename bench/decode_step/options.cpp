@@ -10,6 +10,7 @@
 #include "tools/tandem/command.h"
 #include "tools/tandem/selector_text.h"
 #include "tools/tandem/usage.h"
+#include "tools/tandem/validators.h"
 
 namespace tandem::bench {
 namespace {

@@ -11,6 +11,7 @@
 #include "tools/tandem/command.h"
 #include "tools/tandem/options.h"
 #include "tools/tandem/usage.h"
+#include "tools/tandem/validators.h"
 
 namespace tandem::bench {
 namespace {

@@ -15,6 +15,7 @@
 #include "tools/tandem/options.h"
 #include "tools/tandem/progress.h"
 #include "tools/tandem/table.h"
+#include "tools/tandem/validators.h"
 #include "tools/tandem/window_options.h"
 
 namespace tandem::cli {

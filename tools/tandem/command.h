@@ -3,7 +3,7 @@
 #include <functional>
 #include <stdexcept>
 
-#include <CLI/CLI.hpp>
+#include "tools/tandem/cli_fwd.h"
 
 namespace tandem::cli {
 

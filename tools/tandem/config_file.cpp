@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include "tools/formats/input_file.h"

@@ -4,9 +4,8 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-
 #include "tandem/tandem.h"
+#include "tools/tandem/cli_fwd.h"
 #include "tools/tandem/options.h"
 #include "tools/tandem/selector_options.h"
 #include "tools/tandem/window_options.h"

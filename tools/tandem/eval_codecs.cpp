@@ -16,6 +16,7 @@
 #include "tools/tandem/statistics.h"
 #include "tools/tandem/table.h"
 #include "tools/tandem/trace_calls.h"
+#include "tools/tandem/validators.h"
 #include "tools/tandem/window_options.h"
 
 namespace tandem::cli {

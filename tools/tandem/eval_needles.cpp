@@ -13,6 +13,7 @@
 #include "tools/tandem/selector_options.h"
 #include "tools/tandem/selector_text.h"
 #include "tools/tandem/table.h"
+#include "tools/tandem/validators.h"
 #include "tools/tandem/window_options.h"
 
 namespace tandem::cli {

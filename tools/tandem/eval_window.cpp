@@ -19,6 +19,7 @@
 #include "tools/tandem/progress.h"
 #include "tools/tandem/selector_text.h"
 #include "tools/tandem/statistics.h"
+#include "tools/tandem/validators.h"
 #include "tools/tandem/window_cell.h"
 
 namespace tandem::cli {

@@ -8,6 +8,8 @@
 #include <string>
 #include <system_error>
 
+#include <CLI/CLI.hpp>
+
 #include "tandem/tandem.h"
 #include "tools/tandem/command.h"
 #include "tools/tandem/interrupt.h"

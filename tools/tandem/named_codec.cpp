@@ -7,6 +7,7 @@
 #include "runtime/base/dtype.h"
 #include "tools/tandem/command.h"
 #include "tools/tandem/options.h"
+#include "tools/tandem/validators.h"
 
 namespace tandem::cli {
 

@@ -3,8 +3,7 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-
+#include "tools/tandem/cli_fwd.h"
 #include "tools/tandem/codec_text.h"
 
 namespace tandem::cli {

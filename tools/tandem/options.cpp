@@ -10,6 +10,7 @@
 
 #include "runtime/base/dtype.h"
 #include "tools/tandem/command.h"
+#include "tools/tandem/validators.h"
 
 namespace tandem::cli {
 namespace {

@@ -5,10 +5,9 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-
 #include "runtime/base/error.h"
 #include "tandem/tandem.hpp"
+#include "tools/tandem/cli_fwd.h"
 #include "tools/tandem/output.h"
 
 namespace tandem::cli {
@@ -54,22 +53,6 @@ Number parse_or(std::string_view text, Number fallback) {
 
 /// "--option: 'text' is not allowed; allowed: ..", without the option where `field` is empty.
 std::string not_allowed(const std::string& field, const std::string& text, const std::string& allowed);
-
-/// Accepts a number in [low, high], all of it; otherwise the error says `allowed`.
-template <typename Number>
-CLI::Validator number_in(Number low, Number high, std::string allowed) {
-  const auto check = [=](const std::string& text) -> std::string {
-    Number value{};
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    const bool whole = error == std::errc{} && end == text.data() + text.size();
-    if (whole && value >= low && value <= high) return {};
-    return not_allowed("", text, allowed);
-  };
-  return {check, ""};
-}
-
-/// Accepts one of `names`.
-CLI::Validator one_of(std::vector<std::string> names);
 
 /// Puts the options into `config`, which must not outlive them.
 void apply(const CommonOptions& options, td_config& config);

@@ -1,6 +1,7 @@
 // tandem plan list: the machines and models that are known by name, with figures and sources.
 #include <memory>
 
+#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include "tools/tandem/plan_commands.h"

@@ -5,6 +5,7 @@
 #include "runtime/base/dtype.h"
 #include "tools/tandem/options.h"
 #include "tools/tandem/table.h"
+#include "tools/tandem/validators.h"
 
 namespace tandem::cli {
 namespace {

@@ -2,6 +2,7 @@
 #include <ctime>
 #include <memory>
 
+#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include "numa/topology.h"

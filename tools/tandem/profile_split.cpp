@@ -15,6 +15,7 @@
 #include "tools/tandem/split_page.h"
 #include "tools/tandem/split_report.h"
 #include "tools/tandem/split_trace.h"
+#include "tools/tandem/validators.h"
 
 namespace tandem::cli {
 namespace {

@@ -13,6 +13,7 @@
 #include "tools/tandem/command.h"
 #include "tools/tandem/options.h"
 #include "tools/tandem/selector_text.h"
+#include "tools/tandem/validators.h"
 
 namespace tandem::cli {
 namespace {

@@ -5,9 +5,8 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-
 #include "tandem/tandem.hpp"
+#include "tools/tandem/cli_fwd.h"
 
 namespace tandem::cli {
 

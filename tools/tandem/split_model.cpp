@@ -8,6 +8,7 @@
 #include "tools/tandem/options.h"
 #include "tools/tandem/plan_settings.h"
 #include "tools/tandem/split_trace.h"
+#include "tools/tandem/validators.h"
 
 namespace tandem::cli {
 namespace {

@@ -5,9 +5,8 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-
 #include "tools/formats/trace.h"
+#include "tools/tandem/cli_fwd.h"
 #include "tools/tandem/split_case.h"
 
 namespace tandem::cli {

@@ -9,6 +9,7 @@
 #include "tools/tandem/options.h"
 #include "tools/tandem/synthetic_trace.h"
 #include "tools/tandem/table.h"
+#include "tools/tandem/validators.h"
 
 namespace tandem::cli {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include <CLI/CLI.hpp>
+#include "tools/tandem/cli_fwd.h"
 
 namespace tandem::cli {
 

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "tools/tandem/command.h"
+#include "tools/tandem/validators.h"
 
 namespace tandem::cli {
 namespace {

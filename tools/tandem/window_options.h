@@ -4,9 +4,8 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-
 #include "tandem/tandem.hpp"
+#include "tools/tandem/cli_fwd.h"
 #include "tools/tandem/codec_text.h"
 #include "tools/tandem/options.h"
 #include "tools/tandem/policy_text.h"
