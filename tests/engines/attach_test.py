@@ -28,6 +28,12 @@ class Refused(WithModel):
                             (object(), "allowed: a transformers model")):
             with self.subTest(text):
                 self.refused(text, tandem_attention.attach, model)
+        sizes = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
+        for encoder in (transformers.BertModel(transformers.BertConfig(vocab_size=64, **sizes)),
+                        transformers.ViTModel(transformers.ViTConfig(image_size=28, patch_size=14, **sizes))):
+            self.refused("its attention is not causal; allowed: decoders", tandem_attention.attach, encoder)
+        decoder = transformers.BertLMHeadModel(transformers.BertConfig(vocab_size=64, is_decoder=True, **sizes))
+        tandem_attention.attach(decoder).detach()
         self.refused("multi-head latent attention", TandemCache, latent)
         hybrid = transformers.LlamaConfig(num_hidden_layers=2)
         hybrid.layer_types = ["linear_attention", "full_attention"]
@@ -37,6 +43,7 @@ class Refused(WithModel):
         for text, options in (("budget is 3", dict(budget=3)), ("'best'; allowed: all", dict(selector="best")),
                               ("num_layers is 3; it comes from the model", dict(num_layers=3)),
                               ("scale is 1.0; it comes from the model", dict(scale=1.0)), ("config.windows", dict(windows=3)),
+                              ("budget is 0.02 and error is 0.1; allowed: one", dict(budget=0.02, error=0.1)),
                               ("local_tokens is -1", dict(local_tokens=-1)), ("select_up_to is 0", dict(select_up_to=0)),
                               ("window_policy.kind is 'dmc'", dict(window_policy={"kind": "dmc"}))):
             with self.subTest(text):
@@ -66,6 +73,51 @@ class Refused(WithModel):
         model = models.model("llama", head_dim=1032)
         with tandem_attention.attach(model, selector="all"):
             self.refused("head_dim_k is 1032; allowed: 1 to 1024", model.generate, self.ids[:1], **GREEDY)
+
+
+class Changed(WithModel):
+    """What a model may become between steps."""
+
+    def test_another_dtype_is_named(self):
+        model = models.model("llama")
+        with tandem_attention.attach(model, selector="all"):
+            model.generate(self.ids[:1], **GREEDY)
+            model.bfloat16()
+            self.refused("dtype is torch.bfloat16, before it was torch.float32; attach() it anew", model.generate,
+                         self.ids[:1], **GREEDY)
+
+    def test_autocast(self):
+        model = models.model("llama")
+        with torch.autocast("cpu", torch.bfloat16):
+            model.set_attn_implementation("sdpa")
+            expected = model(self.ids[:1]).logits.float()
+            with tandem_attention.attach(model, selector="all") as handle:
+                cache = handle.new_cache()
+                got = [model(part, **{handle.cache_name: cache}).logits.float() for part in self.ids[:1].split([90, 1, 29], 1)]
+        self.assertLess((torch.cat(got, 1)[0, 89:] - expected[0, 89:]).norm() / expected[0, 89:].norm(), 0.02)
+
+    def test_the_layer_of_bad_numbers_is_named(self):
+        model = models.model("llama")
+        with torch.no_grad():
+            model.model.layers[1].self_attn.k_proj.weight[0, 0] = float("nan")
+        with tandem_attention.attach(model, selector="all"):
+            self.refused("layer 1: k holds NaN or infinity in token 0", model.generate, self.ids[:1], **GREEDY)
+
+
+class Telling(WithModel):
+    """What print(stats()) says, and that topk selects because it was asked for."""
+
+    def test_stats_as_text(self):
+        with tandem_attention.attach(self.model, selector="topk", budget=0.1, **models.WINDOW) as handle:
+            self.assertIn("no call yet", str(handle.stats()))
+            self.model.generate(self.ids, attention_mask=self.mask, **GREEDY)
+            text = str(handle.stats())
+            self.assertLess(handle.stats().attend.keys_attended, handle.stats().attend.keys_visible)
+        for part in ("calls (layers x steps)", "% of those that queries saw", "unknown of the output", "in the window", "MiB"):
+            self.assertIn(part, text)
+        with tandem_attention.attach(self.model, selector="all", **models.WINDOW) as handle:
+            self.model.generate(self.ids, attention_mask=self.mask, **GREEDY)
+            self.assertIn("all of them", str(handle.stats()))
 
 
 class Attaching(WithModel):

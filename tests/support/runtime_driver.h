@@ -12,11 +12,13 @@
 
 namespace tandem::testing {
 
-/// out (queries, num_q_heads, head_dim_v) and lse (queries, num_q_heads) of one attend call.
+/// out (queries, num_q_heads, head_dim_v) and lse (queries, num_q_heads) of one attend call, and what it says of them.
 struct Attended {
   std::vector<float> out;
   std::vector<float> lse;
-  StepStats stats;
+  std::vector<float> error = {};             ///< (queries, num_q_heads), estimated
+  std::vector<std::uint8_t> certified = {};  ///< likewise
+  StepStats stats = {};
 };
 
 struct AttendOptions {
@@ -72,6 +74,10 @@ inline Attended attend(Runtime& runtime, const std::vector<std::uint64_t>& seque
   request.q = dense_view(q.data(), DType::f32, queries, shape.num_q_heads, shape.head_dim_k);
   request.out = dense_view(result.out.data(), DType::f32, queries, shape.num_q_heads, shape.head_dim_v);
   request.lse = result.lse.data();
+  result.error.resize(result.lse.size());
+  result.certified.resize(result.lse.size());
+  request.error = result.error.data();
+  request.certified = result.certified.data();
   request.sliding_window = options.rule.sliding_window;
   if (!options.rule.alibi.empty()) request.alibi = options.rule.alibi.data();
   if (!options.rule.sinks.empty()) request.sink_logits = options.rule.sinks.data();

@@ -3,6 +3,7 @@ read where they lie wherever their strides allow. Structs are kept, so that a st
 from __future__ import annotations
 
 import ctypes
+from typing import NoReturn
 
 import torch
 
@@ -105,14 +106,21 @@ class LayerCalls:
     def _call_append(self) -> None:
         status = self._td_append(self._rt, self._append_address)
         if status:
-            check(status)
+            self._fail(status)
         self._log.append.log(self._append_stats)
 
     def _call_attend(self) -> None:
         status = self._td_attend(self._rt, self._attend_address)
         if status:
-            check(status)
+            self._fail(status)
         self._log.attend.log(self._attend_stats)
+
+    def _fail(self, status: int) -> NoReturn:
+        try:
+            check(status)
+        except TandemError as error:
+            raise TandemError(f"layer {self._layer}: {error}", error.status) from None
+        raise AssertionError(status)
 
     def _open(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None,
               softcap: float | None) -> Runtime:

@@ -54,6 +54,30 @@ class CacheStats(LayerStats):
             setattr(total, name, sum(getattr(layer, name) for layer in layers))
         return total
 
+    def __str__(self) -> str:
+        calls = self.attend.calls
+        shared = max(1, len(self.layers)) * max(1, self.num_sequences)
+
+        def mib(count: int) -> str:
+            return f"{count / 2 ** 20:,.1f} MiB"
+
+        def error(value: float | None) -> str:
+            return "unknown" if value is None else f"{value:.2g}"
+
+        share = self.attend.keys_attended / max(1, self.attend.keys_visible)
+        lines = [("attention", f"{calls:,} calls (layers x steps), {self.attend.total_us / max(1, calls) / 1000:.2f} ms each"),
+                 ("keys attended", f"{share:.1%} of those that queries saw" if calls else "no call yet"),
+                 ("estimated error", f"{error(self.attend.out_error)} of the output, {error(self.attend.lse_error)} of lse; "
+                                     f"{self.attend.uncertified:,} results not certified"),
+                 ("rows held", f"{self.window_rows / shared:,.0f} in the window, {self.host_rows / shared:,.0f} behind it "
+                               f"(per sequence and layer; {self.num_sequences} x {len(self.layers)})"),
+                 ("bytes", f"keys and values {mib(self.kv_bytes)}, index {mib(self.index_bytes)}, window {mib(self.window_bytes)}")]
+        if calls and self.attend.keys_attended == self.attend.keys_visible:
+            lines[1] = ("keys attended", "all of them: prompts, short contexts and selector='all' are attended as wholes")
+        if self.dropped_rows:
+            lines.append(("rows lost", f"{self.dropped_rows:,}"))
+        return "\n".join(f"{name:<16} {text}" for name, text in lines)
+
 
 class _Calls:
     """td_stats of calls: kept as they are and added up now and then, since that costs more than a call. Any thread."""

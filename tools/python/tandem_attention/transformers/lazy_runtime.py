@@ -47,6 +47,11 @@ class LazyRuntime:
         for name in _OURS:
             if options.get(name) is not None:
                 raise TandemError(f"{name} is {options[name]!r}; it comes from the model and cannot be given")
+        if options.get("budget") is not None and options.get("error") is not None:
+            raise TandemError(f"budget is {options['budget']!r} and error is {options['error']!r}; allowed: one of them")
+        selector = options.get("selector")
+        if "topk" in (selector, selector.get("kind") if isinstance(selector, dict) else None):  # always slower, so that whoever asks for it wants to see what it selects
+            options = {"never_slower": False, **options}
         policy = options.get("window_policy") or {}
         if policy.get("kind", "latest") not in _POLICIES:
             raise TandemError(f"window_policy.kind is '{policy['kind']}'; allowed with transformers: {', '.join(_POLICIES)}")
@@ -70,9 +75,15 @@ class LazyRuntime:
                 self.runtime = self._made(shape)
                 self.shape = shape
             elif shape != self.shape:
-                raise TandemError(f"attention of {shape} does not fit a cache of {self.shape}: it belongs to another model, or "
-                                  "the layers of this one differ")
+                raise TandemError(self._misfit(shape))
             return self.runtime
+
+    def _misfit(self, shape: Shape) -> str:
+        differs = {name: values for name, *values in zip(Shape._fields, shape, self.shape) if values[0] != values[1]}
+        text = ", ".join(f"{name} is {now}, before it was {before}" for name, (now, before) in differs.items())
+        if differs.keys() <= {"dtype", "device"}:
+            return f"the model has changed since its first step: {text}; attach() it anew, or use a new TandemCache"
+        return f"attention does not fit this cache: {text}: it belongs to another model, or the layers of this one differ"
 
     def _made(self, shape: Shape) -> Runtime:
         dtype = _DTYPES[shape.dtype]

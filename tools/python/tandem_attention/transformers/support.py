@@ -62,6 +62,9 @@ def check_model(model: Any) -> None:
     name = type(model).__name__
     if not getattr(model, "_supports_attention_backend", False):
         raise TandemError(f"{name} cannot use Tandem: its attention does not go through AttentionInterface", EUNSUPPORTED)
+    if any(getattr(module, "config", None) is text_config(model) and getattr(module, "is_causal", True) is False
+           for module in model.modules()):
+        raise TandemError(f"{name} cannot use Tandem: its attention is not causal; allowed: decoders", EUNSUPPORTED)
     if getattr(model, "_is_stateful", False):
         raise TandemError(f"{name} cannot use Tandem: it keeps a state besides keys and values", EUNSUPPORTED)
 
