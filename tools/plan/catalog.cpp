@@ -13,15 +13,22 @@ namespace fs = std::filesystem;
 
 bool is_path(const std::string& name) { return name.find('/') != std::string::npos || name.ends_with(".json"); }
 
+std::string joined(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
 template <typename Value>
 const Value& found(const std::map<std::string, Value>& values, const std::string& name, const char* what) {
   const auto at = values.find(name);
   if (at != values.end()) return at->second;
   std::vector<std::string> names;
   for (const auto& [key, value] : values) names.push_back(key);
-  std::string nearest;
-  for (const std::string& key : nearest_names(name, names)) nearest += (nearest.empty() ? "" : ", ") + key;
-  fail(ErrorCode::invalid_argument, what, " '", name, "' is not known; nearest: ", nearest,
+  const std::vector<std::string> nearest = nearest_names(name, names);
+  TANDEM_CHECK(!nearest.empty(), invalid_argument, what, " '", name, "' is not known; allowed: ", joined(names),
+               ", or a JSON file");
+  fail(ErrorCode::invalid_argument, what, " '", name, "' is not known; nearest: ", joined(nearest),
        "; allowed: a name that 'tandem plan list' shows, or a JSON file");
 }
 

@@ -23,7 +23,7 @@ class Catalog {
   void add_folder(const std::filesystem::path& folder);
 
   /// A name of the library or the path of a file (it holds a '/' or ends in ".json"). Throws Error(invalid_argument)
-  /// with the nearest names for an unknown name, and what load_machine() or load_shape() throws.
+  /// with near names, or else all, for an unknown name, and what load_machine() or load_shape() throws.
   [[nodiscard]] Machine machine(const std::string& name_or_path) const;
   [[nodiscard]] ModelShape model(const std::string& name_or_path) const;
 

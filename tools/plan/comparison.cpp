@@ -36,7 +36,9 @@ std::string verdict(const Contender& a, const Contender& b) {
   const Estimate of = ratio(a, b);
   const std::string range = concat(two_digits(of.low), " to ", two_digits(of.high));
   const std::string times = concat(two_digits(of.value), " times the tokens per second of ");
-  if (of.low > 1) return concat(named(a), " gives ", times, named(b), ", and more even at the worst (", range, ").");
+  if (of.low > 1)
+    return concat(named(a), " gives ", times, named(b), ", and more throughout the range that its assumptions span (",
+                  range, ").");
   if (of.high < 1) return concat(named(a), " gives ", times, named(b), ", and fewer even at the best (", range, ").");
   return concat(named(a), " is expected to give ", times, named(b), ", but the ranges do not tell which is faster (",
                 range, ").");

@@ -1,5 +1,7 @@
 #include "tools/plan/json_file.h"
 
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <iterator>
 
@@ -13,9 +15,10 @@ Json json_text(const std::string& text, const std::string& origin) {
 
 Json json_file(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
-  TANDEM_CHECK(file.good() && !std::filesystem::is_directory(path), io, "cannot read ", path.string());
+  TANDEM_CHECK(file.good(), io, "cannot read ", path.string(), ": ", std::strerror(errno));
+  TANDEM_CHECK(!std::filesystem::is_directory(path), io, "cannot read ", path.string(), ": ", std::strerror(EISDIR));
   const std::string text{std::istreambuf_iterator<char>(file), {}};
-  TANDEM_CHECK(!file.bad(), io, "cannot read ", path.string());
+  TANDEM_CHECK(!file.bad(), io, "cannot read ", path.string(), ": ", std::strerror(errno));
   return json_text(text, path.string());
 }
 

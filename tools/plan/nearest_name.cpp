@@ -20,7 +20,18 @@ std::size_t edit_distance(const std::string& a, const std::string& b) {
   return row.back();
 }
 
+namespace {
+
+/// At most half of the letters differ, or one is where the other begins (a100 for a100-40).
+bool is_near(const std::string& a, const std::string& b) {
+  if (a.empty() || b.empty()) return false;
+  return a.starts_with(b) || b.starts_with(a) || 2 * edit_distance(a, b) <= std::max(a.size(), b.size());
+}
+
+}  // namespace
+
 std::vector<std::string> nearest_names(const std::string& name, std::vector<std::string> names, std::size_t most) {
+  std::erase_if(names, [&name](const std::string& other) { return !is_near(name, other); });
   std::stable_sort(names.begin(), names.end(), [&](const std::string& a, const std::string& b) {
     return edit_distance(name, a) < edit_distance(name, b);
   });

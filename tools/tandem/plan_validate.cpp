@@ -32,19 +32,27 @@ struct Summary {
   int failed = 0;
   double worst = 0;
   double mean = 0;
+  int unexplained = 0;
+  double mean_of_all = 0;  ///< with what is unexplained
 };
 
-/// Of what was neither fitted nor is listed as unexplained.
+/// Of what was not fitted; `checks`, worst and mean leave out what is listed as unexplained.
 Summary summary_of(const std::vector<plan::Check>& checks) {
   Summary summary;
   for (const plan::Check& check : checks) {
     if (!check.passes()) ++summary.failed;
-    if (check.fit || !check.unexplained.empty()) continue;
+    if (check.fit) continue;
+    summary.mean_of_all += std::abs(check.error());
+    if (!check.unexplained.empty()) {
+      ++summary.unexplained;
+      continue;
+    }
     ++summary.checks;
     summary.mean += std::abs(check.error());
     summary.worst = std::max(summary.worst, std::abs(check.error()));
   }
   if (summary.checks > 0) summary.mean /= summary.checks;
+  if (summary.checks + summary.unexplained > 0) summary.mean_of_all /= summary.checks + summary.unexplained;
   return summary;
 }
 
@@ -52,6 +60,8 @@ std::string summary_text(const std::vector<plan::Check>& checks) {
   const Summary s = summary_of(checks);
   std::string text = fmt::format("{} checks that were not fitted: mean error {:.1f} %, worst {:.1f} %\n", s.checks,
                                  100 * s.mean, 100 * s.worst);
+  if (s.unexplained > 0)
+    text += fmt::format("With the {} unexplained: mean error {:.1f} %\n", s.unexplained, 100 * s.mean_of_all);
   std::string last;
   for (const plan::Check& check : checks) {
     if (check.unexplained.empty() || check.unexplained == last) continue;
