@@ -28,7 +28,7 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "tools/python"
 try:
     import torch
     import transformers
-    from transformers.cache_utils import DynamicCache
+    from transformers.cache_utils import DynamicCache, StaticCache
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
     from transformers.models.llama.modeling_llama import eager_attention_forward
 except ImportError as missing:
@@ -51,10 +51,19 @@ def sdpa(*arguments, **options):
     return ALL_ATTENTION_FUNCTIONS["sdpa"](*arguments, **options)
 
 
-# name -> attention function, options of its TandemCache (None: a DynamicCache)
+def written(function):
+    """`function` over the part of a StaticCache that has been written, without a copy, where a mask would cover the rest."""
+    def attend(module, query, key, value, mask, *, cache, **options):
+        length = int(cache.get_seq_length())
+        return function(module, query, key[:, :, :length], value[:, :, :length], mask, **options)
+    return attend
+
+
+# name -> attention function; its cache, or the options of its TandemCache
 CONTENDERS = {
-    "transformers sdpa": (sdpa, None),
-    "transformers eager": (eager_attention_forward, None),
+    "transformers sdpa": (sdpa, DynamicCache),
+    "transformers eager": (eager_attention_forward, DynamicCache),
+    "sdpa, StaticCache": (written(sdpa), StaticCache),
     "tandem all": (tandem_function, dict(selector="all")),
     "tandem sketch 2 %": (tandem_function, dict(selector="sketch", budget=0.02)),
     "tandem sketch 1 %": (tandem_function, dict(selector="sketch", budget=0.01)),
@@ -81,19 +90,20 @@ class Prefix:
 class Contender:
     """One cache, its attention function, and what its steps took."""
 
-    def __init__(self, name, model, prefix, threads):
+    def __init__(self, name, model, prefix, threads, steps):
         self.name = name
-        self.function, options = CONTENDERS[name]
+        self.function, kind = CONTENDERS[name]
         self.seconds = 0.0  # of attention, in the step that runs
         self.updating = 0.0  # the part of Cache.update(): transformers concatenates there
         self.steps, self.attention, self.updates, self.errors = [], [], [], []
-        if options is None:
-            self.cache = DynamicCache()
+        if isinstance(kind, dict):
+            self.cache = tandem_attention.TandemCache(model.config, num_threads=threads, **kind)
+            self._fill(prefix)
+        else:
+            self.cache = kind() if kind is DynamicCache else kind(model.config, max_cache_len=prefix.tokens + steps)
             for layer, (keys, values) in enumerate(prefix.layers):
                 self.cache.update(keys.clone(), values.clone(), layer)
-        else:
-            self.cache = tandem_attention.TandemCache(model.config, num_threads=threads, **options)
-            self._fill(prefix)
+        self.options = {"cache": self.cache} if kind is StaticCache else {}
         self._update = self.cache.update
         self.cache.update = self.update
 
@@ -114,7 +124,7 @@ class Contender:
 
     def attend(self, *arguments, **options):
         start = time.perf_counter()
-        result = self.function(*arguments, **options)
+        result = self.function(*arguments, **options, **self.options)
         self.seconds += time.perf_counter() - start
         return result
 
@@ -166,7 +176,7 @@ def measure(name, tokens, options):
     transformers.AttentionInterface.register("bench", referee)
     transformers.AttentionMaskInterface.register("bench", lambda **_: None)  # one token sees everything
     model.set_attn_implementation("bench")
-    contenders = [Contender(each, model, prefix, options.threads) for each in CONTENDERS]
+    contenders = [Contender(each, model, prefix, options.threads, options.steps + 1) for each in CONTENDERS]
     argument = cache_argument(model)
     for step in range(-1, options.steps):  # the one before the first is not counted: it compares
         for contender in contenders:

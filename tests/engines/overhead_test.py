@@ -30,12 +30,12 @@ class Benchmarks(unittest.TestCase):
     def test_decode_speed(self):
         rows = self.report("decode_speed.py", "--models", "tiny", "--tokens", "4K", "--steps", "2")["rows"]
         by_name = {row["name"]: row for row in rows}
-        self.assertEqual(list(by_name), ["transformers sdpa", "transformers eager", "tandem all", "tandem sketch 2 %",
-                                         "tandem sketch 1 %"])
+        self.assertEqual(list(by_name), ["transformers sdpa", "transformers eager", "sdpa, StaticCache", "tandem all",
+                                         "tandem sketch 2 %", "tandem sketch 1 %"])
         for name, row in by_name.items():
             self.assertLess(row["attention_ms"]["min"], row["step_ms"]["median"], name)
             self.assertGreater(row["attention_ms"]["min"], 0, name)
-            self.assertLess(row["error"]["mean"], 0.2 if "sketch" in name else 1e-5, name)
+            self.assertLess(row["error"]["mean"], 0.2 if "sketch" in name else 1e-3, name)
         # What transformers' cache does in update() is a concatenation of 4,096 rows; Tandem's hands tensors on.
         self.assertLess(by_name["tandem all"]["update_ms"]["median"], by_name["transformers sdpa"]["update_ms"]["median"])
 

@@ -71,7 +71,15 @@ TEST(Catalog, UnknownNamesGetTheNearest) {
   EXPECT_THAT(error_message([&] { (void)catalog.machine("v100-23"); }),
               HasSubstr("'v100-23' is not known; nearest: v100-"));
   EXPECT_THAT(error_message([&] { (void)catalog.model("lama-3.1-8b"); }), HasSubstr("nearest: llama-3.1-8b"));
-  EXPECT_THAT(error_message([&] { (void)catalog.machine("./none.json"); }, ErrorCode::io), HasSubstr("./none.json"));
+  EXPECT_THAT(error_message([&] { (void)catalog.machine("./none.json"); }, ErrorCode::io),
+              HasSubstr("cannot read ./none.json: No such file"));
+  EXPECT_THAT(error_message([&] { (void)catalog.machine("./"); }, ErrorCode::io), HasSubstr("./: Is a directory"));
+}
+
+TEST(Catalog, NamesLikeNoneGetAllThatAreAllowed) {
+  const std::string message = error_message([] { (void)Catalog::built_in().machine("foo"); });
+  EXPECT_THAT(message, HasSubstr("'foo' is not known; allowed: a100-40, "));
+  EXPECT_THAT(message, HasSubstr(", xeon-8563c, or a JSON file"));
 }
 
 TEST_F(CatalogFolder, AddsAndReplacesByFileName) {

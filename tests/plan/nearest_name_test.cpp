@@ -29,5 +29,14 @@ TEST(NearestName, NearestFirstAndNoMoreThanAskedFor) {
   EXPECT_THAT(nearest_names("x", {}, 2), ElementsAre());
 }
 
+TEST(NearestName, OnlyWhatIsNear) {
+  EXPECT_THAT(nearest_names("foo", {"l20", "t4", "h100"}), ElementsAre());
+  EXPECT_THAT(nearest_names("t5", {"l20", "t4", "h100"}), ElementsAre("t4"));
+  EXPECT_THAT(nearest_names("xeon", {"xeon-8480+", "h100"}), ElementsAre("xeon-8480+"));
+  EXPECT_THAT(nearest_names("h100-80", {"xeon-8480+", "h100"}), ElementsAre("h100"));
+  EXPECT_THAT(nearest_names("a100", {"h100", "a100-40", "a100-80"}, 2), ElementsAre("a100-40", "a100-80"));
+  EXPECT_THAT(nearest_names("", {"h100"}), ElementsAre());
+}
+
 }  // namespace
 }  // namespace tandem::plan

@@ -123,6 +123,18 @@ class Validate(PlanCase):
             if not check["unexplained"]:
                 self.assertLessEqual(abs(check["error"]), 0.25, check)
 
+    def test_means_are_shown_without_and_with_what_is_unexplained(self):
+        checks = [c for c in self.report("validate")["checks"] if not c["fit"]]
+        explained = [c for c in checks if not c["unexplained"]]
+        self.assertLess(len(explained), len(checks))
+
+        def mean(some):
+            return f"mean error {sum(100 * abs(c['error']) for c in some) / len(some):.1f} %"
+
+        text = self.expect(OK, "plan", "validate").stdout
+        self.assertIn(f"{len(explained)} checks that were not fitted: {mean(explained)}, worst", text)
+        self.assertIn(f"With the {len(checks) - len(explained)} unexplained: {mean(checks)}\n", text)
+
     def test_fails_when_a_prediction_is_far_off(self):
         with open(os.path.join(cli_case.DATA, "published", "triforce-2x4090.json")) as file:
             series = json.load(file)
@@ -144,11 +156,12 @@ class Refusals(PlanCase):
         self.refuse(*model, naming=["MACHINE is missing"])
         self.refuse("h100", naming=["--model is missing"])
         self.refuse("h10", *model, naming=["machine 'h10' is not known; nearest: h100"])
+        self.refuse("foo", *model, naming=["machine 'foo' is not known; allowed: a100-40, ", "v100-32", "or a JSON file"])
         self.refuse("h100", "--model", "llama-8b", naming=["model 'llama-8b' is not known; nearest:", "llama-"])
         self.refuse("h100+h200", *model, naming=["two kinds of GPUs"])
         self.refuse("h100", *model, "--cpu", "t4", naming=["'t4', which is not a processor"])
         self.refuse("compare", "h100", *model, naming=["at least two machines"])
-        self.refuse("./none.json", *model, naming=["./none.json"], code=FAILED)
+        self.refuse("./none.json", *model, naming=["cannot read ./none.json: No such file"], code=FAILED)
 
     def test_values(self):
         for option, value, allowed in (("--context", "0", "at least 1"), ("--context", "many", "96K"),

@@ -39,7 +39,9 @@ std::string verdict(const Contender& a, const Contender& b) {
   if (of.low > 1)
     return concat(named(a), " gives ", times, named(b), ", and more throughout the range that its assumptions span (",
                   range, ").");
-  if (of.high < 1) return concat(named(a), " gives ", times, named(b), ", and fewer even at the best (", range, ").");
+  if (of.high < 1)
+    return concat(named(a), " gives ", times, named(b), ", and fewer throughout the range that its assumptions span (",
+                  range, ").");
   return concat(named(a), " is expected to give ", times, named(b), ", but the ranges do not tell which is faster (",
                 range, ").");
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 namespace tandem::plan {
 
@@ -22,10 +23,13 @@ std::size_t edit_distance(const std::string& a, const std::string& b) {
 
 namespace {
 
-/// At most half of the letters differ, or one is where the other begins (a100 for a100-40).
+/// One is how the other begins, as a100 of a100-40.
+bool begins(const std::string& a, const std::string& b) {
+  return !a.empty() && !b.empty() && (a.starts_with(b) || b.starts_with(a));
+}
+
 bool is_near(const std::string& a, const std::string& b) {
-  if (a.empty() || b.empty()) return false;
-  return a.starts_with(b) || b.starts_with(a) || 2 * edit_distance(a, b) <= std::max(a.size(), b.size());
+  return begins(a, b) || 2 * edit_distance(a, b) <= std::max(a.size(), b.size());
 }
 
 }  // namespace
@@ -33,7 +37,7 @@ bool is_near(const std::string& a, const std::string& b) {
 std::vector<std::string> nearest_names(const std::string& name, std::vector<std::string> names, std::size_t most) {
   std::erase_if(names, [&name](const std::string& other) { return !is_near(name, other); });
   std::stable_sort(names.begin(), names.end(), [&](const std::string& a, const std::string& b) {
-    return edit_distance(name, a) < edit_distance(name, b);
+    return std::pair(!begins(name, a), edit_distance(name, a)) < std::pair(!begins(name, b), edit_distance(name, b));
   });
   if (names.size() > most) names.resize(most);
   return names;
