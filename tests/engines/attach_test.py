@@ -83,7 +83,7 @@ class Changed(WithModel):
         with tandem_attention.attach(model, selector="all"):
             model.generate(self.ids[:1], **GREEDY)
             model.bfloat16()
-            self.refused("dtype is torch.bfloat16, before it was torch.float32; attach() it anew", model.generate,
+            self.refused("dtype is torch.bfloat16, before it was torch.float32; where the model has changed, attach() it anew", model.generate,
                          self.ids[:1], **GREEDY)
 
     def test_autocast(self):

@@ -185,7 +185,7 @@ class Refused(WithModel):
                     self.assertEqual(cache.get_seq_length(), 0)
             cache = exact_cache(self.model)
             attended(cache, query, key, key)
-            self.refused("does not fit a cache of", attended, cache, query.half(), key.half(), key.half(), 1)
+            self.refused("does not fit this cache", attended, cache, query.half(), key.half(), key.half(), 1)
 
     def test_dropout(self):
         model = models.model("llama", attention_dropout=0.5).train()

@@ -36,8 +36,9 @@ def tandem_attention(module: torch.nn.Module, query: torch.Tensor, key: torch.Te
                               sliding_window=sliding_window, softcap=softcap, s_aux=s_aux, **kwargs)
     layer.arrived()
     batch = layer.batch
-    if torch.is_autocast_enabled(query.device.type):  # as torch's own attention does
-        dtype = torch.get_autocast_dtype(query.device.type)
+    device = query.device.type
+    if device in ("cpu", "cuda") and torch.is_autocast_enabled(device):  # as torch's own attention does
+        dtype = torch.get_autocast_dtype(device)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     if attention_mask is not batch.mask:
         raise TandemError(f"attention_mask of shape {tuple(attention_mask.shape) if attention_mask is not None else None} did "

@@ -82,8 +82,8 @@ class LazyRuntime:
         differs = {name: values for name, *values in zip(Shape._fields, shape, self.shape) if values[0] != values[1]}
         text = ", ".join(f"{name} is {now}, before it was {before}" for name, (now, before) in differs.items())
         if differs.keys() <= {"dtype", "device"}:
-            return f"the model has changed since its first step: {text}; attach() it anew, or use a new TandemCache"
-        return f"attention does not fit this cache: {text}: it belongs to another model, or the layers of this one differ"
+            return f"attention does not fit this cache: {text}; where the model has changed, attach() it anew or use a new TandemCache"
+        return f"attention does not fit this cache: {text}; it belongs to another model, or the layers of this one differ"
 
     def _made(self, shape: Shape) -> Runtime:
         dtype = _DTYPES[shape.dtype]
