@@ -21,7 +21,12 @@ T* not_null(const char* name, T* pointer) {
 /// No struct of any version is larger: a size beyond this was never set, and the memory there is not ours to read.
 constexpr std::size_t kLargestStruct = 4096;
 
-/// The caller's struct as this version knows it: fields beyond the caller's size are zero, those beyond ours must be.
+inline void check_reserved(const char* name, const char* field, std::int32_t value) {
+  TANDEM_CHECK(value == 0, invalid_argument, name, ".", field, " is ", value, "; it must be 0");
+}
+
+/// The caller's struct as this version knows it: fields beyond the caller's size are zero, those beyond ours must be,
+/// and those that are reserved, so that a later version may give them a meaning.
 template <typename Struct>
 Struct read_struct(const char* name, const Struct* given) {
   not_null(name, given);
@@ -35,6 +40,9 @@ Struct read_struct(const char* name, const Struct* given) {
   }
   Struct known{};
   std::memcpy(&known, given, std::min(size, sizeof(Struct)));
+  if constexpr (requires { known.reserved; }) check_reserved(name, "reserved", known.reserved);
+  if constexpr (requires { known.reserved2; }) check_reserved(name, "reserved2", known.reserved2);
+  if constexpr (requires { known.reserved3; }) check_reserved(name, "reserved3", known.reserved3);
   return known;
 }
 

@@ -32,6 +32,12 @@ class StructSizes : public testing::Test {
       EXPECT_EQ(call(&s), TD_EINVAL) << name << " of size " << bad;
       EXPECT_THAT(td_last_error(), testing::HasSubstr(name + std::string(".size is ") + std::to_string(bad)));
     }
+    if constexpr (requires { s.reserved; }) {
+      s = good;
+      s.reserved = 7;
+      EXPECT_EQ(call(&s), TD_EINVAL) << name;
+      EXPECT_THAT(td_last_error(), testing::HasSubstr(name + std::string(".reserved is 7; it must be 0")));
+    }
     Longer<Struct> longer(good);
     EXPECT_EQ(call(&longer.known), TD_OK) << td_last_error();
     for (const std::size_t i : {std::size_t{0}, sizeof(longer.tail) - 1}) {
@@ -54,6 +60,16 @@ TEST_F(StructSizes, Config) {
     td_destroy(rt);
     return status;
   });
+}
+
+TEST_F(StructSizes, EveryReservedFieldOfAConfigMustBeZero) {
+  for (std::int32_t td_config::*field : {&td_config::reserved, &td_config::reserved2, &td_config::reserved3}) {
+    td_config c = config();
+    c.*field = -1;
+    td_rt* rt = nullptr;
+    EXPECT_EQ(td_create(&c, &rt), TD_EINVAL);
+    EXPECT_THAT(td_last_error(), testing::ContainsRegex("config.reserved[23]? is -1; it must be 0"));
+  }
 }
 
 /// Of what a config points to.

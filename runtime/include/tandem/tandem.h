@@ -1,7 +1,7 @@
 /* tandem.h: the C ABI of Tandem, an attention runtime for KV caches larger than a GPU's memory.
  *
  * Plain C11 and C++; no torch, ggml or CUDA header. Every struct that may grow starts with its own size: set it with
- * TD_INIT, and fields added later read as zero, which always means the default.
+ * TD_INIT, and fields added later read as zero, which always means the default. Fields called reserved must be zero.
  *
  * The way of one model step, for each layer in turn:
  *   td_append()  K and V of the new tokens (keys as the model caches them, usually after RoPE)
