@@ -50,7 +50,8 @@ class LazyRuntime:
         if options.get("budget") is not None and options.get("error") is not None:
             raise TandemError(f"budget is {options['budget']!r} and error is {options['error']!r}; allowed: one of them")
         selector = options.get("selector")
-        if "topk" in (selector, selector.get("kind") if isinstance(selector, dict) else None):  # always slower, so that whoever asks for it wants to see what it selects
+        kind = selector.get("kind") if isinstance(selector, dict) else selector
+        if kind == "topk" and not options.get("auto_split"):  # always slower: who asks for it wants to see what it selects
             options = {"never_slower": False, **options}
         policy = options.get("window_policy") or {}
         if policy.get("kind", "latest") not in _POLICIES:
