@@ -36,10 +36,8 @@ def tandem_attention(module: torch.nn.Module, query: torch.Tensor, key: torch.Te
                               sliding_window=sliding_window, softcap=softcap, s_aux=s_aux, **kwargs)
     layer.arrived()
     batch = layer.batch
-    device = query.device.type
-    if device in ("cpu", "cuda") and torch.is_autocast_enabled(device):  # as torch's own attention does
-        dtype = torch.get_autocast_dtype(device)
-        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    if not query.dtype == key.dtype == value.dtype:
+        query, key, value = _autocast(query, key, value)
     if attention_mask is not batch.mask:
         raise TandemError(f"attention_mask of shape {tuple(attention_mask.shape) if attention_mask is not None else None} did "
                           "not come from the mask function 'tandem'; only causal attention with a 2-D padding mask is supported")
@@ -82,6 +80,16 @@ def _prompt(module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, val
             out[row, tokens - count:] = sdpa(module, query[real], key[real], value[real], None, scaling=scaling,
                                              is_causal=True)[0][0]
     return out
+
+
+def _autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """As torch's own attention casts them under torch.autocast, where RoPE leaves queries and keys in float32; without it,
+    as they are, which is refused."""
+    device = tensors[0].device.type
+    if device not in ("cpu", "cuda") or not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(tensor.to(dtype) for tensor in tensors)
 
 
 def _refuse(dropout: float, kwargs: dict[str, Any]) -> None:
