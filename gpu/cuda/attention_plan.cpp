@@ -54,6 +54,13 @@ std::int64_t size_of(const std::vector<T>& values) {
 
 }  // namespace
 
+std::int64_t tokens_per_item(std::int64_t least, std::int64_t tokens, std::int64_t vectors) noexcept {
+  constexpr std::int64_t kPartials = 512;
+  std::int64_t length = least;
+  while (length < tokens && (tokens + length - 1) / length * vectors > kPartials) length *= 2;
+  return length;
+}
+
 void AttentionPlan::clear() {
   row_jobs_.clear();
   coded_jobs_.clear();
@@ -81,7 +88,8 @@ void AttentionPlan::build(const WindowAttention* batch, std::int64_t count, Devi
   row_type_ = row_type_of(layout.dtype);
   most_vectors_ = 0;
   for (std::int64_t i = 0; i < count; ++i) most_vectors_ = std::max(most_vectors_, batch[i].queries.num_vectors());
-  vectors_ = vectors_per_item(most_vectors_);
+  row_vectors_ = row_vectors_per_item(row_type_, padded_dim_, most_vectors_);
+  coded_vectors_ = coded_vectors_per_item(most_vectors_);
   for (std::int64_t i = 0; i < count; ++i) add_window(batch[i], codecs, download);
   places_.pages = room_for(upload, pages_);
   places_.spans = room_for(upload, spans_);
@@ -141,11 +149,11 @@ AttentionPlan::Visible AttentionPlan::visible(const WindowAttention& task, const
   return {spans_[first].first, spans_[first + static_cast<std::size_t>(task.queries.num_queries) - 1].end};
 }
 
-/// A partial of every vector of the task, over the tokens [begin, end) of a job.
-void AttentionPlan::add_partial(std::vector<WorkItem>& items, const WindowAttention& task, std::int32_t job,
-                                std::int64_t begin, std::int64_t end) {
-  for (std::int32_t v = 0; v < task.queries.num_vectors(); v += vectors_)
-    items.push_back({job, v, begin, end, partial_rows_ + v});
+/// A partial of every vector of the task, `vectors` of them an item, over the tokens [begin, end) of a job.
+void AttentionPlan::add_partial(std::vector<WorkItem>& items, const WindowAttention& task, WorkItem item,
+                                std::int32_t vectors) {
+  for (std::int32_t v = 0; v < task.queries.num_vectors(); v += vectors)
+    items.push_back({item.job, v, item.begin, item.end, partial_rows_ + v});
   partial_rows_ += task.queries.num_vectors();
 }
 
@@ -189,13 +197,15 @@ void AttentionPlan::add_row_items(const WindowAttention& task, const RowPlan& pl
   const Visible seen = visible(task, plan.queries);
   const std::int64_t sinks = job.num_sinks, recents = sinks + job.num_recent, rows = recents + job.num_kept;
   const std::int64_t to_position = job.first_recent - sinks;
-  for (std::int64_t begin = 0; begin < rows; begin += kRowsPerItem) {
-    const std::int64_t end = std::min(rows, begin + kRowsPerItem);
+  const std::int64_t length = tokens_per_item(kRowsPerItem, rows, task.queries.num_vectors());
+  const auto number = static_cast<std::int32_t>(row_jobs_.size() - 1);
+  for (std::int64_t begin = 0; begin < rows; begin += length) {
+    const std::int64_t end = std::min(rows, begin + length);
     const bool sees_sinks = std::max(begin, seen.first) < std::min({end, sinks, seen.end});
     const bool sees_recents =
         std::max({begin, sinks, seen.first - to_position}) < std::min({end, recents, seen.end - to_position});
     if (sees_sinks || sees_recents || end > recents)
-      add_partial(row_items_, task, static_cast<std::int32_t>(row_jobs_.size() - 1), begin, end);
+      add_partial(row_items_, task, {number, 0, begin, end, 0}, row_vectors_);
   }
 }
 
@@ -225,11 +235,13 @@ void AttentionPlan::add_coded(const WindowAttention& task, const QueryPlaces& qu
   coded_jobs_.push_back(plan);
   // Items begin at multiples of their length, so that results do not depend on what is visible to others.
   const std::int64_t last = end - window.sinks;
-  for (std::int64_t first = (begin - window.sinks) / kCodedPerItem * kCodedPerItem; first < last;
-       first += kCodedPerItem) {
-    add_partial(coded_items_, task, static_cast<std::int32_t>(coded_jobs_.size() - 1),
-                std::max(first, window.local_begin - window.sinks),
-                std::min(first + kCodedPerItem, window.raw_begin - window.sinks));
+  const std::int64_t length =
+      tokens_per_item(kCodedPerItem, window.raw_begin - window.local_begin, task.queries.num_vectors());
+  const auto number = static_cast<std::int32_t>(coded_jobs_.size() - 1);
+  for (std::int64_t first = (begin - window.sinks) / length * length; first < last; first += length) {
+    const std::int64_t item_begin = std::max(first, window.local_begin - window.sinks);
+    const std::int64_t item_end = std::min(first + length, window.raw_begin - window.sinks);
+    add_partial(coded_items_, task, {number, 0, item_begin, item_end, 0}, coded_vectors_);
   }
 }
 
@@ -345,7 +357,7 @@ void AttentionPlan::add_to(LaunchGraph::Key& key) const {
                          padded_dim_,
                          padded_k_,
                          dim_v_,
-                         vectors_,
+                         row_vectors_,
                          most_vectors_,
                          reinterpret_cast<std::intptr_t>(format_),
                          reinterpret_cast<std::intptr_t>(partials_.out),
@@ -365,12 +377,12 @@ void AttentionPlan::add_to(LaunchGraph::Key& key) const {
 }
 
 void AttentionPlan::launch(const Upload& upload, cudaStream_t stream) const {
-  launch_row_attention(row_type_, padded_dim_, vectors_, upload.device<RowJob>(places_.row_jobs),
+  launch_row_attention(row_type_, padded_dim_, row_vectors_, upload.device<RowJob>(places_.row_jobs),
                        upload.device<WorkItem>(places_.row_items), size_of(row_items_), partials_, stream);
   if (format_ != nullptr) {
     const auto* jobs = upload.device<CodedJob>(places_.coded_jobs);
     if (prepared_floats_ > 0) launch_prepare_queries(*format_, jobs, size_of(coded_jobs_), most_vectors_, stream);
-    launch_coded_attention(*format_, vectors_, jobs, upload.device<WorkItem>(places_.coded_items),
+    launch_coded_attention(*format_, coded_vectors_, jobs, upload.device<WorkItem>(places_.coded_items),
                            size_of(coded_items_), partials_, stream);
   }
   launch_merge_partials(upload.device<MergeItem>(places_.merges), size_of(merges_), partials_, dim_v_, stream);

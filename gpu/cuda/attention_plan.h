@@ -12,10 +12,15 @@
 
 namespace tandem::gpu::cuda {
 
-/// Tokens of a job that one item of work attends to. Constants: they decide bits, so they depend on neither the batch
-/// nor the device. Few enough that some windows keep a large GPU busy, enough that their partials cost little.
+/// Tokens of a job that one item of work attends to, at least: few enough that some windows keep a large GPU busy,
+/// enough that their partials cost little.
 inline constexpr std::int64_t kRowsPerItem = 128;
 inline constexpr std::int64_t kCodedPerItem = 256;
+
+/// Tokens of one item of work of a job that has `tokens`, for `vectors` query vectors: `least`, doubled until the job
+/// has 512 partials or one of each vector, so that neither long windows nor long chunks need more memory for partials
+/// than for a result or two. It decides bits, so it depends on nothing but the window and its queries.
+std::int64_t tokens_per_item(std::int64_t least, std::int64_t tokens, std::int64_t vectors) noexcept;
 
 /// What kernels call the rows of a window.
 constexpr RowType row_type_of(DType dtype) noexcept {
@@ -89,15 +94,15 @@ class AttentionPlan {
   void add_rows(const WindowAttention& task, const QueryPlaces& queries, bool sinks, bool others);
   void add_row_items(const WindowAttention& task, const RowPlan& plan);
   void add_coded(const WindowAttention& task, const QueryPlaces& queries, DeviceCodecs& codecs);
-  void add_partial(std::vector<WorkItem>& items, const WindowAttention& task, std::int32_t job, std::int64_t begin,
-                   std::int64_t end);
+  void add_partial(std::vector<WorkItem>& items, const WindowAttention& task, WorkItem item, std::int32_t vectors);
   void add_merges(const WindowAttention& task, const QueryPlaces& queries, std::int64_t first_partial,
                   const Result& result);
   void add_mass(std::int32_t job, Download& download);
   [[nodiscard]] Visible visible(const WindowAttention& task, const QueryPlaces& queries) const;
   [[nodiscard]] Queries located(Queries queries, const QueryPlaces& places, const Upload& upload) const;
 
-  std::int32_t dim_v_ = 0, padded_dim_ = 0, padded_k_ = 0, vectors_ = 1, most_vectors_ = 0;
+  std::int32_t dim_v_ = 0, padded_dim_ = 0, padded_k_ = 0;
+  std::int32_t most_vectors_ = 0, row_vectors_ = 1, coded_vectors_ = 1;  ///< of a window, of items
   RowType row_type_ = RowType::f32;
   const cpu::BlockFormat* format_ = nullptr;  // of the coded jobs: with pointers to device memory
   std::int64_t partial_rows_ = 0, prepared_floats_ = 0, scratch_bytes_ = 0;

@@ -23,7 +23,12 @@ void launch_encode(const cpu::BlockFormat& format, const EncodeItem* items, std:
 void launch_decode(const cpu::BlockFormat& format, const DecodeItem* items, std::int64_t num_items,
                    cudaStream_t stream);
 
-/// Split-KV attention over coded tokens; decoding is part of it. `vectors` is what vectors_per_item() says of the jobs.
+/// Query vectors that one item of work over coded tokens has at most, for jobs of up to `num_vectors`.
+constexpr std::int32_t coded_vectors_per_item(std::int32_t num_vectors) noexcept {
+  return num_vectors <= 1 ? 1 : num_vectors <= 4 ? 4 : 8;
+}
+
+/// Split-KV attention over coded tokens; decoding is part of it. `vectors` is what coded_vectors_per_item() says.
 void launch_coded_attention(const cpu::BlockFormat& format, std::int32_t vectors, const CodedJob* jobs,
                             const WorkItem* items, std::int64_t num_items, Partials partials, cudaStream_t stream);
 

@@ -22,13 +22,14 @@ enum class RowType : std::int32_t { f32, f16, bf16 };
 /// The largest padded dimension of K and V that kernels know.
 inline constexpr std::int32_t kMaxKernelDim = 256;
 
-/// Query vectors that one item of work has at most, for jobs of `num_vectors`.
-std::int32_t vectors_per_item(std::int32_t num_vectors);
+/// Query vectors that one item of work over rows has at most, for jobs of up to `num_vectors`, on the current device.
+/// Throws Error(device_lost).
+std::int32_t row_vectors_per_item(RowType type, std::int32_t padded_dim, std::int32_t num_vectors);
 
 // Each of these starts one kernel, or none where there is nothing to do; jobs, items and what they point to are in
 // device memory and stay until it is done. Thread-safe. Throws Error(device_lost).
 
-/// `padded_dim` is the largest padded dimension of the jobs, `vectors` what vectors_per_item() says of them.
+/// `padded_dim` is the largest padded dimension of the jobs, `vectors` what row_vectors_per_item() says of them.
 void launch_row_attention(RowType type, std::int32_t padded_dim, std::int32_t vectors, const RowJob* jobs,
                           const WorkItem* items, std::int64_t num_items, Partials partials, cudaStream_t stream);
 

@@ -69,7 +69,7 @@ class CodedWindow {
     launch_prepare_queries(format, jobs.data(), 1, num_vectors(), stream.get());
 
     std::vector<WorkItem> items;
-    const std::int32_t vectors = vectors_per_item(num_vectors());
+    const std::int32_t vectors = coded_vectors_per_item(num_vectors());
     std::int64_t parts = 0;
     for (std::int64_t first = kFirstBlock * format.block_rows; first < end() - c_.origin; first += tokens_per_item) {
       for (std::int32_t v = 0; v < num_vectors(); v += vectors)

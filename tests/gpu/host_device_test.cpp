@@ -83,7 +83,8 @@ class Problem {
         EXPECT_EQ(difference, 0.0) << what;
       } else {
         EXPECT_NEAR(lse_[v], expected.lse, kTolerance) << what << ", vector " << v;
-        EXPECT_LT(std::sqrt(difference), kTolerance * std::max(std::sqrt(norm), 1e-3)) << what << ", vector " << v;
+        // Errors of weights are relative to the values, of size 1, and not to a sum of them that happens to be small.
+        EXPECT_LT(std::sqrt(difference), kTolerance * std::max(std::sqrt(norm), 0.05)) << what << ", vector " << v;
       }
     }
   }

@@ -71,6 +71,26 @@ __device__ inline unsigned float_to_fp8(float value) {
   return sign | ((magnitude - (120u << 23) + 0x7ffffu + (magnitude >> 20 & 1u)) >> 20);
 }
 
+/// 16 bytes, which are read once and need no place in the L1 cache; zeros where they are not there. On a GPU loads stay
+/// in the order of the source among themselves and before the products that follow, so that all are under way at once.
+__device__ inline uint4 load_once(const std::byte* source, bool is_there) {
+#if defined(__CUDA_ARCH__)
+  uint4 words;
+  asm volatile(
+      "{\n"
+      "  .reg .pred there;\n"
+      "  setp.ne.u32 there, %5, 0;\n"
+      "  mov.u32 %0, 0;\n  mov.u32 %1, 0;\n  mov.u32 %2, 0;\n  mov.u32 %3, 0;\n"
+      "  @there ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];\n"
+      "}"
+      : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+      : "l"(__cvta_generic_to_global(source)), "r"(static_cast<unsigned>(is_there)));
+  return words;
+#else
+  return is_there ? *reinterpret_cast<const uint4*>(source) : uint4{0, 0, 0, 0};
+#endif
+}
+
 /// Eight consecutive elements as they lie in memory: loading them early, and converting them when they are needed,
 /// keeps many loads under way.
 template <typename T>

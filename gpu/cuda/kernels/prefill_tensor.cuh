@@ -1,21 +1,11 @@
 #pragma once
 
 #include "gpu/cuda/kernels/prefill_state.cuh"
-#include "gpu/cuda/kernels/tensor_core.cuh"
+#include "gpu/cuda/kernels/tensor_sums.cuh"
 
-// Prefill attention on tensor cores, of rows of 16 bits, as they are. Queries and weights are sums of two numbers of
-// the rows' type, off by 2^-17 (bf16) or 2^-22 (f16) of themselves: four products where one would do. With weights of
-// one bf16 number out is off by 2^-9 of the mean |v|, and that has been more than 2e-3 of |out|. Sums of weights are
-// fp32.
+// Prefill attention on tensor cores, of rows of 16 bits, as they are.
 
 namespace tandem::gpu::cuda {
-
-/// Where F16 is used, units of queries are powers of two that bring their largest element to [1, 2), and weights are
-/// multiplied with 2^14: both far from where halves overflow, and from where they become subnormal.
-template <typename T>
-inline constexpr bool kHasSmallRange = false;
-template <>
-inline constexpr bool kHasSmallRange<F16> = true;
 
 /// A warp has 16 query vectors, a block kVectors. A lane has vectors `row` and `row` + 8 of its warp; of a tile's
 /// scores rows 8 n + 2 column + c in scores[n][2 h + c], and elements 8 n + 2 column + c of the values likewise.
@@ -25,15 +15,14 @@ struct PrefillWarp {
   static constexpr int kRows = Dims <= 128 ? 64 : 32;
   static constexpr int kThreads = 2 * kVectors;
   static constexpr int kWords = Dims / 2 + 4, kPairs = kRows / 2 + 4;  // 4 more keep the banks of 8 rows apart
-  static constexpr float kWeightBits = kHasSmallRange<T> ? 14.f : 0.f;
 
   /// The weights of a tile as operands: the two numbers whose sum they are.
   struct Weights {
-    unsigned parts[2][kRows / 16][4];
+    unsigned parts[kTensorParts][kRows / 16][4];
   };
 
   struct Shared {
-    unsigned queries[2][kVectors][kWords];  ///< the two numbers whose sum is an element
+    unsigned queries[kTensorParts][kVectors][kWords];  ///< the two numbers whose sum is an element
     unsigned keys[kRows][kWords];
     unsigned values[Dims][kPairs];  ///< two neighbouring rows of an element
     float units[kVectors];          ///< what the elements of a query are multiples of; of F16 alone
@@ -62,32 +51,12 @@ struct PrefillWarp {
   /// The 16 vectors of the warp, of which the first is vector `first` of all.
   __device__ static void load_queries(const Queries& queries, std::int32_t padded_k, std::int32_t first,
                                       Shared& shared) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
     for (int v = first_vector(); v < first_vector() + 16; ++v) {
       const std::int32_t vector = first + v;
-      const bool is_there = vector < queries.num_vectors;
-      const auto* q = reinterpret_cast<const float2*>(queries.q + static_cast<std::int64_t>(vector) * padded_k);
-      float inverse = 1.f;
-      if constexpr (kHasSmallRange<T>) {
-        float most = 0.f;
-        for (int i = lane; i < padded_k / 2 && is_there; i += 32)
-          most = fmaxf(most, fmaxf(fabsf(q[i].x), fabsf(q[i].y)));
-#pragma unroll
-        for (int offset = 16; offset > 0; offset /= 2)
-          most = fmaxf(most, __shfl_xor_sync(kWholeWarp, most, offset, 32));
-        // 2^e and 2^-e, both normal.
-        const unsigned exponent = min(max(__float_as_uint(most) >> 23, 1u), 253u);
-        inverse = __uint_as_float((254u - exponent) << 23);
-        if (lane == 0) shared.units[v] = __uint_as_float(exponent << 23);
-      }
-      for (int i = lane; i < padded_k / 2; i += 32) {
-        const float2 x = is_there ? q[i] : float2{0.f, 0.f};
-        const float low = x.x * inverse, high = x.y * inverse;
-        const unsigned pair = rounded_pair(T{}, low, high);
-        shared.queries[0][v][i] = pair;
-        shared.queries[1][v][i] =
-            rounded_pair(T{}, low - element_of(T{}, pair & 0xffffu), high - element_of(T{}, pair >> 16));
-      }
+      const float* query =
+          vector < queries.num_vectors ? queries.q + static_cast<std::int64_t>(vector) * padded_k : nullptr;
+      const float unit = load_query<T>(query, padded_k, padded_k / 2, {shared.queries[0][v], shared.queries[1][v]});
+      if (kHasSmallRange<T> && threadIdx.x % 32 == 0) shared.units[v] = unit;
     }
   }
 
@@ -126,9 +95,9 @@ struct PrefillWarp {
     const int vector = first_vector() + at.row;
 #pragma unroll 1
     for (int word = at.column; word < padded_k / 2; word += 8) {
-      unsigned q[2][4];
+      unsigned q[kTensorParts][4];
 #pragma unroll
-      for (int part = 0; part < 2; ++part) {
+      for (int part = 0; part < kTensorParts; ++part) {
         q[part][0] = shared.queries[part][vector][word];
         q[part][1] = shared.queries[part][vector + 8][word];
         q[part][2] = shared.queries[part][vector][word + 4];
@@ -170,16 +139,12 @@ struct PrefillWarp {
       float total = 0.f;
 #pragma unroll
       for (int n = 0; n < kRows / 8; ++n) {
-        float even = exp2f(scores[n][2 * h] - base + kWeightBits);
-        float odd = exp2f(scores[n][2 * h + 1] - base + kWeightBits);
+        const float even = exp2f(scores[n][2 * h] - base + kWeightBits<T>);
+        const float odd = exp2f(scores[n][2 * h + 1] - base + kWeightBits<T>);
         total += even + odd;
+        const TensorSums sums = tensor_sums<T>(even, odd);
 #pragma unroll
-        for (int part = 0; part < 2; ++part) {
-          const unsigned pair = rounded_pair(T{}, even, odd);
-          weights.parts[part][n / 2][n % 2 * 2 + h] = pair;
-          even -= element_of(T{}, pair & 0xffffu);
-          odd -= element_of(T{}, pair >> 16);
-        }
+        for (int part = 0; part < kTensorParts; ++part) weights.parts[part][n / 2][n % 2 * 2 + h] = sums.parts[part];
       }
       sum[h] = fmaf(sum[h], kept[h], total);
     }
@@ -196,7 +161,8 @@ struct PrefillWarp {
       for (int t = 0; t < kRows / 16; ++t) {
         const unsigned* pairs = shared.values[8 * n + at.row] + 8 * t + at.column;
 #pragma unroll
-        for (int part = 0; part < 2; ++part) multiply_add(T{}, sums, weights.parts[part][t], pairs[0], pairs[4]);
+        for (int part = 0; part < kTensorParts; ++part)
+          multiply_add(T{}, sums, weights.parts[part][t], pairs[0], pairs[4]);
       }
 #pragma unroll
       for (int i = 0; i < 4; ++i) out[n][i] = fmaf(out[n][i], kept[i / 2], sums[i]);
@@ -216,7 +182,7 @@ struct PrefillWarp {
 #pragma unroll
       for (int offset = 1; offset < 4; offset *= 2) total += __shfl_xor_sync(kWholeWarp, total, offset, 32);
       PrefillScales scales{};
-      if (at.column == 0 && is_there) scales = join_weights(states, row, largest[h] - kWeightBits, total, is_first);
+      if (at.column == 0 && is_there) scales = join_weights(states, row, largest[h] - kWeightBits<T>, total, is_first);
       scales.before = __shfl_sync(kWholeWarp, scales.before, at.row * 4, 32);
       scales.piece = __shfl_sync(kWholeWarp, scales.piece, at.row * 4, 32);
       if (!is_there) continue;

@@ -3,31 +3,13 @@
 #include "gpu/cuda/kernels/elements.cuh"
 #include "gpu/cuda/kernels/logit.cuh"
 #include "gpu/cuda/kernels/online_softmax.cuh"
+#include "gpu/cuda/kernels/row_places.cuh"
+#include "gpu/cuda/kernels/tensor_core.cuh"
 
 namespace tandem::gpu::cuda {
 
 inline constexpr int kRowThreads = 128;
 inline constexpr int kRowsAtOnce = 2;  ///< of one group of lanes: their loads are under way together
-
-struct RowPlace {
-  const std::byte* row;
-  std::int64_t position;
-};
-
-/// Where row `index` of a job lies.
-__device__ inline RowPlace place_of(const RowJob& job, std::int32_t index) {
-  if (index < job.num_sinks) {
-    return {job.rows[index], index};
-  }
-  index -= job.num_sinks;
-  if (index < job.num_recent) {
-    std::int32_t slot = job.first_recent_slot + index;
-    if (slot >= job.ring) slot -= job.ring;
-    return {job.rows[job.ring_begin + slot], job.first_recent + index};
-  }
-  index -= job.num_recent;
-  return {job.kept_rows[job.kept_slots[index]], job.kept_positions[index]};
-}
 
 /// Query vectors [first, first + count) of a job, padded with zeros.
 template <int Lanes, int Vectors>
@@ -82,12 +64,9 @@ __device__ void write_partial(const OnlineSoftmax<8>& state, RowGroups<Lanes>& g
   __syncthreads();
 }
 
-/// Split-KV attention over rows: one item a block, `Vectors` query vectors of it. `Lanes` neighbouring threads share a
-/// row, 8 elements of K and of V each: padded_k, padded_v <= 8 Lanes.
-/// Source: Dao et al., Flash-Decoding (2023); Kwon et al., PagedAttention, arXiv:2309.06180.
+/// The work of row_attention().
 template <typename T, int Lanes, int Vectors>
-__global__ void __launch_bounds__(kRowThreads)
-    row_attention(const RowJob* __restrict__ jobs, const WorkItem* __restrict__ items, Partials partials) {
+__device__ void attend_rows(const RowJob& job, const WorkItem& item, const Partials& partials) {
   constexpr int kGroups = kRowThreads / Lanes;
   struct Shared {
     RowGroups<Lanes> groups;
@@ -95,8 +74,6 @@ __global__ void __launch_bounds__(kRowThreads)
     float4 queries[Vectors][2 * Lanes];  // in registers they would halve the blocks that fit a processor
   };
   TANDEM_SHARED(Shared, shared);
-  const WorkItem item = items[blockIdx.x];
-  const RowJob& job = jobs[item.job];
   const int lane = static_cast<int>(threadIdx.x) % Lanes, group = static_cast<int>(threadIdx.x) / Lanes;
   const int count = min(Vectors, job.queries.num_vectors - item.first_vector);
   if (static_cast<int>(threadIdx.x) < count)
@@ -144,6 +121,16 @@ __global__ void __launch_bounds__(kRowThreads)
 #pragma unroll
   for (int x = 0; x < Vectors; ++x)
     write_partial<Lanes>(states[x], shared.groups, job.dim_v, x < count, partials, item.partial_row + x);
+}
+
+/// Split-KV attention over rows: one item a block, `Vectors` query vectors of it. `Lanes` neighbouring threads share a
+/// row, 8 elements of K and of V each: padded_k, padded_v <= 8 Lanes. Of rows of 16 bits on older devices only.
+/// Source: Dao et al., Flash-Decoding (2023); Kwon et al., PagedAttention, arXiv:2309.06180.
+template <typename T, int Lanes, int Vectors>
+__global__ void __launch_bounds__(kRowThreads)
+    row_attention(const RowJob* __restrict__ jobs, const WorkItem* __restrict__ items, Partials partials) {
+  const WorkItem item = items[blockIdx.x];
+  if constexpr (kForOlderDevices || T::kBytes > 2) attend_rows<T, Lanes, Vectors>(jobs[item.job], item, partials);
 }
 
 }  // namespace tandem::gpu::cuda

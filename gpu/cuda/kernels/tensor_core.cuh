@@ -89,6 +89,31 @@ __device__ inline void multiply_add(F16, float (&sum)[4], const unsigned (&a)[4]
 #endif
 }
 
+/// The transpose of an 8x8 matrix of elements of 16 bits, of which a lane has columns 2 `column` and the next of its
+/// row, the first in the low half, before and after. All lanes of the warp call it.
+__device__ inline unsigned transposed(unsigned pair) {
+#if defined(TANDEM_CUDA_EMULATED)
+  struct Pairs {
+    unsigned of_lane[8][32];  // of 8 warps at most
+  };
+  TANDEM_SHARED(Pairs, pairs);
+  const auto& matrix = pairs.of_lane[threadIdx.x / 32];
+  pairs.of_lane[threadIdx.x / 32][threadIdx.x % 32] = pair;
+  __syncwarp();
+  const FragmentLane at = fragment_lane();
+  const auto element = [&](int row) { return matrix[row * 4 + at.row / 2] >> (at.row % 2 * 16) & 0xffffu; };
+  const unsigned result = element(2 * at.column) | element(2 * at.column + 1) << 16;
+  __syncwarp();
+  return result;
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  unsigned result;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(result) : "r"(pair));
+  return result;
+#else
+  return pair;
+#endif
+}
+
 /// Two numbers rounded to nearest even, the first in the low half; those of F16 must be in its range.
 __device__ inline unsigned rounded_pair(Bf16, float low, float high) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
