@@ -9,6 +9,7 @@
 #include "gpu/cuda/kernels/prefill_work.cuh"
 #include "gpu/cuda/prefill_launchers.h"
 #include "runtime/base/dtype.h"
+#include "tests/cuda/attention_bounds.h"
 #include "tests/cuda/cuda_test.h"
 #include "tests/cuda/device_array.h"
 #include "tests/support/store_fixture.h"
@@ -148,15 +149,7 @@ class Chunk {
   std::set<std::int64_t> left_out_;
 };
 
-/// Errors that are allowed of out (relative), and of lse.
-struct Bounds {
-  double out, lse;
-};
-Bounds bounds_of(DType dtype) {
-  if (dtype == DType::f32) return {4e-6, 1e-5};
-  const Bounds bounds = dtype == DType::bf16 ? Bounds{2e-5, 5e-5} : Bounds{4e-6, 1e-5};
-  return {kTensorCoreErrors * bounds.out, kTensorCoreErrors * bounds.lse};
-}
+constexpr AttentionBounds kExact{4e-6, 1e-5};  ///< with fp32 units
 
 std::vector<Case> shapes() {
   return {
@@ -208,7 +201,7 @@ class PrefillAttention : public CudaTest {
                                         << c.queries << " rows " << c.rows << " " << to_string(c.dtype) << " first "
                                         << c.first_query << " sliding " << c.sliding_window);
       const Chunk chunk(c);
-      const Bounds bounds = bounds_of(exact ? DType::f32 : c.dtype);
+      const AttentionBounds bounds = exact ? kExact : tensor_core_bounds(c.dtype, kExact);
       chunk.expect_close(chunk.attend(), bounds.out, bounds.lse);
     }
   }

@@ -6,6 +6,7 @@
 #include "gpu/cuda/kernels/work.cuh"
 #include "gpu/cuda/launchers.h"
 #include "runtime/base/dtype.h"
+#include "tests/cuda/attention_bounds.h"
 #include "tests/cuda/cuda_test.h"
 #include "tests/cuda/device_array.h"
 #include "tests/support/store_fixture.h"
@@ -24,17 +25,7 @@ struct Case {
   std::int64_t sliding_window = 0;
 };
 
-/// Of relative errors of out, and of lse.
-struct Bounds {
-  double out, lse;
-};
-
-/// Tensor cores take numbers of the rows' type: two of them for a query or a weight.
-Bounds bounds_on_tensor_cores(DType dtype) {
-  if (dtype == DType::f32) return {1e-6, 1e-5};
-  const Bounds bounds = dtype == DType::bf16 ? Bounds{2e-5, 5e-5} : Bounds{4e-6, 1e-5};
-  return {kTensorCoreErrors * bounds.out, kTensorCoreErrors * bounds.lse};
-}
+constexpr AttentionBounds kExact{1e-6, 1e-5};  ///< with fp32 units
 
 /// A window on the device, its queries, and the oracle.
 class Window {
@@ -142,7 +133,7 @@ class Window {
     return result;
   }
 
-  void expect_close(const std::vector<float>& result, const Bounds& bounds) const {
+  void expect_close(const std::vector<float>& result, const AttentionBounds& bounds) const {
     for (int vector = 0; vector < num_vectors(); ++vector) {
       const auto expected = reference(vector);
       const float lse = result[static_cast<std::size_t>(num_vectors() * c_.dim_v + vector)];
@@ -212,7 +203,7 @@ class RowAttention : public CudaTest {
     for (const Case& c : cases()) {
       SCOPED_TRACE(::testing::Message() << "dims " << c.dim_k << " " << c.dim_v << " group " << c.group << " queries "
                                         << c.queries << " " << to_string(c.dtype));
-      const Bounds bounds = is_exact ? Bounds{1e-6, 1e-5} : bounds_on_tensor_cores(c.dtype);
+      const AttentionBounds bounds = is_exact ? kExact : tensor_core_bounds(c.dtype, kExact);
       Window window(c);
       window.expect_close(window.attend(window.num_rows()), bounds);
       window.expect_close(window.attend(64), bounds);
@@ -250,7 +241,8 @@ TEST_P(RowAttention, QueriesOfAnySize) {
     window.scale_queries(scale);
     SCOPED_TRACE(scale);
     // Logits of thousands: what is left of the queries' precision is multiplied by them.
-    window.expect_close(window.attend(64), scale < 1.f ? bounds_on_tensor_cores(c.dtype) : Bounds{1e-3, 1e-2});
+    window.expect_close(window.attend(64),
+                        scale < 1.f ? tensor_core_bounds(c.dtype, kExact) : AttentionBounds{1e-3, 1e-2});
   }
 }
 

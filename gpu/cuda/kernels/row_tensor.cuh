@@ -20,7 +20,7 @@ template <typename T, int Dims, int Tiles>
 struct RowTensorWarp {
   static constexpr int kWarps = kRowTensorThreads / 32, kRows = 16, kVectors = 8 * Tiles;
   static constexpr int kKeyChunks = Dims / 32, kValueChunks = Dims / 64;  ///< chunks of 8 elements that a lane has
-  static constexpr int kWords = Dims / 2 + 16;                             ///< 16 more keep the banks of two vectors apart
+  static constexpr int kWords = Dims / 2 + 16;  ///< 16 more keep the banks of two vectors apart
   static constexpr int kStride = Dims + 2;
 
   struct Shared {
@@ -66,7 +66,8 @@ struct RowTensorWarp {
     }
   }
 
-  /// Finds rows [index, index + kRows) of a job, the last one in place of those from `end` on; false where no query of `seen` sees one.
+  /// Finds rows [index, index + kRows) of a job, the last one in place of those from `end` on; false where no query of
+  /// `seen` sees one.
   __device__ static bool find_rows(const RowJob& job, std::int32_t index, std::int32_t end, const QuerySpan& seen,
                                    Shared& shared) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -235,8 +236,8 @@ struct RowTensorWarp {
   }
 
   /// Adds the weighted values. Their sums start from nothing: tensor cores round towards 0.
-  __device__ void accumulate(const uint4 (&values)[4][kValueChunks],
-                             const unsigned (&weights)[Tiles][kTensorParts][2], const float (&kept)[Tiles][2]) {
+  __device__ void accumulate(const uint4 (&values)[4][kValueChunks], const unsigned (&weights)[Tiles][kTensorParts][2],
+                             const float (&kept)[Tiles][2]) {
 #pragma unroll
     for (int l = 0; l < kValueChunks; ++l) {
       unsigned words[4][4];

@@ -26,13 +26,15 @@ struct TensorSums {
 template <typename T>
 __device__ TensorSums tensor_sums(float low, float high) {
   const unsigned rounded = rounded_pair(T{}, low, high);
-  return {{rounded, rounded_pair(T{}, low - element_of(T{}, rounded & 0xffffu), high - element_of(T{}, rounded >> 16))}};
+  return {
+      {rounded, rounded_pair(T{}, low - element_of(T{}, rounded & 0xffffu), high - element_of(T{}, rounded >> 16))}};
 }
 
 /// Writes a query vector, or zeros in place of nullptr, as words of pairs: part p to parts[p], which has `words` of
 /// them, zeros beyond padded_k. Returns what the elements are multiples of. All lanes of a warp call it.
 template <typename T>
-__device__ float load_query(const float* query, std::int32_t padded_k, int words, unsigned* const (&parts)[kTensorParts]) {
+__device__ float load_query(const float* query, std::int32_t padded_k, int words,
+                            unsigned* const (&parts)[kTensorParts]) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const auto* q = reinterpret_cast<const float2*>(query);
   const int there = query == nullptr ? 0 : padded_k / 2;
