@@ -282,6 +282,10 @@ class Errors(unittest.TestCase):
 
 
 class Library(unittest.TestCase):
+    def test_has_the_version_of_the_package(self):
+        project = pathlib.Path(__file__).resolve().parents[2] / "tools/python/pyproject.toml"
+        self.assertIn(f'\nversion = "{tandem_attention.version()}"', project.read_text())
+
     def python(self, code, **environment):
         return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False,
                               env={**os.environ, **environment})
