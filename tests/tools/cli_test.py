@@ -93,6 +93,8 @@ class Run(CommandLine):
             self.assertGreater(figures["index_bytes_per_token"], 0)
             self.assertGreater(figures["us"]["total"], 0)
             self.assertTrue(0 < figures["rows_share"] < 1, figures["rows_share"])
+            # Means over the steps, as all other figures: step s sees the prompt and s + 1 decoded tokens.
+            self.assertAlmostEqual(figures["window_rows"] + figures["host_rows"], 700 + (6 + 1) / 2)
 
     def test_the_split_is_reported(self):
         for arguments, auto in (([], False), (["--auto-split"], True)):
