@@ -95,7 +95,7 @@ std::vector<Tally> tallies_of(const EvalOptions& options) {
                                  options.common.seed, options.seeds, last_seed));
   const auto tandem = to_selector(options.selector, options.common.seed);
   std::vector<td_selector> selectors;
-  for (auto& method : parse_methods("--methods", options.methods, tandem)) {
+  for (auto& method : parse_methods("--methods", options.methods, tandem, options.selector.budget)) {
     selectors.push_back(method.selector);
     tallies.push_back({.method = method, .seeds = method.is_random() ? options.seeds : 1});
   }
