@@ -364,6 +364,20 @@ class Model(CommandLine):
         self.assertEqual(methods["topk:0.05"]["exact"], 3)
         self.assertLess(methods["streaming"]["exact"], 3)
         self.assertEqual(methods["lsh:8,75"]["seeds"], 2)
+        self.assertEqual({name: method["steps"] for name, method in methods.items()},
+                         {name: 15 * method["seeds"] for name, method in methods.items()})
+        self.assertEqual([methods[name]["dense_steps"] for name in ("dense", "topk:0.05", "streaming")], [15, 0, 0])
+        self.assertNotIn("the profile expects", result.stdout)
+
+    def test_eval_says_when_a_method_did_not_select(self):
+        file = self.path("eval-dense.json")
+        result = self.expect(OK, "eval", "needles", "--model", self.model, "--prompts", self.prompts, "--max-context", 1100,
+                             "--limit", 1, "--methods", "dense,topk:0.05", "--json", file)
+        self.assertRegex(result.stdout, r"\n\ntopk:0.05: 5 of 5 steps ran dense: the profile expects .*--always-select")
+        self.assertNotRegex(result.stdout, r"\ndense: ")
+        with open(file) as text:
+            methods = json.load(text)["methods"]
+        self.assertEqual([(method["dense_steps"], method["steps"]) for method in methods], [(5, 5), (5, 5)])
 
 
 class Interrupt(CommandLine):
