@@ -189,7 +189,7 @@ class BadUsage(CommandLine):
             (["--codecs", "kivi4", "--residual", 512], ["--codecs kivi4", "residual_tokens is 512", "local_tokens"]),
             (["--codecs", "nuq3"], ["--codecs", "nuq3", "--nuq-calibration"]),
             (["--codecs", "int8", "--nuq-calibration", "f"], ["--nuq-calibration", "--codecs int8"]),
-            (["--policies", "full,lru"], ["--policies", "lru", "latest, streaming"]),
+            (["--policies", "full,lru"], ["--policies", "lru", "latest, streaming", "also allowed: full"]),
             (["--policies", "h2o:512"], ["--policies", "h2o:512", "--local 512"]),
             (["--policies", "dmc"], ["--policies", "dmc", "trained"]),
             (["--host", "both"], ["--host", "both", "on,off"]),

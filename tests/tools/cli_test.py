@@ -46,12 +46,17 @@ class Help(CommandLine):
 class Info(CommandLine):
     def test_json(self):
         report = json.loads(self.expect(OK, "info", "--json", "-").stdout)
-        self.assertLessEqual({"version", "build", "isa", "machine"}, set(report))
+        self.assertLessEqual({"version", "abi", "build", "isa", "machine"}, set(report))
+        self.assertFalse({"config", "split"} & set(report))  # of a runtime that nobody asked for
 
     def test_text_has_units_and_no_empty_lines(self):
         text = self.expect(OK, "info").stdout
         self.assertRegex(text, r"last_level_cache_bytes +[\d.]+ [KMG]iB\n")
         self.assertRegex(text, r"(?m)^cpu +\S")
+        names = [line.split()[0] for line in text.splitlines()]
+        for name in ("version", "abi", "isa"):
+            self.assertEqual(names.count(name), 1, text)
+        self.assertNotIn("split", names)
         self.assertNotRegex(text, r"(?m)^ *sanitize *$")
 
     def test_isa_is_obeyed(self):
