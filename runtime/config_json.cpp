@@ -14,8 +14,10 @@ using nlohmann::json;
 
 lsh::SelectorParams selector_from(const json& object) {
   td_selector selector{};
-  selector.budget = lsh::TopKParams{}.budget;  // where tandem.h has no default
   read_selector(object, selector);
+  const bool has_budget = object.contains("budget") && !object.at("budget").is_null();
+  // where tandem.h has no default
+  if (selector.kind == TD_SELECT_TOP_K && !has_budget) selector.budget = lsh::TopKParams{}.budget;
   return params_of(selector);
 }
 

@@ -9,6 +9,7 @@
 #include "runtime/device_tensors.h"
 #include "runtime/observe_queries.h"
 #include "runtime/request_check.h"
+#include "runtime/row_overlap.h"
 #include "runtime/runtime.h"
 #include "runtime/split_step.h"
 #include "runtime/step_context.h"
@@ -35,6 +36,16 @@ void check(const AttendRequest& request, const AttentionShape& shape) {
     TANDEM_CHECK(request.alibi == nullptr || std::abs(request.alibi[h]) <= kMaxMagnitude, invalid_argument, "alibi[", h,
                  "] is ", request.alibi[h], "; allowed: magnitudes up to ", kMaxMagnitude);
   }
+}
+
+/// Of what the caller gave, also where it lies on the device: whether a copy of q is attended is not the caller's
+/// affair.
+void check_inputs_kept(const AttendRequest& given, const AttentionShape& shape) {
+  check_apart("out", given.out, "q", given.q);
+  if (given.sink_logits != nullptr)
+    check_apart("out", given.out, "sinks", dense_view(given.sink_logits, DType::f32, 1, 1, shape.num_q_heads));
+  if (given.alibi != nullptr)
+    check_apart("out", given.out, "alibi", dense_view(given.alibi, DType::f32, 1, 1, shape.num_q_heads));
 }
 
 /// Where tokens are merged, a query needs the state in which its token left its entry.
@@ -84,6 +95,7 @@ StepStats Runtime::attend_open(const AttendRequest& given, std::int64_t call) {
   const LeasePool<StepBuffers>::Lease buffers(step_buffers_);
   const AttendRequest request = on_host(given, config_.shape, *device_, *buffers);
   check(request, config_.shape);
+  check_inputs_kept(given, config_.shape);
   find(request.sequences, buffers->sequences);
   const SequenceLock sequences(buffers->sequences);
   plan_tasks(request, sequences, config_, split_, *buffers);

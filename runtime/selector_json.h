@@ -44,6 +44,22 @@ inline constexpr SelectorField kSelectorFields[] = {
     {"seed", SelectorField::Form::number, &td_selector::seed, 1u << TD_SELECT_LSH | 1u << TD_SELECT_SKETCH},
 };
 
+/// A budget and an error say how much to select, and are never ignored: whoever gives one with a kind that takes none
+/// expects a selection, and of both the one would be lost. Throws Error(invalid_argument). Other fields that a kind
+/// does not have are not read.
+inline void check_amount(const td_selector& selector) {
+  for (const SelectorField& field : kSelectorFields) {
+    const std::string name = field.name;
+    if ((name != "budget" && name != "error") || field.is_of(selector.kind)) continue;
+    const double value = selector.*std::get<double td_selector::*>(field.value);
+    TANDEM_CHECK(value == 0, invalid_argument, "selector.", name, " is ", value, " and selector.kind ", selector.kind,
+                 " (", kSelectorKinds.at(static_cast<std::size_t>(selector.kind)),
+                 "), which has none; allowed: 0 with this kind");
+  }
+  TANDEM_CHECK(selector.budget == 0 || selector.error == 0, invalid_argument, "selector.budget is ", selector.budget,
+               " and selector.error ", selector.error, "; allowed: one of them, and 0 for the other");
+}
+
 /// The td_selector_kind of this name, in which '-' may stand for '_'; -1: there is none.
 inline std::int32_t selector_kind_named(std::string name) {
   std::replace(name.begin(), name.end(), '-', '_');

@@ -1,6 +1,7 @@
 #include "runtime/selector_params.h"
 
 #include "runtime/base/error.h"
+#include "runtime/selector_json.h"
 
 namespace tandem {
 namespace {
@@ -44,7 +45,7 @@ struct ToTdSelector {
   }
   void operator()(const lsh::SketchParams& p) const {
     s.kind = p.top_k ? TD_SELECT_SKETCH_TOP_K : TD_SELECT_SKETCH;
-    s.budget = p.budget;
+    s.budget = p.error > 0 ? 0 : p.budget;
     s.error = p.error;
     s.sketch_bits = p.bits_per_dim;
     s.unbiased = p.unbiased ? 1 : 0;
@@ -55,6 +56,10 @@ struct ToTdSelector {
 }  // namespace
 
 lsh::SelectorParams params_of(const td_selector& selector) {
+  TANDEM_CHECK(selector.kind >= 0 && selector.kind < static_cast<std::int32_t>(kSelectorKinds.size()), invalid_argument,
+               "selector.kind is ", selector.kind,
+               "; allowed: 0 (all), 1 (top-k), 2 (lsh), 3 (sketch), 4 (sketch top-k)");
+  check_amount(selector);
   switch (selector.kind) {
     case TD_SELECT_ALL:
       return lsh::SelectAllParams{};
@@ -62,12 +67,8 @@ lsh::SelectorParams params_of(const td_selector& selector) {
       return lsh::TopKParams{selector.budget};
     case TD_SELECT_LSH:
       return lsh_params_of(selector);
-    case TD_SELECT_SKETCH:
-    case TD_SELECT_SKETCH_TOP_K:
-      return sketch_params_of(selector);
     default:
-      fail(ErrorCode::invalid_argument, "selector.kind is ", selector.kind,
-           "; allowed: 0 (all), 1 (top-k), 2 (lsh), 3 (sketch), 4 (sketch top-k)");
+      return sketch_params_of(selector);
   }
 }
 

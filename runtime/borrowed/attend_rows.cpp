@@ -9,6 +9,7 @@
 #include "runtime/base/log.h"
 #include "runtime/observe_queries.h"
 #include "runtime/request_check.h"
+#include "runtime/row_overlap.h"
 #include "runtime/runtime.h"
 #include "runtime/step_context.h"
 #include "runtime/task_run.h"
@@ -37,6 +38,17 @@ void check(const AttendRowsRequest& request, const AttentionShape& shape) {
                  invalid_argument, "alibi[", h, "] is ", request.bias_factors[h], "; allowed: magnitudes up to ",
                  kMaxMagnitude);
   }
+}
+
+/// Of q, of what belongs to query heads, and of the pool: its rows are the engine's.
+void check_inputs_kept(const AttendRowsRequest& request, const RowTensors& rows, const AttentionShape& shape) {
+  check_apart("out", request.out, "q", request.q);
+  check_apart("out", request.out, "k of the pool", rows.k);
+  check_apart("out", request.out, "v of the pool", rows.v);
+  if (request.sink_logits != nullptr)
+    check_apart("out", request.out, "sinks", dense_view(request.sink_logits, DType::f32, 1, 1, shape.num_q_heads));
+  if (request.bias_factors != nullptr)
+    check_apart("out", request.out, "alibi", dense_view(request.bias_factors, DType::f32, 1, 1, shape.num_q_heads));
 }
 
 /// Rows that queries see must be finite. A dense step reads all of them, which looking at each value would double, and
@@ -212,6 +224,7 @@ StepStats Runtime::attend_rows(const AttendRowsRequest& request) {
   check(request, config_.shape);
   const std::shared_ptr<RowPool> pool = find_pool(request.pool);
   const RowPoolLock lock(*pool);
+  check_inputs_kept(request, pool->rows(), config_.shape);
   span.subject.layer = pool->layer();
   const LeasePool<StepBuffers>::Lease buffers(step_buffers_);
   const LeasePool<RowsBuffers>::Lease rows(rows_buffers_);

@@ -1,5 +1,6 @@
 #include "runtime/base/timeline.h"
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -161,12 +162,17 @@ TEST_F(Timelines, RefuseWhatCannotBe) {
   EXPECT_EQ(files(), 1u);
 }
 
-/// What nvtx_injection prints where it is loaded, timeline or not.
+/// nvtx_injection prints them where it is loaded, timeline or not: the test nvtx_ranges does that.
 TEST(TimelineSpans, AreRangesOfAProfiler) {
-  Timeline timeline(1);
-  const TimelineSpan outer(timeline, "outer", {});
-  { const TimelineSpan inner(timeline, "inner", {}); }
-  const TimelineSpan next(timeline, "next", {});
+  ::testing::internal::CaptureStderr();
+  {
+    Timeline timeline(1);
+    const TimelineSpan outer(timeline, "outer", {});
+    { const TimelineSpan inner(timeline, "inner", {}); }
+    const TimelineSpan next(timeline, "next", {});
+  }
+  const bool is_profiled = std::getenv("NVTX_INJECTION64_PATH") != nullptr;
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), is_profiled ? "nvtx 0 outer\nnvtx 1 inner\nnvtx 1 next\n" : "");
 }
 
 TEST_F(Timelines, LeaveNothingBehindWhenNotStopped) {

@@ -142,6 +142,40 @@ TEST_F(BadInput, RowsOfOutThatShareMemory) {
   });
 }
 
+TEST_F(BadInput, OutThatOverlapsAnInput) {
+  // Of twice q's memory, in which out lies as well.
+  const auto widen = [](Attend& attend) {
+    attend.q.resize(2 * attend.q.size());
+    attend.args.q.data = attend.args.out.data = attend.q.data();
+  };
+  const auto overlaps = [](const char* input, std::int64_t token, std::int64_t head) {
+    return "out of token " + std::to_string(token) + ", head " + std::to_string(head) + " overlaps " + input;
+  };
+  refuse_attend(overlaps("q", 0, 0), [](Attend& attend) { attend.args.out = attend.args.q; });
+  refuse_attend(overlaps("q", 4, 3), [&](Attend& attend) {  // by one element, at either end
+    widen(attend);
+    attend.args.q.data = attend.q.data() + attend.out.size() - 1;
+  });
+  refuse_attend(overlaps("q", 0, 0), [&](Attend& attend) {
+    widen(attend);
+    attend.args.out.data = attend.q.data() + attend.out.size() - 1;
+  });
+  refuse_attend(overlaps("q", 1, 0), [&](Attend& attend) {  // backwards, every other token between those of q
+    widen(attend);
+    attend.args.q.stride[0] = 2 * kQHeads * kRowBytes, attend.args.q.stride[1] = kRowBytes;
+    attend.args.out.stride[0] = -kQHeads * kRowBytes, attend.args.out.stride[1] = kRowBytes;
+    attend.args.out.data = attend.q.data() + 5 * kQHeads * kDim;
+  });
+  refuse_attend(overlaps("sinks", 0, 3), [](Attend& attend) {
+    attend.args.sinks = attend.out.data() + 4 * kDim - 1;
+    attend.out.assign(attend.out.size(), 0.5f);
+  });
+  refuse_attend(overlaps("alibi", 4, 3), [](Attend& attend) {
+    attend.args.alibi = attend.out.data() + attend.out.size() - kQHeads;
+    attend.out.assign(attend.out.size(), 0.5f);
+  });
+}
+
 TEST_F(BadInput, NaNAndInfinityAnywhere) {
   for (const float bad : {kNaN, kInfinity, -kInfinity}) {
     refuse_append("k holds NaN or infinity in token 0, head 0; every element must be finite",

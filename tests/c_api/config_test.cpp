@@ -156,10 +156,38 @@ INSTANTIATE_TEST_SUITE_P(
         BadSelector{"error is nan; allowed: 0", [](td_selector& s) { sketch(s).error = kNaN; }},
         BadSelector{"sketch_bits is 3; allowed: 1, 2, or 0", [](td_selector& s) { sketch(s).sketch_bits = 3; }},
         BadSelector{"sketch_bits is -1; allowed: 1, 2, or 0", [](td_selector& s) { sketch(s).sketch_bits = -1; }},
-        BadSelector{"error and unbiased need a random draw", [](td_selector& s) {
+        BadSelector{"error and unbiased need a random draw",
+                    [](td_selector& s) {
+                      sketch(s).unbiased = 1;
+                      s.kind = TD_SELECT_SKETCH_TOP_K;
+                    }},
+        BadSelector{"selector.error is 0.1 and selector.kind 4 (sketch_topk), which has none; allowed: 0",
+                    [](td_selector& s) {
                       sketch(s).error = 0.1;
                       s.kind = TD_SELECT_SKETCH_TOP_K;
-                    }}));
+                    }},
+        BadSelector{"selector.budget is 0.02 and selector.error 0.1; allowed: one of them, and 0 for the other",
+                    [](td_selector& s) {
+                      sketch(s).budget = 0.02;
+                      s.error = 0.1;
+                    }},
+        BadSelector{"selector.error is 0.1 and selector.kind 1 (topk), which has none; allowed: 0",
+                    [](td_selector& s) {
+                      top_k(s, 0.02);
+                      s.error = 0.1;
+                    }},
+        BadSelector{"selector.budget is 0.02 and selector.kind 0 (all), which has none; allowed: 0",
+                    [](td_selector& s) {
+                      s.kind = TD_SELECT_ALL;
+                      s.budget = 0.02;
+                    }},
+        BadSelector{"selector.error is nan and selector.kind 0 (all), which has none; allowed: 0",
+                    [](td_selector& s) {
+                      s.kind = TD_SELECT_ALL;
+                      s.error = kNaN;
+                    }},
+        BadSelector{"selector.budget is 0.5 and selector.kind 2 (lsh), which has none; allowed: 0",
+                    [](td_selector& s) { s.budget = 0.5; }}));
 
 TEST(Selectors, ZeroMeansTheDefault) {
   td_selector s = lsh_selector(0, 0);
@@ -232,6 +260,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadJson{R"("selector": {"kind": "sketch", "unbiased": 1})", "selector.unbiased is 1; it must be true or false"},
         BadJson{R"("selector": {"kind": "sketch", "error": "small"})", "it must be a number"},
         BadJson{R"("selector": {"kind": "sketch", "budget": 2})", "budget is 2; allowed"},
+        BadJson{R"("selector": {"kind": "sketch", "budget": 0.02, "error": 0.1})",
+                "selector.budget is 0.02 and selector.error 0.1; allowed: one of them"},
         BadJson{R"("selector": {"kind": "sketch_topk", "error": 0.1})", "selector.error is not a field; allowed"},
         BadJson{R"("selector": {"kind": 2})", "selector.kind is 2; it must be a string"},
         BadJson{R"("selector": {"kind": "topk", "budget": 0})", "budget is 0; allowed: above 0"},

@@ -205,6 +205,9 @@ TEST_F(Pools, BadCallsAreRefused) {
         a.q.data = reinterpret_cast<void*>(64);  // not read, or this crashes
       },
       TD_EUNSUPPORTED);
+  refuse("out of token 0, head 0 overlaps q", [](auto& a, auto&) { a.out = a.q; });
+  refuse("out of token 0, head 0 overlaps k of the pool", [&](auto& a, auto&) { a.out.data = k_.data(); });
+  refuse("out of token 0, head 0 overlaps v of the pool", [&](auto& a, auto&) { a.out.data = v_.data() + 7; });
   const std::int64_t backwards[] = {0, 10, 5};
   refuse("visible.row_begin[1] and [2] are 10 and 5", [&](auto&, auto& v) { v.row_begin = backwards; });
   rows_[17] = kRows;

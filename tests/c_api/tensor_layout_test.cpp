@@ -105,6 +105,32 @@ TEST(TensorLayout, InterleavedKeysAndValuesShareOneBuffer) {
   EXPECT_EQ(attended(rt, interleaved), attended(rt, dense));
 }
 
+TEST(TensorLayout, RowsOfOutMayLieBetweenThoseOfQ) {
+  const Rt rt(config());
+  const td_seq seq = create(rt);
+  ASSERT_EQ(Append({seq}, {kTokens}, 1).run(rt), TD_OK);
+  const auto expected = attended(rt, seq, kQueries);
+  constexpr std::int64_t kTokenBytes = 2 * kQHeads * kRowBytes;
+  for (const Layout& layout :
+       {Layout{"q, out by token", 0, kTokenBytes, kRowBytes, kQueries * kTokenBytes},
+        Layout{"q, out by head", 0, kTokenBytes, 2 * kRowBytes, kQueries * kTokenBytes},
+        Layout{"q, out by head, head-major", 0, 2 * kRowBytes, 2 * kQueries * kRowBytes, kQueries * kTokenBytes}}) {
+    Attend attend({seq}, {kQueries}, 99);
+    Strided both(layout, kQueries, kQHeads);
+    both.copy_from(attend.q);
+    const std::int64_t behind = layout.head_stride == kRowBytes ? kQHeads * kRowBytes : kRowBytes;
+    Strided out = both;
+    out.tensor.data = both.memory.data() + behind;
+    attend.args.q = both.tensor;
+    attend.args.out = out.tensor;
+    ASSERT_EQ(attend.run(rt), TD_OK) << layout.name << ": " << td_last_error();
+    auto values = out.to_dense();
+    values.insert(values.end(), attend.lse.begin(), attend.lse.end());
+    EXPECT_EQ(values, expected) << layout.name;
+    EXPECT_EQ(both.to_dense(), attend.q) << layout.name;
+  }
+}
+
 /// The 16 bits of a value that bf16 and f16 hold exactly (no subnormals).
 std::uint16_t word_of(td_dtype dtype, float value) {
   std::uint32_t bits = 0;

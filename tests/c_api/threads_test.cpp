@@ -32,7 +32,7 @@ td_config config_with(const td_selector* selector) {
 td_selector selector_of(td_selector_kind kind) {
   td_selector selector = lsh_selector();
   selector.kind = kind;
-  selector.budget = 0.1;
+  if (kind == TD_SELECT_TOP_K || kind == TD_SELECT_SKETCH) selector.budget = 0.1;
   return selector;
 }
 

@@ -37,6 +37,18 @@ def reference(q, k, v, sinks=None):
     return numpy.einsum("ht,thd->hd", numpy.exp(logits - lse[:, None]), v.astype("f8").repeat(2, 1)), lse
 
 
+class Codecs(unittest.TestCase):
+    def test_have_the_names_of_the_command_line(self):
+        for codec, fields in (("none", dict(kind="none")), ("int8", dict(kind="int8")), ("fp8", dict(kind="fp8")),
+                              ("kivi4", dict(kind="kivi", bits=4, group=32)), ("kivi2:64", dict(kind="kivi", bits=2, group=64)),
+                              ("qjl", dict(kind="qjl", sketch_bits=256, outliers=8)),
+                              ("qjl:128,0", dict(kind="qjl", sketch_bits=128, outliers=-1)),
+                              ({"kind": "kivi", "bits": 2}, dict(kind="kivi", bits=2, group=32))):
+            with self.subTest(codec), Runtime(**{**SHAPE, "head_dim_k": 64, "local_tokens": 192}, window_codec=codec) as runtime:
+                described = runtime.describe()["config"]["window_codec"]
+                self.assertEqual({name: described.get(name) for name in fields}, fields)
+
+
 class Splits(unittest.TestCase):
     def test_are_described(self):
         for options, auto in ((dict(), False), (dict(auto_split=True, selector="sketch"), True)):
@@ -224,6 +236,13 @@ class Errors(unittest.TestCase):
                 ("budget needs a selector by name", dict(selector={"kind": "topk"}, budget=0.1)),
                 ("budget needs a selector by name", dict(budget=0.1)), ("device", dict(device="tpu")),
                 ("auto_split is on and never_slower is off", dict(auto_split=True, never_slower=False)),
+                ("selector.budget is 0.1 and selector.error 0.2; allowed: one", dict(selector="sketch", budget=0.1, error=0.2)),
+                ("window_codec is 'kivi3'; allowed: none, int8, fp8, kivi4, kivi4:GROUP", dict(window_codec="kivi3")),
+                ("window_codec is 'kivi4:'; allowed: none", dict(window_codec="kivi4:")),
+                ("window_codec is 'int8:32'; allowed: none", dict(window_codec="int8:32")),
+                ("window_codec is 4; allowed: none", dict(window_codec=4)),
+                ("window_codec.kind is 'best'; allowed: none", dict(window_codec={"kind": "best"})),
+                ("calibration", dict(window_codec="nuq4")),
                 ("is not JSON", dict(topology=object()))):
             with self.subTest(text):
                 self.refused(text, Runtime, **{**SHAPE, **options})
@@ -282,6 +301,10 @@ class Errors(unittest.TestCase):
 
 
 class Library(unittest.TestCase):
+    def test_has_the_version_of_the_package(self):
+        project = pathlib.Path(__file__).resolve().parents[2] / "tools/python/pyproject.toml"
+        self.assertIn(f'\nversion = "{tandem_attention.version()}"', project.read_text())
+
     def python(self, code, **environment):
         return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False,
                               env={**os.environ, **environment})

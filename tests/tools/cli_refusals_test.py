@@ -112,11 +112,13 @@ class BadUsage(CommandLine):
             (["--selector", "all"], ["--budget", "0.1"], "topk, sketch, sketch-topk"),
             (["--selector", "topk"], ["--unbiased"], "sketch"),
             (["--error", "0.05"], ["--budget", "0.1"], "one of them"),
+            (["--selector", "sketch:0.1"], ["--error", "0.05"], "one of them"),
+            (["--selector", "sketch:budget=0.1,error=0.05"], [], "one of them"),
             (["--warm"], ["--max-copies", "4"], ""),
         ]
         for chosen, ignored, allowed in cases:
             with self.subTest(chosen=chosen, ignored=ignored):
-                self.expect(BAD_USAGE, *self.run_with(*chosen, *ignored), naming=[chosen[0], ignored[0], allowed])
+                self.expect(BAD_USAGE, *self.run_with(*chosen, *ignored), naming=[chosen[0], *ignored[:1], allowed])
         needles = ["eval", "needles", "--model", self.model, "--prompts", self.prompts, "--methods"]
         self.expect(BAD_USAGE, *needles, "dense,topk:0.05", "--lsh", "8,75", naming=["--lsh", "--methods", "lsh"])
         self.expect(BAD_USAGE, "generate", "--model", self.model, "--prompt", "a", "--selector", "topk", "--error", "0.1",
@@ -187,7 +189,7 @@ class BadUsage(CommandLine):
             (["--codecs", "kivi4", "--residual", 512], ["--codecs kivi4", "residual_tokens is 512", "local_tokens"]),
             (["--codecs", "nuq3"], ["--codecs", "nuq3", "--nuq-calibration"]),
             (["--codecs", "int8", "--nuq-calibration", "f"], ["--nuq-calibration", "--codecs int8"]),
-            (["--policies", "full,lru"], ["--policies", "lru", "latest, streaming"]),
+            (["--policies", "full,lru"], ["--policies", "lru", "latest, streaming", "also allowed: full"]),
             (["--policies", "h2o:512"], ["--policies", "h2o:512", "--local 512"]),
             (["--policies", "dmc"], ["--policies", "dmc", "trained"]),
             (["--host", "both"], ["--host", "both", "on,off"]),

@@ -37,16 +37,16 @@ class Memory(CommandLine):
 
 class Signals(CommandLine):
     @staticmethod
-    def catches(process, number):
+    def has(process, mask, number):
         with open(f"/proc/{process.pid}/status") as status:
-            mask = next(line.split()[1] for line in status if line.startswith("SigCgt:"))
-        return int(mask, 16) >> (number - 1) & 1
+            bits = next(line.split()[1] for line in status if line.startswith(mask + ":"))
+        return int(bits, 16) >> (number - 1) & 1
 
     def test_the_second_one_ends_the_process(self):
         pipe = self.path("pipe")
         os.mkfifo(pipe)  # nobody reads it: writing to it waits, and a signal does not change that
         process = subprocess.Popen([BINARY, "info", "--json", pipe], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        while not self.catches(process, signal.SIGINT):
+        while not self.has(process, "SigCgt", signal.SIGINT):
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         with self.assertRaises(subprocess.TimeoutExpired):
@@ -54,6 +54,22 @@ class Signals(CommandLine):
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
         self.assertEqual(process.returncode, -signal.SIGTERM)
+
+    def test_the_second_one_leaves_nothing(self):
+        pipe = self.path("page")
+        os.mkfifo(pipe)  # nobody reads it, so that the file waits for its name
+        before = set(os.listdir(self.folder))
+        process = subprocess.Popen([BINARY, "plan", "compare", "v100-32", "a100-40", "--model", "llama-3.1-8b",
+                                    "--html", pipe, "--json", self.path("comparison.json")], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        while process.poll() is None and set(os.listdir(self.folder)) == before:
+            time.sleep(0.01)  # the file appears when it listens to signals
+        process.send_signal(signal.SIGINT)
+        while self.has(process, "ShdPnd", signal.SIGINT):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+        self.assertEqual(process.returncode, -signal.SIGTERM)
+        self.assertEqual(set(os.listdir(self.folder)), before)
 
 
 class Disk(CommandLine):

@@ -46,12 +46,17 @@ class Help(CommandLine):
 class Info(CommandLine):
     def test_json(self):
         report = json.loads(self.expect(OK, "info", "--json", "-").stdout)
-        self.assertLessEqual({"version", "build", "isa", "machine"}, set(report))
+        self.assertLessEqual({"version", "abi", "build", "isa", "machine"}, set(report))
+        self.assertFalse({"config", "split"} & set(report))  # of a runtime that nobody asked for
 
     def test_text_has_units_and_no_empty_lines(self):
         text = self.expect(OK, "info").stdout
         self.assertRegex(text, r"last_level_cache_bytes +[\d.]+ [KMG]iB\n")
         self.assertRegex(text, r"(?m)^cpu +\S")
+        names = [line.split()[0] for line in text.splitlines()]
+        for name in ("version", "abi", "isa"):
+            self.assertEqual(names.count(name), 1, text)
+        self.assertNotIn("split", names)
         self.assertNotRegex(text, r"(?m)^ *sanitize *$")
 
     def test_isa_is_obeyed(self):
@@ -93,6 +98,8 @@ class Run(CommandLine):
             self.assertGreater(figures["index_bytes_per_token"], 0)
             self.assertGreater(figures["us"]["total"], 0)
             self.assertTrue(0 < figures["rows_share"] < 1, figures["rows_share"])
+            # Means over the steps, as all other figures: step s sees the prompt and s + 1 decoded tokens.
+            self.assertAlmostEqual(figures["window_rows"] + figures["host_rows"], 700 + (6 + 1) / 2)
 
     def test_the_split_is_reported(self):
         for arguments, auto in (([], False), (["--auto-split"], True)):
@@ -362,6 +369,20 @@ class Model(CommandLine):
         self.assertEqual(methods["topk:0.05"]["exact"], 3)
         self.assertLess(methods["streaming"]["exact"], 3)
         self.assertEqual(methods["lsh:8,75"]["seeds"], 2)
+        self.assertEqual({name: method["steps"] for name, method in methods.items()},
+                         {name: 15 * method["seeds"] for name, method in methods.items()})
+        self.assertEqual([methods[name]["dense_steps"] for name in ("dense", "topk:0.05", "streaming")], [15, 0, 0])
+        self.assertNotIn("the profile expects", result.stdout)
+
+    def test_eval_says_when_a_method_did_not_select(self):
+        file = self.path("eval-dense.json")
+        result = self.expect(OK, "eval", "needles", "--model", self.model, "--prompts", self.prompts, "--max-context", 1100,
+                             "--limit", 1, "--methods", "dense,topk:0.05", "--json", file)
+        self.assertRegex(result.stdout, r"\n\ntopk:0.05: 5 of 5 steps ran dense: the profile expects .*--always-select")
+        self.assertNotRegex(result.stdout, r"\ndense: ")
+        with open(file) as text:
+            methods = json.load(text)["methods"]
+        self.assertEqual([(method["dense_steps"], method["steps"]) for method in methods], [(5, 5), (5, 5)])
 
 
 class Interrupt(CommandLine):

@@ -1,11 +1,13 @@
 #include "tools/formats/safetensors.h"
 
+#include <array>
 #include <cstring>
 #include <random>
 
 #include <gmock/gmock.h>
 
 #include "tests/tools/files.h"
+#include "tools/formats/input_file.h"
 
 namespace tandem::tools {
 namespace {
@@ -173,7 +175,24 @@ std::vector<Corruption> entries() {
       {"no offsets", with_entry(R"({"dtype":"F32","shape":[2]})"), "data_offsets must"},
       {"one offset", with_entry(R"({"dtype":"F32","shape":[2],"data_offsets":[8]})"), "data_offsets [8]"},
       {"offsets reversed", with_entry(R"({"dtype":"F32","shape":[2],"data_offsets":[8,0]})"), "data_offsets [8, 0]"},
-      {"offsets beyond the end", with_entry(R"({"dtype":"F32","shape":[2],"data_offsets":[4,12]})"), "end <= 8"},
+      {"a gap before what is beyond the end", with_entry(R"({"dtype":"F32","shape":[2],"data_offsets":[4,12]})"),
+       "begins at byte 4"},
+      {"offsets of 2^63 - 1",
+       with_entry(R"({"dtype":"F16","shape":[9223372036854775807],"data_offsets":[0,9223372036854775807]})"),
+       "64 bits"},
+      {"a file shorter than its header says", with_entry(R"({"dtype":"F32","shape":[3],"data_offsets":[0,12]})"),
+       "truncated: the file is shorter than its header says, which describes 12 bytes of data; 8 are there. Tensor 'x' "
+       "takes 12 bytes, of which 8 are there"},
+      {"a second tensor that is not there",
+       aligned(R"({"x":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},)"
+               R"("y":{"dtype":"F16","shape":[3],"data_offsets":[4,10]}})",
+               "123"),
+       "describes 10 bytes of data; 3 are there. Tensor 'x' takes 4 bytes, of which 3 are there"},
+      {"a tensor of which nothing is there",
+       aligned(R"({"x":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},)"
+               R"("y":{"dtype":"F16","shape":[3],"data_offsets":[4,10]}})",
+               "1234"),
+       "Tensor 'y' takes 6 bytes, of which 0 are there"},
       {"offsets of 2^64", with_entry(R"({"dtype":"F32","shape":[2],"data_offsets":[0,18446744073709551624]})"), "must"},
       {"a gap", with_entry(R"({"dtype":"F32","shape":[1],"data_offsets":[4,8]})"), "begins at byte 4"},
   };
@@ -202,6 +221,31 @@ TEST(Safetensors, ReadsDataThatBeginsAnywhere) {
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(file.at("x").data) % sizeof(float), 0u) << spaces;
     EXPECT_EQ(file.at("x").to_f32(), std::vector<float>({1.5f, -2.f})) << spaces;
   }
+}
+
+TEST(Safetensors, HoldsWhatItReadWhenTheFileIsCutShort) {
+  const TemporaryFolder folder;
+  const std::vector<float> values(1 << 16, 2.f);  // many pages
+  write_safetensors(folder / "a.st",
+                    {{"x", {DType::f32, {1 << 16}, reinterpret_cast<const std::byte*>(values.data())}}});
+  const auto file = SafetensorsFile::open(folder / "a.st");
+  std::filesystem::resize_file(folder / "a.st", 0);
+  EXPECT_EQ(file.at("x").to_f32(), values);
+}
+
+TEST(InputFiles, ThatBecomeShorterAreErrorsWhereBytesAreMissing) {
+  const TemporaryFolder folder;
+  write_bytes(folder / "a", std::string(100, 'a'));
+  const InputFile file(folder / "a");
+  std::filesystem::resize_file(folder / "a", 30);
+  EXPECT_EQ(file.bytes(), 100u);
+  std::array<std::byte, 20> target{};
+  file.read(10, target, "the middle");
+  EXPECT_EQ(target.back(), std::byte{'a'});
+  expect_error(ErrorCode::io, {"/a: truncated: tensor 'k' takes 20 bytes from byte 25 on, 5 are there"},
+               [&] { file.read(25, target, "tensor 'k'"); });
+  expect_error(ErrorCode::io, {"takes 20 bytes from byte 40 on, 0 are there"}, [&] { file.read(40, target, "x"); });
+  EXPECT_EQ(file.text(), std::string(30, 'a'));
 }
 
 TEST(Safetensors, RejectsWhatIsNoFile) {

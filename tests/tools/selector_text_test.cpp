@@ -44,7 +44,8 @@ TEST(SelectorText, RefusalsNameTheFieldTheTextAndWhatIsAllowed) {
 
 TEST(SelectorText, EveryFieldComesBackAsJson) {
   for (const char* text : {R"({"kind":"all"})", R"({"kind":"topk","budget":0.5})",
-                           R"({"kind":"sketch","budget":0.5,"error":0.1,"sketch_bits":2,"unbiased":true,"seed":9})",
+                           R"({"kind":"sketch","budget":0.5,"error":0.0,"sketch_bits":2,"unbiased":true,"seed":9})",
+                           R"({"kind":"sketch","budget":0.0,"error":0.1,"sketch_bits":2,"unbiased":true,"seed":9})",
                            R"({"kind":"sketch_topk","budget":0.5,"sketch_bits":1})",
                            R"({"kind":"lsh","lsh_bits":5,"lsh_tables":6,"lsh_min_collisions":1,)"
                            R"("lsh_planes":"gaussian","seed":9})"}) {
@@ -63,6 +64,33 @@ TEST(SelectorOptions, WhatTheSelectorNamesGoesBeforeTheOptions) {
             R"({"kind":"sketch","budget":0.5,"error":0.0,"sketch_bits":1,"unbiased":false,"seed":4})");
   options.selector = "lsh";
   EXPECT_EQ(describe(to_selector(options, 2)), "lsh 10,150");
+}
+
+TEST(SelectorOptions, OneOfABudgetAndAnErrorIsLeft) {
+  SelectorOptions options;
+  const auto amounts = [&](const char* selector, double error) {
+    options.selector = selector;
+    options.error = error;
+    const td_selector chosen = to_selector(options, 2);
+    return std::pair(chosen.budget, chosen.error);
+  };
+  EXPECT_EQ(amounts("sketch", 0), std::pair(0.02, 0.0));
+  EXPECT_EQ(amounts("sketch", 0.1), std::pair(0.0, 0.1));
+  EXPECT_EQ(amounts("sketch:error=0.2", 0), std::pair(0.0, 0.2));
+  EXPECT_EQ(amounts("sketch:error=0.2", 0.1), std::pair(0.0, 0.2));
+  EXPECT_EQ(amounts("sketch:error=0", 0.1), std::pair(0.02, 0.0));
+  EXPECT_EQ(amounts("sketch:0.5", 0.1), std::pair(0.5, 0.0));
+  EXPECT_EQ(amounts(R"({"kind": "sketch", "budget": null})", 0.1), std::pair(0.0, 0.1));
+  EXPECT_EQ(amounts("topk", 0), std::pair(0.02, 0.0));
+  EXPECT_EQ(amounts("sketch-topk", 0.1), std::pair(0.02, 0.0));
+  EXPECT_EQ(amounts("all", 0.1), std::pair(0.0, 0.0));
+  EXPECT_EQ(amounts("lsh", 0.1), std::pair(0.0, 0.0));
+  try {
+    amounts("sketch:budget=0.5,error=0.1", 0);
+    ADD_FAILURE();
+  } catch (const UsageError& error) {
+    EXPECT_THAT(error.what(), testing::StartsWith("--selector: selector.budget is 0.5 and selector.error 0.1"));
+  }
 }
 
 }  // namespace

@@ -40,16 +40,27 @@ InputFile::~InputFile() { ::close(descriptor_); }
 
 std::string InputFile::text() const {
   std::string text(bytes_, '\0');
+  text.resize(read_some(0, std::as_writable_bytes(std::span(text))));
+  return text;
+}
+
+void InputFile::read(std::size_t offset, std::span<std::byte> target, const std::string& what) const {
+  const std::size_t there = read_some(offset, target);
+  TANDEM_CHECK(there == target.size(), io, name_, ": truncated: ", what, " takes ", target.size(), " bytes from byte ",
+               offset, " on, ", there, " are there");
+}
+
+std::size_t InputFile::read_some(std::size_t offset, std::span<std::byte> target) const {
   std::size_t done = 0;
-  while (done < text.size()) {
-    const ssize_t count = ::pread(descriptor_, text.data() + done, text.size() - done, static_cast<off_t>(done));
+  while (done < target.size()) {
+    const ssize_t count =
+        ::pread(descriptor_, target.data() + done, target.size() - done, static_cast<off_t>(offset + done));
     if (count < 0 && errno == EINTR) continue;
     TANDEM_CHECK(count >= 0, io, name_, ": cannot be read: ", std::strerror(errno));
-    if (count == 0) break;  // it has become shorter
+    if (count == 0) break;
     done += static_cast<std::size_t>(count);
   }
-  text.resize(done);
-  return text;
+  return done;
 }
 
 }  // namespace tandem::tools

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <span>
 #include <string>
 
 namespace tandem::tools {
@@ -16,12 +17,18 @@ class InputFile {
   InputFile& operator=(const InputFile&) = delete;
   ~InputFile();
 
-  [[nodiscard]] int descriptor() const noexcept { return descriptor_; }
+  /// Its size when it was opened.
   [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
-  /// All of it. Throws Error(io).
+  /// All of it, or as much as is there. Throws Error(io).
   [[nodiscard]] std::string text() const;
+  /// Fills `target` with what stands at byte `offset`. Throws Error(io) naming `what`, the bytes wanted and those that
+  /// are there: a file may become shorter after it was opened.
+  void read(std::size_t offset, std::span<std::byte> target, const std::string& what) const;
 
  private:
+  /// Bytes read, fewer than wanted where the file ends.
+  [[nodiscard]] std::size_t read_some(std::size_t offset, std::span<std::byte> target) const;
+
   std::string name_;  // in messages
   int descriptor_ = -1;
   std::size_t bytes_ = 0;

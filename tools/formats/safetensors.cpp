@@ -2,14 +2,12 @@
 
 #include <algorithm>
 #include <bit>
-#include <cerrno>
 #include <cstring>
 #include <optional>
 #include <set>
 #include <span>
 
 #include <nlohmann/json.hpp>
-#include <sys/mman.h>
 
 #include "runtime/base/error.h"
 #include "tools/formats/input_file.h"
@@ -19,34 +17,7 @@ namespace tandem::tools {
 
 using Json = nlohmann::json;
 
-static_assert(std::endian::native == std::endian::little, "safetensors files are little-endian and mapped as they are");
-
-/// A whole file, mapped read-only.
-class SafetensorsFile::Mapping {
- public:
-  explicit Mapping(const std::filesystem::path& path) {
-    const InputFile file(path);
-    if (file.bytes() == 0) return;
-    data_ = ::mmap(nullptr, file.bytes(), PROT_READ, MAP_PRIVATE, file.descriptor(), 0);
-    TANDEM_CHECK(data_ != MAP_FAILED, io, path.string(), ": cannot be mapped: ", std::strerror(errno));
-    bytes_ = file.bytes();
-  }
-  Mapping(const Mapping&) = delete;
-  Mapping& operator=(const Mapping&) = delete;
-  Mapping(Mapping&&) = delete;
-  Mapping& operator=(Mapping&&) = delete;
-  ~Mapping() {
-    if (bytes_ > 0) ::munmap(data_, bytes_);
-  }
-
-  [[nodiscard]] std::span<const std::byte> bytes() const noexcept {
-    return {static_cast<const std::byte*>(data_), bytes_};
-  }
-
- private:
-  void* data_ = nullptr;
-  std::size_t bytes_ = 0;
-};
+static_assert(std::endian::native == std::endian::little, "safetensors files are little-endian and read as they are");
 
 namespace {
 
@@ -69,52 +40,64 @@ std::optional<std::int64_t> dense_bytes(const std::vector<std::int64_t>& shape, 
   return total;
 }
 
+/// Where a tensor's data lie, in bytes from the header's end.
+struct Extent {
+  std::int64_t begin, end;
+  std::string name;
+
+  [[nodiscard]] std::int64_t bytes() const noexcept { return end - begin; }
+};
+
+/// What a header says.
+struct Header {
+  std::map<std::string, Tensor> tensors;  ///< without data
+  std::vector<Extent> extents;            ///< ascending, without gaps, as long as the file was when it was opened
+  std::size_t end = 0;                    ///< bytes before the data
+};
+
 /// Turns one file's header into tensors.
 class HeaderReader {
  public:
-  HeaderReader(std::string file, std::span<const std::byte> bytes) : file_(std::move(file)), bytes_(bytes) {}
+  HeaderReader(std::string path, const InputFile& file) : path_(std::move(path)), file_(file) {}
 
-  std::map<std::string, Tensor> read() {
-    const Json header = parse_header();
-    std::map<std::string, Tensor> tensors;
-    for (const auto& [name, entry] : header.items()) {
+  Header read() {
+    const Json json = parse_header();
+    for (const auto& [name, entry] : json.items()) {
       if (name == kMetadataKey) {
         check_metadata(entry);
       } else {
-        tensors.emplace(name, read_tensor(name, entry));
+        header_.tensors.emplace(name, read_tensor(name, entry));
       }
     }
     check_coverage();
-    return tensors;
+    check_length();
+    return std::move(header_);
   }
 
  private:
-  struct Extent {
-    std::int64_t begin, end;
-    std::string name;
-  };
-
   template <typename... Parts>
   [[noreturn]] void reject(const Parts&... parts) const {
-    fail(ErrorCode::io, file_, ": ", parts...);
+    fail(ErrorCode::io, path_, ": ", parts...);
   }
 
-  std::string_view header_text() const {
-    if (bytes_.size() < kPrefixBytes) {
-      reject("truncated: ", bytes_.size(), " bytes, the header's length alone takes ", kPrefixBytes);
+  std::string header_text() const {
+    if (file_.bytes() < kPrefixBytes) {
+      reject("truncated: ", file_.bytes(), " bytes, the header's length alone takes ", kPrefixBytes);
     }
     std::uint64_t length = 0;
-    std::memcpy(&length, bytes_.data(), sizeof(length));
+    file_.read(0, std::as_writable_bytes(std::span(&length, 1)), "the header's length");
     if (length > kMaxHeaderBytes) reject("header length is ", length, "; allowed: at most ", kMaxHeaderBytes);
-    if (length > bytes_.size() - kPrefixBytes) {
-      reject("truncated: header length is ", length, " but the file has ", bytes_.size(), " bytes");
+    if (length > file_.bytes() - kPrefixBytes) {
+      reject("truncated: header length is ", length, " but the file has ", file_.bytes(), " bytes");
     }
-    return {reinterpret_cast<const char*>(bytes_.data()) + kPrefixBytes, static_cast<std::size_t>(length)};
+    std::string text(static_cast<std::size_t>(length), ' ');
+    file_.read(kPrefixBytes, std::as_writable_bytes(std::span(text)), "the header");
+    return text;
   }
 
   Json parse_header() {
-    const std::string_view text = header_text();
-    data_ = bytes_.subspan(kPrefixBytes + text.size());
+    const std::string text = header_text();
+    header_.end = kPrefixBytes + text.size();
     std::set<std::string> names;
     const auto guard = [&](int depth, Json::parse_event_t event, Json& parsed) {
       constexpr int kMaxDepth = 4;  // object, tensor, shape, element
@@ -124,9 +107,9 @@ class HeaderReader {
       }
       return true;
     };
-    Json header = Json::parse(text.begin(), text.end(), guard, /*allow_exceptions=*/false);
-    if (!header.is_object()) reject("header is not a JSON object");
-    return header;
+    Json json = Json::parse(text.begin(), text.end(), guard, /*allow_exceptions=*/false);
+    if (!json.is_object()) reject("header is not a JSON object");
+    return json;
   }
 
   void check_metadata(const Json& entry) const {
@@ -141,10 +124,8 @@ class HeaderReader {
     tensor.dtype = read_dtype(name, entry);
     tensor.shape = read_integers(name, entry, "shape");
     const std::vector<std::int64_t> offsets = read_integers(name, entry, "data_offsets");
-    const auto available = static_cast<std::int64_t>(data_.size());
-    if (offsets.size() != 2 || offsets[0] > offsets[1] || offsets[1] > available) {
-      reject("tensor '", name, "' has data_offsets ", text_of(offsets),
-             "; allowed: [begin, end] with begin <= end <= ", available, ", the bytes after the header");
+    if (offsets.size() != 2 || offsets[0] > offsets[1]) {
+      reject("tensor '", name, "' has data_offsets ", text_of(offsets), "; allowed: [begin, end] with begin <= end");
     }
     const auto needed = dense_bytes(tensor.shape, tensor.dtype);
     if (!needed) reject("tensor '", name, "' has shape ", text_of(tensor.shape), ", more bytes than 64 bits can count");
@@ -152,8 +133,7 @@ class HeaderReader {
       reject("tensor '", name, "' has ", offsets[1] - offsets[0], " bytes of data; its shape ", text_of(tensor.shape),
              " and dtype ", name_in_file(tensor.dtype), " need ", *needed);
     }
-    tensor.data = data_.data() + offsets[0];
-    extents_.push_back({offsets[0], offsets[1], name});
+    header_.extents.push_back({offsets[0], offsets[1], name});
     return tensor;
   }
 
@@ -179,11 +159,11 @@ class HeaderReader {
 
   /// Tensors may neither overlap nor leave bytes that belong to nobody, as in the reference implementation.
   void check_coverage() {
-    std::sort(extents_.begin(), extents_.end(), [](const Extent& a, const Extent& b) {
+    std::sort(header_.extents.begin(), header_.extents.end(), [](const Extent& a, const Extent& b) {
       return std::tie(a.begin, a.end, a.name) < std::tie(b.begin, b.end, b.name);
     });
     std::int64_t covered = 0;
-    for (const Extent& extent : extents_) {
+    for (const Extent& extent : header_.extents) {
       if (extent.begin != covered) {
         reject("tensor '", extent.name, "' begins at byte ", extent.begin,
                extent.begin < covered ? " and overlaps" : "", "; allowed: ", covered,
@@ -191,15 +171,24 @@ class HeaderReader {
       }
       covered = extent.end;
     }
-    if (covered != static_cast<std::int64_t>(data_.size())) {
-      reject(data_.size(), " bytes follow the header, the tensors need ", covered);
+  }
+
+  /// Of a header that holds together: what does not fit it is the file.
+  void check_length() const {
+    const auto there = static_cast<std::int64_t>(file_.bytes() - header_.end);
+    const std::int64_t wanted = header_.extents.empty() ? 0 : header_.extents.back().end;
+    if (wanted < there) reject(there, " bytes follow the header, the tensors need ", wanted);
+    for (const Extent& extent : header_.extents) {
+      if (extent.end <= there) continue;
+      reject("truncated: the file is shorter than its header says, which describes ", wanted, " bytes of data; ", there,
+             " are there. Tensor '", extent.name, "' takes ", extent.bytes(), " bytes, of which ",
+             std::max(there - extent.begin, std::int64_t{0}), " are there");
     }
   }
 
-  std::string file_;
-  std::span<const std::byte> bytes_;
-  std::span<const std::byte> data_;
-  std::vector<Extent> extents_;
+  std::string path_;
+  const InputFile& file_;
+  Header header_;
 };
 
 }  // namespace
@@ -217,21 +206,20 @@ std::vector<float> Tensor::to_f32() const {
 }
 
 SafetensorsFile SafetensorsFile::open(const std::filesystem::path& path) {
+  const InputFile input(path);
+  Header header = HeaderReader(path.string(), input).read();
   SafetensorsFile file;
   file.path_ = path;
-  file.mapping_ = std::make_shared<const Mapping>(path);
-  file.tensors_ = HeaderReader(path.string(), file.mapping_->bytes()).read();
-  for (auto& [name, tensor] : file.tensors_) file.align(tensor);
+  file.tensors_ = std::move(header.tensors);
+  for (const Extent& extent : header.extents) {
+    const auto bytes = static_cast<std::size_t>(extent.bytes());
+    // Memory of its own for each: the format lets data begin anywhere, and elements must be aligned.
+    file.data_.push_back(std::make_unique_for_overwrite<std::byte[]>(bytes));
+    input.read(header.end + static_cast<std::size_t>(extent.begin), {file.data_.back().get(), bytes},
+               concat("tensor '", extent.name, "'"));
+    file.tensors_.at(extent.name).data = file.data_.back().get();
+  }
   return file;
-}
-
-/// The format lets a header have any length, and so the data begin anywhere.
-void SafetensorsFile::align(Tensor& tensor) {
-  if (reinterpret_cast<std::uintptr_t>(tensor.data) % bytes_of(tensor.dtype) == 0) return;
-  const auto bytes = static_cast<std::size_t>(tensor.elements()) * bytes_of(tensor.dtype);
-  copies_.push_back(std::make_unique<std::byte[]>(bytes));
-  std::copy_n(tensor.data, bytes, copies_.back().get());
-  tensor.data = copies_.back().get();
 }
 
 const Tensor& SafetensorsFile::at(const std::string& name) const {

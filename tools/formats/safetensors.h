@@ -22,12 +22,13 @@ struct Tensor {
   [[nodiscard]] std::vector<float> to_f32() const;
 };
 
-/// A read-only, memory-mapped safetensors file. Format: https://github.com/huggingface/safetensors (header length as
-/// u64, JSON header, data). Only F32, F16 and BF16 tensors are accepted. Move-only.
+/// What a safetensors file held when it was opened: all of its tensors, read into memory and not mapped, because a file
+/// that is cut short while it is mapped ends the process. Format: https://github.com/huggingface/safetensors (header
+/// length as u64, JSON header, data). Only F32, F16 and BF16 tensors are accepted. Move-only.
 class SafetensorsFile {
  public:
-  /// Throws Error(io) naming the file and the fault: missing, truncated, header not JSON, offsets outside the file or
-  /// not matching shape x dtype, unknown dtype.
+  /// Throws Error(io) naming the file and the fault: missing, header not JSON, offsets that overlap or do not match
+  /// shape x dtype, unknown dtype; shorter than its header says, with the tensor, the bytes wanted and those there.
   static SafetensorsFile open(const std::filesystem::path& path);
 
   /// Throws Error(io) naming the file, the tensor and the names that exist.
@@ -39,10 +40,7 @@ class SafetensorsFile {
 
  private:
   SafetensorsFile() = default;
-  void align(Tensor& tensor);
-  class Mapping;
-  std::shared_ptr<const Mapping> mapping_;
-  std::vector<std::unique_ptr<std::byte[]>> copies_;  // of tensors that are not aligned in the file
+  std::vector<std::unique_ptr<std::byte[]>> data_;  // of each tensor
   std::filesystem::path path_;
   std::map<std::string, Tensor> tensors_;
 };

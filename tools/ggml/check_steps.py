@@ -107,6 +107,8 @@ class Check:
         stays_out("another ggml", {"LD_PRELOAD": str(self.work / "libother-version.so")},
                   "this host has ggml 0.0.1; not loaded")
         stays_out("a bad setting", {"TANDEM_BUDGET": "2"}, "TANDEM_BUDGET is '2'; allowed: a number above 0, up to 1")
+        stays_out("a budget and an error", {"TANDEM_BUDGET": "0.1", "TANDEM_ERROR": "0.1"},
+                  "TANDEM_BUDGET is '0.1'; allowed: none with TANDEM_ERROR")
         stays_out("TANDEM_DISABLE=1", {"TANDEM_DISABLE": "1", "TANDEM_LOG": "info"}, "TANDEM_DISABLE is 1; not loaded")
 
     def ops(self):

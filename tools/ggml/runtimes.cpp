@@ -9,8 +9,11 @@ namespace tandem::ggml {
 td::Runtime Runtimes::make(const Shape& shape, int engine_threads) const {
   auto selector = td::make<td_selector>();
   selector.kind = settings_.selector;
-  selector.budget = settings_.budget;
-  selector.error = settings_.error;
+  // The library refuses what a kind has no use for; the variables have defaults that only some kinds read.
+  const bool meets_error = settings_.selector == TD_SELECT_SKETCH && settings_.error > 0;
+  if (meets_error) selector.error = settings_.error;
+  if (!meets_error && (settings_.selector == TD_SELECT_SKETCH || settings_.selector == TD_SELECT_TOP_K))
+    selector.budget = settings_.budget;
   auto config = td::make<td_config>();
   config.num_layers = kMaxCacheLayers;  // unused layers cost nothing: there are no sequences
   config.num_q_heads = static_cast<std::int32_t>(shape.num_q_heads);

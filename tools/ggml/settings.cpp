@@ -76,6 +76,8 @@ Settings settings_from_environment() {
       settings.selector);
   read_share("TANDEM_BUDGET", true, settings.budget);
   read_share("TANDEM_ERROR", false, settings.error);
+  if (settings.selector == TD_SELECT_SKETCH && settings.error > 0 && !value_of("TANDEM_BUDGET").empty())
+    refuse("TANDEM_BUDGET", "none with TANDEM_ERROR, which takes as many rows as it needs");
   read_whole("TANDEM_SINKS", 0, kMaxWindowRows, settings.sinks);
   read_whole("TANDEM_LOCAL", 1, kMaxWindowRows, settings.local);
   read_whole("TANDEM_THREADS", 1, kMaxThreads, settings.threads);

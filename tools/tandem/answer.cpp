@@ -41,13 +41,14 @@ class Decoder {
 
 }  // namespace
 
-Method parse_method(const std::string& field, const std::string& name, const td_selector& tandem) {
+Method parse_method(const std::string& field, const std::string& name, const td_selector& tandem, double budget) {
   auto every_row = td::make<td_selector>();
   every_row.seed = tandem.seed;
   if (name == "dense") return {name, TD_PART_ALL | TD_EXACT, every_row};
   if (name == "streaming") return {name, TD_PART_STATIC, every_row};
   if (name == "tandem") return {name, TD_PART_ALL, tandem};
   auto selector = tandem;
+  if (selector.budget == 0) selector.budget = budget;
   selector.error = 0;
   selector.unbiased = 0;
   try {
@@ -58,7 +59,8 @@ Method parse_method(const std::string& field, const std::string& name, const td_
   return {name, TD_PART_ALL, selector};
 }
 
-std::vector<Method> parse_methods(const std::string& field, const std::string& list, const td_selector& tandem) {
+std::vector<Method> parse_methods(const std::string& field, const std::string& list, const td_selector& tandem,
+                                  double budget) {
   std::vector<std::string> names;
   for (const auto& part : split_list(list)) {
     // The comma of lsh:K,L and those between FIELD=VALUE are not the list's.
@@ -73,7 +75,7 @@ std::vector<Method> parse_methods(const std::string& field, const std::string& l
     }
   }
   std::vector<Method> methods;
-  for (const auto& name : names) methods.push_back(parse_method(field, name, tandem));
+  for (const auto& name : names) methods.push_back(parse_method(field, name, tandem, budget));
   return methods;
 }
 

@@ -24,10 +24,12 @@ struct Method {
 
 /// "dense" (every key), "streaming" (only the window), "tandem" (window and `tandem`), or a selector as
 /// parse_selector() reads it ("all", "sketch:0.02", "lsh:10,150"), which has the knobs of `tandem` where it names none,
-/// but no error and no unbiased. Throws UsageError naming `field`, the name and what is allowed.
-Method parse_method(const std::string& field, const std::string& name, const td_selector& tandem);
+/// but no error and no unbiased, and `budget` where `tandem` has none. Throws UsageError naming `field`, the name and
+/// what is allowed.
+Method parse_method(const std::string& field, const std::string& name, const td_selector& tandem, double budget);
 /// The same for a list such as "dense,lsh:10,150,streaming".
-std::vector<Method> parse_methods(const std::string& field, const std::string& list, const td_selector& tandem);
+std::vector<Method> parse_methods(const std::string& field, const std::string& list, const td_selector& tandem,
+                                  double budget);
 
 /// How to decode; the callbacks may be empty.
 struct DecodeOptions {

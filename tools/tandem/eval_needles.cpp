@@ -7,11 +7,13 @@
 
 #include "tools/tandem/answer.h"
 #include "tools/tandem/command.h"
+#include "tools/tandem/dense_steps.h"
 #include "tools/tandem/needles.h"
 #include "tools/tandem/options.h"
 #include "tools/tandem/progress.h"
 #include "tools/tandem/selector_options.h"
 #include "tools/tandem/selector_text.h"
+#include "tools/tandem/statistics.h"
 #include "tools/tandem/table.h"
 #include "tools/tandem/validators.h"
 #include "tools/tandem/window_options.h"
@@ -41,7 +43,10 @@ struct Tally {
   double decode_us = 0;
   double question_us = 0;
   std::int64_t steps = 0;
-  Json missed = Json::array();  ///< prompts that at least one seed got wrong
+  std::int64_t forward_steps = 0;  ///< of one token each, and one for each question
+  std::int64_t dense_steps = 0;    ///< of these, see is_dense()
+  bool selected = false;           ///< any of them ran the selector
+  Json missed = Json::array();     ///< prompts that at least one seed got wrong
 
   void add(const Answer& answer, bool is_exact) {
     ++answers;
@@ -50,6 +55,9 @@ struct Tally {
     decode_us += answer.decode_us();
     question_us += answer.question_us;
     steps += answer.steps;
+    forward_steps += answer.forward_steps;
+    dense_steps += answer.dense_steps;
+    selected = selected || answer.selected;
   }
   [[nodiscard]] double mean_exact() const { return static_cast<double>(exact) / seeds; }
   [[nodiscard]] Json to_json() const {
@@ -58,6 +66,8 @@ struct Tally {
             {"exact", mean_exact()},
             {"exact_share", static_cast<double>(exact) / count},
             {"keys_share", keys_share / count},
+            {"steps", forward_steps},
+            {"dense_steps", dense_steps},
             {"ms_per_token", decode_us / 1000 / static_cast<double>(std::max<std::int64_t>(steps, 1))},
             {"question_ms", question_us / 1000 / count},
             {"seeds", seeds},
@@ -95,7 +105,7 @@ std::vector<Tally> tallies_of(const EvalOptions& options) {
                                  options.common.seed, options.seeds, last_seed));
   const auto tandem = to_selector(options.selector, options.common.seed);
   std::vector<td_selector> selectors;
-  for (auto& method : parse_methods("--methods", options.methods, tandem)) {
+  for (auto& method : parse_methods("--methods", options.methods, tandem, options.selector.budget)) {
     selectors.push_back(method.selector);
     tallies.push_back({.method = method, .seeds = method.is_random() ? options.seeds : 1});
   }
@@ -143,15 +153,29 @@ void ask(llama::Llama& model, const td::Runtime& runtime, const NeedlePrompt& pr
 }
 
 std::string table_of(const std::vector<Tally>& tallies, std::size_t prompts) {
-  Table table({"method", "exact", "seeds", "keys %", "ms/token"});
+  Table table({"method", "exact", "seeds", "keys %", "dense %", "ms/token"});
   for (const auto& tally : tallies) {
     const Json figures = tally.to_json();
     table.add_row({tally.method.name == "tandem" ? "tandem: " + describe(tally.method.selector) : tally.method.name,
                    fmt::format("{:g}/{}", tally.mean_exact(), prompts), std::to_string(tally.seeds),
                    fmt::format("{:.2f}", 100 * figures.at("keys_share").get<double>()),
+                   fmt::format("{:.0f}", 100 * ratio(static_cast<double>(tally.dense_steps),
+                                                     static_cast<double>(tally.forward_steps))),
                    fmt::format("{:.2f}", figures.at("ms_per_token").get<double>())});
   }
   return table.text();
+}
+
+/// A line for each method that did not select at every step although it has a selector.
+std::string dense_notes(const std::vector<Tally>& tallies, bool always_select) {
+  std::string text;
+  for (const auto& tally : tallies) {
+    if (tally.method.parts != TD_PART_ALL) continue;
+    const std::string note =
+        dense_text(tally.dense_steps, tally.forward_steps, tally.method.selector, tally.selected || always_select);
+    if (!note.empty()) text += fmt::format("{}: {}\n", tally.method.name, note);
+  }
+  return text.empty() ? text : '\n' + text;
 }
 
 void eval_needles(const EvalOptions& options) {
@@ -181,7 +205,7 @@ void eval_needles(const EvalOptions& options) {
                  {"version", td_version()}};
   add_to_json(window, report["window"]);
   for (const auto& tally : tallies) report["methods"].push_back(tally.to_json());
-  print(json, table_of(tallies, prompts.size()));
+  print(json, table_of(tallies, prompts.size()) + dense_notes(tallies, options.selector.always_select));
   json.write(report);
 }
 
@@ -208,7 +232,8 @@ void add_eval_needles(CLI::App& eval, Action& action) {
   add_common(*command, options->common, kAllCommon);
   command->footer(
       "Every context is read densely once; each method then reads the question (as one step of many queries) and\n"
-      "decodes the answer on its own fork. keys % is the mean share of keys attended by question and answer.\n"
+      "decodes the answer on its own fork. keys % is the mean share of keys attended by question and answer, dense %\n"
+      "the share of these steps that attended to every key, as in short contexts: --always-select selects there too.\n"
       "Example:\n  tandem eval needles --model tools/data/tiny-llama --prompts tools/data/needle_prompts.jsonl "
       "--methods dense,sketch:0.02,topk:0.02,lsh:10,150,streaming --seeds 5");
   command->callback([options, command, &action] {

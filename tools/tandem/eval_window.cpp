@@ -50,7 +50,11 @@ std::vector<NamedPolicy> policies_of(const EvalWindowOptions& options) {
   std::vector<NamedPolicy> policies;
   for (const auto& name : split_forms(options.policies, {"threshold:"})) {
     NamedPolicy policy{.name = name, .choice = {}, .is_full = name == "full"};
-    policy.choice = parse_policy("--policies", policy.is_full ? "latest" : name);
+    try {
+      policy.choice = parse_policy("--policies", policy.is_full ? "latest" : name);
+    } catch (const UsageError& error) {
+      throw UsageError(fmt::format("{}; also allowed: full", error.what()));
+    }
     if (policy.choice.policy.kind == TD_POLICY_DMC)
       throw UsageError(
           "--policies: 'dmc' is not allowed: this model was not trained to decide what to merge; give one "

@@ -77,7 +77,7 @@ Method method_of(const GenerateOptions& options) {
                                  options.selector.given.front(), options.attention));
   const auto selector = to_selector(options.selector, options.common.seed);
   refuse_unused(options.selector, {selector}, "--selector " + options.selector.selector);
-  auto method = parse_method("--attention", options.attention, selector);
+  auto method = parse_method("--attention", options.attention, selector, options.selector.budget);
   if (options.record.empty()) return method;
   if (options.attention != "dense")
     throw UsageError(

@@ -17,8 +17,7 @@ Json build_json() {
   return {{"type", TANDEM_BUILD_TYPE},
           {"compiler", TANDEM_COMPILER},
           {"flags", TANDEM_CXX_FLAGS},
-          {"sanitize", TANDEM_SANITIZERS},
-          {"abi", td_abi_version()}};
+          {"sanitize", TANDEM_SANITIZERS}};
 }
 
 /// A runtime of the smallest shape: td_describe reports the machine whatever the shape.
@@ -54,7 +53,7 @@ void add_lines(const std::string& name, const Json& value, std::size_t indent, s
 void info(const CommonOptions& options) {
   JsonOutput json(options.json);
   Json described = describe(smallest_runtime(options));
-  described.erase("config");  // of the runtime that had to be made, not of the machine
+  for (const char* other : {"config", "split"}) described.erase(other);  // of the runtime that had to be made
   Json report = {{"version", td_version()}, {"build", build_json()}, {"cpu", probes::processor_title()}};
   report.update(described);
   std::string text;

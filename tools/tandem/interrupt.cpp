@@ -3,6 +3,8 @@
 #include <atomic>
 #include <csignal>
 
+#include "tools/tandem/temporary_path.h"
+
 namespace tandem::cli {
 namespace {
 
@@ -10,17 +12,18 @@ std::atomic<bool> interrupt_flag{false};
 static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may only touch lock-free atomics");
 
 /// The second signal ends the process at once: not every library that we call returns in time to look at the flag.
-extern "C" void raise_interrupt_flag(int /*signal*/) {
-  interrupt_flag.store(true, std::memory_order_relaxed);
-  std::signal(SIGINT, SIG_DFL);
-  std::signal(SIGTERM, SIG_DFL);
+extern "C" void on_interrupt(int signal) {
+  if (!interrupt_flag.exchange(true, std::memory_order_relaxed)) return;
+  remove_temporaries();
+  std::signal(signal, SIG_DFL);
+  std::raise(signal);
 }
 
 }  // namespace
 
 void catch_interrupts() noexcept {
-  std::signal(SIGINT, &raise_interrupt_flag);
-  std::signal(SIGTERM, &raise_interrupt_flag);
+  std::signal(SIGINT, &on_interrupt);
+  std::signal(SIGTERM, &on_interrupt);
   std::signal(SIGXFSZ, SIG_IGN);
 }
 

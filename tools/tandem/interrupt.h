@@ -9,8 +9,9 @@ struct Interrupted : std::runtime_error {
   Interrupted() : std::runtime_error("interrupted") {}
 };
 
-/// From now on the first SIGINT or SIGTERM only raises a flag: files are then written whole or not at all. The second
-/// ends the process. SIGXFSZ does nothing: a write beyond the limit of a file's size fails, as on a full disk.
+/// From now on the first SIGINT or SIGTERM only raises a flag. The second ends the process and takes every
+/// TemporaryPath along, so that files are written whole or not at all. SIGXFSZ does nothing: a write beyond the limit
+/// of a file's size fails, as on a full disk.
 void catch_interrupts() noexcept;
 
 /// For loops on worker threads, which must not throw.

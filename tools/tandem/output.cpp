@@ -6,22 +6,12 @@
 #include <cstring>
 #include <fstream>
 
-#include <fmt/format.h>
-#include <unistd.h>
-
 #include "runtime/base/error.h"
 #include "tools/tandem/command.h"
 
 namespace tandem::cli {
 namespace fs = std::filesystem;
 namespace {
-
-/// A name beside `path` that no other process uses.
-fs::path beside(const fs::path& path) {
-  fs::path name = path;
-  name += fmt::format(".tmp-{}", getpid());
-  return name;
-}
 
 /// `path` without the slashes at its end, which would make "beside" a child.
 fs::path trimmed(const fs::path& path) { return path.has_filename() ? path : path.parent_path(); }
@@ -44,14 +34,9 @@ JsonOutput::JsonOutput(const std::string& path, std::string option) : path_(path
   if (path.empty() || is_stdout()) return;
   TANDEM_CHECK(!fs::is_directory(path_), io, option_, ": cannot write ", path_, ": it is a folder");
   if (fs::exists(path_) && !fs::is_regular_file(path_)) return;  // a device or pipe: nothing to rename over
-  temporary_ = beside(path_);
-  std::ofstream probe(temporary_, std::ios::binary);
+  temporary_.emplace(path_);
+  std::ofstream probe(temporary_->path(), std::ios::binary);
   TANDEM_CHECK(probe, io, option_, ": cannot write ", path_, ": ", os_reason());
-}
-
-JsonOutput::~JsonOutput() {
-  std::error_code ignored;
-  if (!temporary_.empty()) fs::remove(temporary_, ignored);
 }
 
 void JsonOutput::write(const Json& value) {
@@ -64,37 +49,30 @@ void JsonOutput::write_text(const std::string& text) {
     std::fwrite(text.data(), 1, text.size(), stdout);
     return;
   }
-  if (temporary_.empty()) return write_file(path_, path_, text);
-  write_file(temporary_, path_, text);
+  if (!temporary_) return write_file(path_, path_, text);
+  write_file(temporary_->path(), path_, text);
   std::error_code error;
-  fs::rename(temporary_, path_, error);
+  temporary_->rename_to_target(error);
   TANDEM_CHECK(!error, io, option_, ": cannot write ", path_, ": ", error.message());
-  temporary_.clear();
+  temporary_.reset();
 }
 
-OutputFolder::OutputFolder(const fs::path& path) : path_(trimmed(path)) {
+OutputFolder::OutputFolder(const fs::path& path) : path_(trimmed(path)), staging_(path_) {
   std::error_code error;
   if (fs::exists(fs::symlink_status(path_, error))) {
     TANDEM_CHECK(fs::is_directory(path_), io, "output folder ", path_, " exists and is not a folder");
     TANDEM_CHECK(fs::is_empty(path_, error) && !error, io, "output folder ", path_, " exists and is not empty");
   }
-  const fs::path staging = beside(path_);
-  fs::create_directory(staging, error);
+  fs::create_directory(staging_.path(), error);
   TANDEM_CHECK(!error, io, "cannot create output folder ", path_, ": ", error.message());
-  staging_ = staging;
-}
-
-OutputFolder::~OutputFolder() {
-  std::error_code ignored;
-  if (!staging_.empty()) fs::remove_all(staging_, ignored);
 }
 
 void OutputFolder::fill(const std::function<void(const fs::path&)>& write) {
   try {
-    write(staging_);
+    write(staging_.path());
   } catch (const Error& error) {
     std::string message = error.what();
-    const std::string staging = staging_.string();
+    const std::string staging = staging_.path().string();
     for (auto at = message.find(staging); at != std::string::npos; at = message.find(staging))
       message.replace(at, staging.size(), path_.string());
     throw Error(error.code(), message);
@@ -104,9 +82,8 @@ void OutputFolder::fill(const std::function<void(const fs::path&)>& write) {
 
 void OutputFolder::commit() {
   std::error_code error;
-  fs::rename(staging_, path_, error);  // replaces an empty folder
+  staging_.rename_to_target(error);
   TANDEM_CHECK(!error, io, "cannot create output folder ", path_, ": ", error.message());
-  staging_.clear();
 }
 
 void refuse_mixed(std::initializer_list<const JsonOutput*> outputs) {

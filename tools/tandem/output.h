@@ -3,9 +3,12 @@
 #include <filesystem>
 #include <functional>
 #include <initializer_list>
+#include <optional>
 #include <string>
 
 #include <nlohmann/json.hpp>
+
+#include "tools/tandem/temporary_path.h"
 
 namespace tandem::cli {
 
@@ -20,7 +23,6 @@ class JsonOutput {
   explicit JsonOutput(const std::string& path, std::string option = "--json");
   JsonOutput(const JsonOutput&) = delete;
   JsonOutput& operator=(const JsonOutput&) = delete;
-  ~JsonOutput();
 
   [[nodiscard]] bool is_stdout() const noexcept { return path_ == "-"; }
   /// Throws Error(io). Bytes that are not UTF-8 become U+FFFD; numbers that are not finite become null.
@@ -31,7 +33,7 @@ class JsonOutput {
  private:
   std::filesystem::path path_;
   std::string option_;
-  std::filesystem::path temporary_;
+  std::optional<TemporaryPath> temporary_;
 };
 
 /// A folder that appears under its name only when fill() has written all of it; until then it lies
@@ -42,7 +44,6 @@ class OutputFolder {
   explicit OutputFolder(const std::filesystem::path& path);
   OutputFolder(const OutputFolder&) = delete;
   OutputFolder& operator=(const OutputFolder&) = delete;
-  ~OutputFolder();
 
   /// Has `write` fill an empty folder, which then gets its name. An Error of `write` names that too, not where the
   /// files lay before.
@@ -52,7 +53,7 @@ class OutputFolder {
   void commit();
 
   std::filesystem::path path_;
-  std::filesystem::path staging_;
+  TemporaryPath staging_;
 };
 
 /// Throws UsageError when more than one of `outputs` is standard output.

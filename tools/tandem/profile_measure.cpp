@@ -42,7 +42,7 @@ double quartile(std::vector<double> values) {
 td_selector selector_of(std::int32_t kind) {
   auto selector = td::make<td_selector>();
   selector.kind = kind;
-  selector.budget = 0.02;
+  if (kind == TD_SELECT_TOP_K || kind == TD_SELECT_SKETCH) selector.budget = 0.02;
   return selector;
 }
 

@@ -55,6 +55,7 @@ void LayerSamples::add(std::int64_t step, const LayerStep& result) {
   us_[kMerge].push_back(stats.us[TD_MERGE] / workers);
   us_[kTotal].push_back(stats.total_us);
   bytes_ += stats.bytes[TD_WINDOW] + stats.bytes[TD_SELECT] + stats.bytes[TD_ATTEND];
+  rows_window_ += stats.rows_window;
   rows_host_ += stats.rows_host;
   rows_gathered_ += stats.rows_gathered;
   keys_visible_ += stats.keys_visible;
@@ -76,16 +77,15 @@ void LayerSamples::add_estimate(double estimate, bool certified) {
 
 void LayerSamples::add_index(const td_seq_info& info) {
   indexed_rows_ += static_cast<double>(info.host_rows * meta_.num_kv_heads);
-  index_.index_build_us += info.index_build_us;
-  index_.index_bytes += info.index_bytes;
-  index_.host_rows = info.host_rows;
-  index_.window_rows = info.window_rows;
+  index_build_us_ += info.index_build_us;
+  index_bytes_ += info.index_bytes;
 }
 
 Json LayerSamples::figures() const {
   const bool estimated = std::none_of(lse_error_estimates_.begin(), lse_error_estimates_.end(),
                                       [](double estimate) { return estimate < 0; });
   const bool known = std::none_of(error_estimates_.begin(), error_estimates_.end(), [](double e) { return e < 0; });
+  const double head_steps = static_cast<double>(steps_) * meta_.num_kv_heads;
   Json figures = {{"layer", layer_.layer},
                   {"error", {{"mean", mean(errors_)}, {"p95", quantile(errors_, 0.95)}, {"max", quantile(errors_, 1)}}},
                   {"lse_error", {{"mean", mean(lse_errors_)}, {"max", quantile(lse_errors_, 1)}}},
@@ -98,10 +98,10 @@ Json LayerSamples::figures() const {
                   {"rows_share", ratio(static_cast<double>(rows_gathered_), static_cast<double>(rows_host_))},
                   {"keys_share", ratio(static_cast<double>(keys_attended_), static_cast<double>(keys_visible_))},
                   {"bytes_per_step", ratio(static_cast<double>(bytes_), static_cast<double>(steps_))},
-                  {"window_rows", index_.window_rows},
-                  {"host_rows", index_.host_rows},
-                  {"index_bytes_per_token", ratio(static_cast<double>(index_.index_bytes), indexed_rows_)},
-                  {"build_ns_per_token", ratio(1000 * index_.index_build_us, indexed_rows_)},
+                  {"window_rows", ratio(static_cast<double>(rows_window_), head_steps)},
+                  {"host_rows", ratio(static_cast<double>(rows_host_), head_steps)},
+                  {"index_bytes_per_token", ratio(static_cast<double>(index_bytes_), indexed_rows_)},
+                  {"build_ns_per_token", ratio(1000 * index_build_us_, indexed_rows_)},
                   {"us",
                    {{"append", quantile(us_[kAppend], 0.5)},
                     {"window", quantile(us_[kWindow], 0.5)},

@@ -20,7 +20,7 @@ class LayerSamples {
 
   /// Compares `step` with the exact results of that step and notes its times and counts.
   void add(std::int64_t step, const LayerStep& result);
-  /// Rows and index of one copy after the prompt.
+  /// The index of one copy after the prompt.
   void add_index(const td_seq_info& info);
   [[nodiscard]] std::int64_t steps() const noexcept { return steps_; }
   /// Steps that attended to every host row that they saw.
@@ -47,7 +47,9 @@ class LayerSamples {
   std::int64_t steps_ = 0, dense_steps_ = 0, bytes_ = 0;
   bool selected_ = false;
   std::int64_t rows_host_ = 0, rows_gathered_ = 0, keys_visible_ = 0, keys_attended_ = 0;
-  td_seq_info index_{};
+  std::int64_t rows_window_ = 0;
+  std::int64_t index_bytes_ = 0;
+  double index_build_us_ = 0;
   double indexed_rows_ = 0;  // host rows of all copies and KV heads
 };
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <thread>
 
 #include <fmt/format.h>
@@ -16,6 +17,7 @@
 #include "tools/tandem/selector_options.h"
 #include "tools/tandem/selector_text.h"
 #include "tools/tandem/table.h"
+#include "tools/tandem/temporary_path.h"
 #include "tools/tandem/validators.h"
 #include "tools/tandem/window_options.h"
 
@@ -234,7 +236,11 @@ void run(const RunOptions& options) {
 
   Replay replay(runtime, trace);
   const auto plan = fill(replay, trace, options, last_level_cache_bytes(machine));
-  if (!options.timeline.empty()) runtime.start_timeline(options.timeline);
+  std::optional<TemporaryPath> timeline;  // of the name that the library gives its file until it is whole
+  if (!options.timeline.empty()) {
+    timeline.emplace(options.timeline);
+    runtime.start_timeline(options.timeline);
+  }
   const auto samples = measure(replay, trace, exact, steps);
   if (!options.timeline.empty()) runtime.stop_timeline();
   std::vector<Json> layers;

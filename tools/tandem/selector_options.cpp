@@ -59,6 +59,11 @@ CLI::Validator parsed_by(Parse parse) {
   return {check, ""};
 }
 
+/// Whether --error asks for something that `selector`, which has a budget of its own, does not do.
+bool overruled(const SelectorOptions& options, const td_selector& selector) {
+  return options.error > 0 && selector.error <= 0;
+}
+
 std::string read_profile(const std::string& path) {
   std::string text = tools::InputFile(path, "--profile").text();
   TANDEM_CHECK(Json::accept(text), invalid_argument, "--profile: '", path, "' is not JSON");
@@ -139,14 +144,17 @@ void refuse_unused(const SelectorOptions& options, const std::vector<td_selector
     for (const td_selector& selector : selectors) {
       if ((kinds >> selector.kind & 1u) == 0) continue;
       known = true;
-      used = used || option != "--budget" || selector.error <= 0;
+      used = used || !(option == "--budget" ? selector.error > 0 : option == "--error" && overruled(options, selector));
     }
     if (!known)
       throw UsageError(fmt::format("{}: not allowed with {}, which makes no use of it; allowed with: {}", option,
                                    chosen_by, names_of(kinds)));
     if (!used)
       throw UsageError(
-          "--budget: not allowed with --error, which takes as many rows as it needs; allowed: one of them");
+          option == "--budget"
+              ? "--budget: not allowed with --error, which takes as many rows as it needs; allowed: one of them"
+              : fmt::format("--error: not allowed with {}, which selects by a budget; allowed: one of them",
+                            chosen_by));
   }
 }
 

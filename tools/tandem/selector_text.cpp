@@ -31,6 +31,16 @@ Json parse_object(const std::string& field, const std::string& text) {
   return object;
 }
 
+bool names(const Json& object, const char* field) { return object.contains(field) && !object.at(field).is_null(); }
+
+/// Of a budget and an error that `selector` may both have had, what `object` names goes, else the error; and a kind
+/// keeps what it takes.
+void keep_one_amount(const Json& object, td_selector& selector) {
+  if (selector.kind != TD_SELECT_SKETCH || (names(object, "budget") && !names(object, "error"))) selector.error = 0;
+  const bool takes_none = selector.kind == TD_SELECT_ALL || selector.kind == TD_SELECT_LSH;
+  if (takes_none || (selector.error > 0 && !names(object, "budget"))) selector.budget = 0;
+}
+
 /// "sketch2" -> 2; 0 for names without a number of bits.
 int bits_in(const std::string& kind) { return kind == "sketch1" ? 1 : kind == "sketch2" ? 2 : 0; }
 
@@ -78,6 +88,8 @@ Json parse_selector(const std::string& field, const std::string& text) {
 void read_selector(const std::string& field, const Json& object, td_selector& selector) {
   try {
     tandem::read_selector(nlohmann::json(object), selector);
+    keep_one_amount(object, selector);
+    check_amount(selector);
   } catch (const Error& error) {
     throw UsageError(fmt::format("{}{}{}", field, field.empty() ? "" : ": ", error.what()));
   }

@@ -15,7 +15,8 @@ namespace tandem::cli {
 /// Which fields a kind has is the library's business. Throws UsageError naming `field`, the text and what is allowed.
 Json parse_selector(const std::string& field, const std::string& text);
 
-/// Puts what `object` names into `selector`. Throws UsageError naming `field`.
+/// Puts what `object` names into `selector`, which may have a budget and an error, as defaults: one of them is left,
+/// and neither where the kind takes none. Throws UsageError naming `field`, also where `object` names both.
 void read_selector(const std::string& field, const Json& object, td_selector& selector);
 
 /// "all, topk, lsh, sketch, sketch-topk": the kinds as --help spells them.

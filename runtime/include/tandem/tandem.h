@@ -90,18 +90,20 @@ typedef enum {
   TD_PLANES_GAUSSIAN = 1 /* an independent Gaussian direction per bit and table, as in MagicPIG */
 } td_lsh_planes;
 
+/* A budget and an error say how much to select: they must be 0 for a kind that does not name them, and one of them must
+ * be 0 for SKETCH. Other fields that a kind does not name are not read. */
 typedef struct {
   uint32_t size;
   int32_t kind;               /* td_selector_kind */
-  double budget;              /* TOP_K, SKETCH: share of the host rows, in (0, 1]; 0 with SKETCH: 0.02. At least one
-                                 row with TOP_K, 64 with SKETCH */
+  double budget;              /* TOP_K, SKETCH, SKETCH_TOP_K: share of the host rows, in (0, 1]; 0 with SKETCH and
+                                 SKETCH_TOP_K: 0.02. At least one row with TOP_K, else 64 */
   int32_t lsh_bits;           /* LSH: K, sign bits per table, 1 to 12; 0: 10 */
   int32_t lsh_tables;         /* LSH: L, 1 to 300; 0: 150 */
   int32_t lsh_min_collisions; /* LSH: tables that must agree before a row is taken, 1 or 2; 0: 2 */
   int32_t lsh_planes;         /* LSH: td_lsh_planes */
   uint64_t seed; /* LSH: the projections are a function of (seed, head_dim, K, L, planes). SKETCH: of the draws; 0: 1 */
-  double error;  /* SKETCH: wanted |out - dense| / |dense|, below 1: rows are gathered until the estimate meets it, and
-                    heads whose error cannot be estimated run dense; 0: spend the budget */
+  double error;  /* SKETCH, in place of a budget: wanted |out - dense| / |dense|, below 1: rows are gathered until the
+                    estimate meets it, and heads whose error cannot be estimated run dense; 0: spend the budget */
   int32_t sketch_bits; /* SKETCH: bits per dimension of a key's code, 1 or 2; 0: 1 for heads where that certifies */
   int32_t unbiased;    /* SKETCH: not 0: plain Horvitz-Thompson, without what trades a bias for less error */
 } td_selector;

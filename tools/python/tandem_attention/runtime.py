@@ -32,7 +32,8 @@ class Runtime:
     Keyword arguments are the fields of td_config by their names: num_layers, num_q_heads, num_kv_heads, head_dim_k,
     local_tokens and sink_tokens, window_dtype, host_dtype ("f32", "f16", "bf16", "int8", "k8v4"), device ("host",
     "cuda:N"), .. `selector` is a dictionary, or a kind by name ("all", "sketch", "lsh", "topk", "sketch_topk") with its
-    fields beside it: budget, error, lsh_bits, .. None keeps a default.
+    fields beside it: budget, error, lsh_bits, .. `window_codec` is a name of the command line ("int8", "kivi4",
+    "kivi2:64", "qjl:256,8", ..) or a dictionary. None keeps a default.
 
         runtime = Runtime(num_layers=2, num_q_heads=8, num_kv_heads=2, head_dim_k=64, local_tokens=256,
                           selector="sketch", budget=0.02)
