@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Sequence as Many
 from . import _structs
 from ._library import check, library
 from ._tensors import ArrayView, floats_of, is_torch, tensor_of, view_of
+from .call import Call
 from .config import config_json
 from .errors import TandemError
 from .stats import Stats
@@ -93,11 +94,24 @@ class Runtime:
         check(self._library.td_seq_create(self.handle, byref(made)))
         return Sequence(self, made.value)
 
-    def append(self, layer: int, k: Any, v: Any, q: Any = None, *, sequences: Many[Sequence],
-               num_tokens: Many[int] | None = None, keep: Any = None, merge: Any = None, importance: Any = None,
-               stream: int | None = None) -> Stats:
-        """td_append: K and V of new tokens of one layer; q for selectors that calibrate. num_tokens, one per sequence, may
-        be left out where there is one sequence. `stream` is a cudaStream_t for tensors in a GPU's memory."""
+    def append(self, layer: int, k: Any, v: Any, q: Any = None, **options: Any) -> Stats:
+        """td_append, with the options of prepare_append()."""
+        call = self.prepare_append(layer, k, v, q, **options)
+        call.run()
+        return call.result()
+
+    def attend(self, layer: int, q: Any, **options: Any) -> Attention:
+        """td_attend, with the options of prepare_attend()."""
+        call = self.prepare_attend(layer, q, **options)
+        call.run()
+        return call.result()
+
+    def prepare_append(self, layer: int, k: Any, v: Any, q: Any = None, *, sequences: Many[Sequence],
+                       num_tokens: Many[int] | None = None, keep: Any = None, merge: Any = None, importance: Any = None,
+                       stream: int | None = None) -> Call:
+        """A td_append to be run, or begun: K and V of new tokens of one layer; q for selectors that calibrate. num_tokens,
+        one per sequence, may be left out where there is one sequence. `stream` is a cudaStream_t for tensors in a GPU's
+        memory."""
         arguments, kept = _structs.sized(_structs.AppendArgs, layer=layer, stream=stream), _views()
         arguments.k = self._tensor("k", k, kept)
         arguments.v = self._tensor("v", v, kept)
@@ -109,15 +123,16 @@ class Runtime:
                 kept.append(floats_of(name, array, tokens * self.num_kv_heads))
                 setattr(arguments, name, kept[-1].data)
         self._same_memory(kept)
-        stats = self._fill(arguments, "num_tokens", sequences, num_tokens, tokens)
-        check(self._library.td_append(self.handle, ctypes.addressof(arguments)))
-        return Stats.of(stats)
+        self._fill(arguments, "num_tokens", sequences, num_tokens, tokens)
+        return Call(self, "td_append", arguments, kept, lambda stats: stats)
 
-    def attend(self, layer: int, q: Any, *, sequences: Many[Sequence], num_queries: Many[int] | None = None, out: Any = None,
-               with_lse: bool = False, with_error: bool = False, parts: str = "all", exact: bool = False, sinks: Any = None,
-               alibi: Any = None, sliding_window: int = 0, stream: int | None = None) -> Attention:
-        """td_attend: attention of the latest queries of one layer. `out` is made where q is a torch tensor or a numpy array,
-        in its dtype, and must be given otherwise. parts: "all", "window" or "host"; exact: every row of the host tier."""
+    def prepare_attend(self, layer: int, q: Any, *, sequences: Many[Sequence], num_queries: Many[int] | None = None,
+                       out: Any = None, with_lse: bool = False, with_error: bool = False, parts: str = "all",
+                       exact: bool = False, sinks: Any = None, alibi: Any = None, sliding_window: int = 0,
+                       stream: int | None = None) -> Call:
+        """A td_attend to be run, or begun: attention of the latest queries of one layer. `out` is made where q is a torch
+        tensor or a numpy array, in its dtype, and must be given otherwise. parts: "all", "window" or "host"; exact: every
+        row of the host tier."""
         if parts not in _PARTS:
             raise TandemError(f"parts is '{parts}'; allowed: {', '.join(_PARTS)}")
         arguments, kept = _structs.sized(_structs.AttendArgs, layer=layer, stream=stream), _views()
@@ -138,9 +153,9 @@ class Runtime:
             if array is not None:
                 kept.append(floats_of(name, array, self.num_q_heads))
                 setattr(arguments, name, kept[-1].data)
-        stats = self._fill(arguments, "num_queries", sequences, num_queries, queries)
-        check(self._library.td_attend(self.handle, ctypes.addressof(arguments)))
-        return Attention(out, made.get("lse"), made.get("error"), made.get("certified"), Stats.of(stats))
+        self._fill(arguments, "num_queries", sequences, num_queries, queries)
+        return Call(self, "td_attend", arguments, (kept, made), lambda stats: Attention(
+            out, made.get("lse"), made.get("error"), made.get("certified"), stats))
 
     def timeline_start(self, path: str, max_spans: int = 0) -> None:
         """Records what every call does from here on, for ui.perfetto.dev."""
@@ -164,7 +179,7 @@ class Runtime:
                               (f", {self.device}" if self.device != "host" else f", or a Runtime with device='{device}'"))
 
     @staticmethod
-    def _fill(arguments: Any, counts_name: str, sequences: Many[Sequence], counts: Many[int] | None, total: int) -> _structs.Stats:
+    def _fill(arguments: Any, counts_name: str, sequences: Many[Sequence], counts: Many[int] | None, total: int) -> None:
         if counts is None:
             if len(sequences) != 1:
                 raise TandemError(f"{counts_name} is needed for {len(sequences)} sequences")
@@ -174,9 +189,7 @@ class Runtime:
         arguments.num_seqs = len(sequences)
         arguments.seqs = _structs.sequence_ids([sequence.id for sequence in sequences])
         setattr(arguments, counts_name, _structs.counts(counts))
-        stats = _structs.sized(_structs.Stats)
-        arguments.stats = ctypes.pointer(stats)
-        return stats
+        arguments.stats = ctypes.pointer(_structs.sized(_structs.Stats))  # which the pointer keeps alive
 
 
 class Sequence:
