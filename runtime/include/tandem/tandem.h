@@ -508,7 +508,8 @@ TD_API td_status td_call_test(td_rt* rt, td_call call, int32_t* ended);
  * next to nothing when off.
  *
  * Every thread keeps its latest spans: max_spans in all (0: 524,288, about 40 MB), split evenly among the workers,
- * seven calling threads and the device. The event tandem_timeline in the file says how many were dropped. Whether
+ * seven calling threads and the device. The event tandem_timeline in the file says how many were dropped, and by
+ * start_ns what the steady clock (CLOCK_MONOTONIC) said at ts 0, for engines that add spans of their own. Whether
  * `path` can be written is found out at once: TD_EIO. TD_ESTATE when a timeline is being recorded already. */
 TD_API td_status td_timeline_start(td_rt* rt, const char* path, int64_t max_spans);
 /* Writes the file, whole or not at all; what has not ended is not in it. A runtime that is destroyed before writes
