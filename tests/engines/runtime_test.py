@@ -13,6 +13,7 @@ import numpy
 
 import tandem_attention
 from tandem_attention import Runtime, TandemError
+from tandem_attention.runtime import _empty
 
 try:
     import torch
@@ -319,6 +320,14 @@ class Errors(unittest.TestCase):
         self.refused("num_queries[0] is 11", call.run)
         self.runtime.close()
         self.refused("closed", call.begin)
+
+    @unittest.skipIf(torch is None, "torch is missing")
+    def test_errors_are_written_to_host_memory(self):
+        """Beside tensors of a device, of which torch has `meta` everywhere: out and lse lie there, the others do not."""
+        on_device = torch.zeros(1, 4, 16, device="meta")
+        made = [_empty(on_device, (1, 4), "float32", on_host=on_host) for on_host in (False, True)]
+        self.assertEqual([tensor.device.type for tensor in made], ["meta", "cpu"])
+        self.assertEqual(_empty(on_device, (1, 4, 16)).device.type, "meta")
 
     @unittest.skipIf(torch is None, "torch is missing")
     def test_devices(self):

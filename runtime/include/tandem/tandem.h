@@ -382,7 +382,7 @@ typedef struct {
   int64_t sliding_window; /* a query sees this many latest tokens, itself included; 0: all */
   td_stats* stats;        /* optional */
   float* error; /* optional: (sum of num_queries, num_q_heads), estimated |out - dense| / |dense|, above 1 where dense
-                   is short beside what it is made of; -1: unknown */
+                   is short beside what it is made of; -1: unknown. In host memory wherever the tensors are */
   uint8_t* certified; /* optional: likewise; 1: the true error is at most twice the estimate in 96 % of all cases.
                          Never with int8 or k8v4 rows, whose own error is only known as typical */
   void* stream; /* of tensors in device memory: a cudaStream_t, which is not being captured; NULL: the default stream */

@@ -146,7 +146,8 @@ class Runtime:
             raise TandemError("out is read-only; it must be writeable")
         self._same_memory(kept)
         extra = {"lse": (with_lse, "float32"), "error": (with_error, "float32"), "certified": (with_error, "uint8")}
-        made = {name: _empty(q, (queries, self.num_q_heads), dtype) for name, (wanted, dtype) in extra.items() if wanted}
+        made = {name: _empty(q, (queries, self.num_q_heads), dtype, on_host=name != "lse")
+                for name, (wanted, dtype) in extra.items() if wanted}
         for name, array in made.items():
             setattr(arguments, name, view_of(name, array).data)
         for name, array in (("sinks", sinks), ("alibi", alibi)):
@@ -251,12 +252,14 @@ def _views() -> list[ArrayView]:
     return []
 
 
-def _empty(like: Any, shape: tuple, dtype: str | None = None) -> Any:
-    """An array of the kind of `like`, of its dtype unless one is named."""
+def _empty(like: Any, shape: tuple, dtype: str | None = None, *, on_host: bool = False) -> Any:
+    """An array of the kind of `like`, of its dtype unless one is named, and on its device: the library writes `error` and
+    `certified` to host memory wherever the tensors are."""
     if is_torch(like):
         import torch
 
-        return torch.empty(shape, dtype=like.dtype if dtype is None else getattr(torch, dtype), device=like.device)
+        return torch.empty(shape, dtype=like.dtype if dtype is None else getattr(torch, dtype),
+                           device="cpu" if on_host else like.device)
     if hasattr(like, "__array_interface__"):
         import numpy
 
