@@ -56,7 +56,7 @@ def lanes_of(weights, batch, options):
 
 def split_of(options, budget, sequences):
     return Split(options.context, options.window, options.selector, budget, options.error, sequences, options.dense_layers,
-                 options.threads)
+                 options.threads, options.never_slower)
 
 
 def groups_of(options, lanes):
@@ -221,7 +221,7 @@ def main(arguments):
                      "host_bytes_needed": memory.host, "device_bytes_needed": memory.device},
             model=options.model, layers=options.layers, batch=chosen.batch, sequences=sequences, context=options.context,
             window=options.window, selector=options.selector, budget=chosen.budget, wanted_error=options.error,
-            dense_layers=options.dense_layers, steps=options.steps, cuda_graphs=lanes.graphs, cuda_graphs_refused=no_graphs,
+            never_slower=options.never_slower, dense_layers=options.dense_layers, steps=options.steps, cuda_graphs=lanes.graphs, cuda_graphs_refused=no_graphs,
             chosen={"why": why, "candidates": [each.report() for each in candidates]},
             **checks, **ways, notes=notes)
     return 0

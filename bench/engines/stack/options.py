@@ -61,6 +61,8 @@ def parser(description):
                            f"choose: of {', '.join(map(str, BUDGETS))} [choose, with selectors that have one and without --error]")
     made.add_argument("--error", type=number(float, "above 0, below 1", lambda value: 0 < value < 1),
                       help="relative error that a step may have, instead of a budget; sketch only")
+    made.add_argument("--never-slower", action="store_true",
+                      help="let the runtime attend to every row where it expects that to be quicker; else selectors always select")
     made.add_argument("--dense-layers", default=0, type=number(int, "0 or more", lambda value: value >= 0), metavar="N",
                       help="the first N layers attend to every row [0]")
     made.add_argument("--threads", default=usable_cores(), type=count, help="of Tandem, and of torch on a CPU [%(default)s]")

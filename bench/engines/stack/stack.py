@@ -31,6 +31,7 @@ class Split(NamedTuple):
     sequences: int  # distinct caches; the others of a batch are forks
     exact_layers: int  # the first layers attend to every row
     threads: int
+    never_slower: bool
 
 
 def fill(sequence, source: int, rows: LayerRows, layers: int, context: int, progress: Progress) -> None:
@@ -58,7 +59,7 @@ class Stack:
         self.runtime = tandem_attention.Runtime(
             num_layers=weights.layers, num_q_heads=shape.q_heads, num_kv_heads=shape.kv_heads, head_dim_k=shape.head_dim,
             sink_tokens=SINKS, local_tokens=split.window, window_dtype="bf16", host_dtype="bf16", num_threads=split.threads,
-            device=str(device) if self.on_gpu else "host", selector=split.selector, budget=split.budget, error=split.error)
+            never_slower=split.never_slower, device=str(device) if self.on_gpu else "host", selector=split.selector, budget=split.budget, error=split.error)
         distinct = min(split.sequences, batch)
         progress = Progress(f"caches of {split.context} tokens", distinct * weights.layers)
         self.sequences = [self.runtime.sequence() for _ in range(distinct)]
