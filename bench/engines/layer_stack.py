@@ -15,7 +15,8 @@ What is timed takes turns too, step by step, from the same state: weights alone,
 windows alone, the whole step without ping-pong and with it. Overlap efficiency is max(cpu side, gpu side) / step; the
 report also says whether the sides are balanced (neither below half of the other), what was read, and how far off it is.
 
-Needs torch and libtandem.so (TANDEM_LIBRARY, or the installed package tandem-attention).
+Needs torch and libtandem.so (TANDEM_LIBRARY, or the installed package tandem-attention). Exit status: 0, 2 for bad usage, 3 for
+what does not fit into memory.
 """
 import pathlib
 import statistics
@@ -186,8 +187,8 @@ def main(arguments):
     parser = stack_options.parser(__doc__)
     options = parser.parse_args(arguments)
 
-    def refuse(text):
-        parser.exit(2, f"layer_stack.py: {text}\n")
+    def refuse(text, status=2):
+        parser.exit(status, f"layer_stack.py: {text}\n")
     shape, device = stack_options.checked(options, refuse)
     torch.set_grad_enabled(False)
     if device.type == "cuda":

@@ -168,7 +168,7 @@ class Options(unittest.TestCase):
 
     def test_what_does_not_fit_is_refused_before_it_starts(self):
         status, output, errors = run_here("--context", "1000000K", "--batch", 2)
-        self.assertEqual((status, output), (2, ""))
+        self.assertEqual((status, output), (3, ""))
         self.assertRegex(errors, r"2 caches of [\d.]+ GiB and [\d.]+ GiB beside them need [\d.]+ GiB of host memory, of which")
         self.assertNotIn("weights", errors)
 

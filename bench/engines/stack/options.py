@@ -10,6 +10,7 @@ from machine import free_bytes, tokens_of, usable_cores
 
 from . import shapes
 
+DOES_NOT_FIT = 3  # exit status
 SELECTORS = ("sketch", "sketch_topk", "topk", "lsh", "all")
 WITH_BUDGET = ("sketch", "sketch_topk", "topk")
 BUDGETS = (0.04, 0.02, 0.01, 0.005, 0.0025)
@@ -124,8 +125,8 @@ def memory_checked(options, shape, device, refuse):
         wanted = max(1, min(batch, shapes.sequences_that_fit(needs(1), free)))
     memory = needs(wanted)
     if reason := shapes.refusal(memory, options.layers, free):
-        refuse(reason)
+        refuse(reason, DOES_NOT_FIT)
     if on_gpu and memory.device > torch.cuda.mem_get_info(device)[0]:
         refuse(f"weights and windows need {memory.device / shapes.GIB:.1f} GiB on {device}, of which "
-               f"{torch.cuda.mem_get_info(device)[0] / shapes.GIB:.1f} GiB are free; allowed: fewer --layers, a smaller --batch or --window")
+               f"{torch.cuda.mem_get_info(device)[0] / shapes.GIB:.1f} GiB are free; allowed: fewer --layers, a smaller --batch or --window", DOES_NOT_FIT)
     return wanted, memory
