@@ -8,16 +8,19 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from unittest import mock
 
 import torch
 
 BENCH = pathlib.Path(__file__).resolve().parents[2] / "bench/engines"
 sys.path.insert(0, str(BENCH))
 
-import layer_stack  # noqa: E402
-from stack import check, choice, lanes, shapes, steps, timeline, weights  # noqa: E402
-from stack.choice import Candidate, Sides  # noqa: E402
-from synthetic import CHUNK, ExactAttention, LayerRows  # noqa: E402
+import layer_stack
+import tandem_attention
+from stack import check, choice, lanes, shapes, stack as stack_parts, steps, timeline, weights
+from stack.choice import Candidate, Sides
+from standin_gpu import standin_gpu
+from synthetic import CHUNK, ExactAttention, LayerRows
 
 TINY = shapes.MODELS["tiny"]
 CPU = torch.device("cpu")
@@ -129,6 +132,75 @@ class Report(unittest.TestCase):
             self.assertEqual(call["args"]["layer"], layer)
             self.assertLessEqual(segments[layer]["ts"] + segments[layer]["dur"], call["ts"])
             self.assertLessEqual(call["ts"] + call["dur"], segments[layer + 1]["ts"])
+
+
+class RuntimeOnHost(tandem_attention.Runtime):
+    """In place of one on the GPU that torch only seems to have."""
+
+    def __init__(self, **options):
+        assert options["device"] == "cuda:0"
+        super().__init__(**{**options, "device": "host"})
+
+
+class OnAGpu(unittest.TestCase):
+    """What runs on a GPU alone: streams, graphs, and which side windows count for, on a stand-in for one."""
+
+    def setUp(self):
+        stack = contextlib.ExitStack()
+        self.addCleanup(stack.close)
+        self.device = stack.enter_context(standin_gpu())
+        stack.enter_context(mock.patch.object(tandem_attention, "Runtime", RuntimeOnHost))
+
+    def report(self, *options):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "report.json"
+            status, _, errors = run_here("--model", "tiny", "--device", "cuda:0", "--context", "5000", "--window", 256, "--steps", 2,
+                                         "--batch", 3, "--budget", 0.05, *options, "--json", path)
+            self.assertEqual(status, 0, errors)
+            return json.loads(path.read_text(encoding="utf-8")), errors
+
+    def test_report(self):
+        report, _ = self.report()
+        self.assertTrue(report["cuda_graphs"])
+        self.assertIsNone(report["cuda_graphs_refused"])
+        for way in (report["ping_pong_off"], report["ping_pong_on"]):
+            self.assertEqual(way["cpu_ms"], way["host_tier_ms"])
+            self.assertEqual(way["gpu_ms"], way["weights_ms"] + way["window_calls_ms"])  # the stand-in has no spans of windows
+        self.assertTrue(report["halves_have_the_bits_of_the_whole"])
+        self.assertLess(report["difference_of_ping_pong"], 0.02)
+        self.assertLess(report["error"]["mean"], 0.1)
+
+    def test_graphs_that_cannot_be_captured_are_said(self):
+        def refuse(*_, **__):
+            raise RuntimeError("CUDA error: operation not permitted\nmore")
+
+        with mock.patch.object(torch.cuda, "graph", refuse):
+            report, errors = self.report("--ping-pong", "off")
+        self.assertEqual((report["cuda_graphs"], report["cuda_graphs_refused"]), (False, "CUDA error: operation not permitted"))
+        self.assertIn("no CUDA graphs, Python launches each kernel", errors)
+
+    def test_graphs_and_streams(self):
+        """A step by graphs has the bits of one without, and no stream has anything left when it is over."""
+        rows, made = LayerRows(TINY.kv_heads, TINY.q_heads, TINY.head_dim), []
+        ours = weights.Weights(TINY, 2, self.device)
+        for graphs in (False, True):
+            lanes_ = stack_parts.Lanes(ours, 3, graphs)
+            self.assertEqual(lanes_.graphs, graphs)
+            caches = stack_parts.Stack(ours, stack_parts.Split(5000, 256, "all", None, None, 1, 0, 2, False), 3, rows)
+            lanes_.attach(caches)
+            whole, first, second = [lane.stream for lane in lanes_.all]
+            self.assertIs(whole, first)
+            self.assertIsNot(first, second)
+            for work in (lambda: steps.step(lanes_.whole[0]), lambda: steps.ping_pong_step(lanes_.halves)):
+                lanes_.reset(caches.length)
+                steps.seconds_of(work, lanes_.all)
+                caches.truncate()
+                self.assertEqual((first.pending, second.pending), (0, 0))
+                made.append(lanes_.tokens.x.clone())
+            caches.close()
+        self.assertTrue(torch.equal(made[0], made[2]))
+        self.assertTrue(torch.equal(made[1], made[3]))
+        self.assertGreater((made[0] - lanes_.tokens.start).norm().item(), 1)
 
 
 class Options(unittest.TestCase):

@@ -490,7 +490,10 @@ TD_API td_status td_attend_rows(td_rt* rt, const td_attend_rows_args* args);
  * have been read, and what they point to (tensors, seqs, counts, results, stats) belongs to the call until td_call_wait
  * returns. One thread of the runtime runs begun calls, one after another in the order in which they were begun, with
  * all workers. Each must be waited for once; its status and its error text are those of td_call_wait. td_destroy runs
- * what has been begun to its end. */
+ * what has been begun to its end.
+ * Tensors in device memory: a begun call waits for all that its stream has been given when it runs, which may be more
+ * than when it was begun. Two half batches that are to overlap, one's attention with the other's weights, take a stream
+ * each. */
 typedef uint64_t td_call; /* of one td_rt; 0 is never valid */
 TD_API td_status td_append_begin(td_rt* rt, const td_append_args* args, td_call* out);
 TD_API td_status td_attend_begin(td_rt* rt, const td_attend_args* args, td_call* out);
