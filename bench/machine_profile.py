@@ -87,7 +87,7 @@ def figures(bench):
 def profile(folder, ordinal, toolkit):
     results = {}
     for path in sorted(folder.glob("*.json")):
-        if path.name not in ("profile.json", "timeline.json"):
+        if path.name != "profile.json" and not path.stem.endswith("timeline"):
             results[path.stem] = json.loads(path.read_text(encoding="utf-8"))
     now = datetime.datetime.now(datetime.timezone.utc)
     return {"date": now.strftime("%Y-%m-%dT%H:%M:%SZ"), "kernel": platform.platform(), "processor": processor(),

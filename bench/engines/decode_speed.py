@@ -4,21 +4,15 @@
 usage: decode_speed.py [--models tiny,1b] [--tokens 32K] [--steps N] [--threads N] [--json FILE]
 
 Models have random weights: tiny is the project's small Llama's shape in fp32, 1b that of Llama 3.2 1B (16 layers, 32 query and 8
-KV heads of 64 dimensions) in bf16. Prefilling a long prompt takes long on a CPU and matters little here, so every cache is
-filled with the same synthetic keys and values: normal, with a mean, scaled per head so that attention is spread over
-thousands of keys in some heads and sits on a few in others. How well a selector does on them says little about a trained
-model; that it does the same work does.
+KV heads of 64 dimensions) in bf16. Every cache is filled with the same synthetic keys and values (synthetic.py).
 
 Contenders take turns, step by step, in one process. Attention is the time in Cache.update() and the attention function of
 all layers; error is |out - exact| / |exact| per layer and query head, on the first step, against attention in fp32 over the
 same keys and values. Needs torch, transformers and libtandem.so (TANDEM_LIBRARY, or the installed package).
 """
 import argparse
-import datetime
-import json
 import os
 import pathlib
-import platform
 import statistics
 import sys
 import time
@@ -35,6 +29,8 @@ except ImportError as missing:
     sys.exit(f"{missing}: pip install torch transformers")
 
 import tandem_attention
+from machine import processor, tokens_of, write_report
+from synthetic import CHUNK, head_scales, normal_rows, relative_errors
 from tandem_attention.transformers import cache_argument
 from tandem_attention.transformers.attention import tandem_attention as tandem_function
 
@@ -44,7 +40,6 @@ MODELS = {
     "1b": (dict(hidden_size=2048, intermediate_size=8192, num_hidden_layers=16, num_attention_heads=32, num_key_value_heads=8,
                 head_dim=64, vocab_size=128256), torch.bfloat16),
 }
-CHUNK = 4096  # tokens that are filled in at a time
 
 
 def sdpa(*arguments, **options):
@@ -76,13 +71,9 @@ class Prefix:
     def __init__(self, config, dtype, tokens):
         generator = torch.Generator().manual_seed(1)
         heads, dim = config.num_key_value_heads, config.head_dim
-        scale = torch.linspace(1, 3, heads)[None, :, None, None]
-
-        def normal(scale):
-            rows = torch.randn(1, heads, tokens, dim, generator=generator) + torch.randn(1, heads, 1, dim, generator=generator)
-            return (rows * scale).to(dtype)
-
-        self.layers = [(normal(scale), normal(1.0)) for _ in range(config.num_hidden_layers)]
+        scale = head_scales(heads)[None, :, None, None]
+        self.layers = [tuple(normal_rows(heads, tokens, dim, each, generator).to(dtype) for each in (scale, 1.0))
+                       for _ in range(config.num_hidden_layers)]
         self.queries = torch.randn(1, config.num_attention_heads, CHUNK, dim, generator=generator).to(dtype)
         self.tokens = tokens
 
@@ -161,8 +152,7 @@ class Referee:
     def errors_of(self, layer, query, new, out, scaling):
         keys, values = [torch.cat([part.float(), last], 2) for part, last in zip(self.prefix.layers[layer], new)]
         exact = torch.nn.functional.scaled_dot_product_attention(query.float(), keys, values, scale=scaling, enable_gqa=True)
-        exact, out = exact[0, :, 0], out[0, 0].float()
-        return ((out - exact).norm(dim=-1) / exact.norm(dim=-1)).tolist()
+        return relative_errors(out[0, 0], exact[0, :, 0])
 
 
 def measure(name, tokens, options):
@@ -194,15 +184,6 @@ def measure(name, tokens, options):
             for contender in contenders]
 
 
-def tokens_of(text):
-    return int(text[:-1]) * 1024 if text[-1:] in "Kk" else int(text)
-
-
-def processor():
-    lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-
-
 def main(arguments):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", default="tiny,1b")
@@ -225,11 +206,9 @@ def main(arguments):
             print(f"{name:5} {row['name']:20} {row['attention_ms']['median']:12.2f} {row['attention_ms']['min']:8.2f} "
                   f"{row['update_ms']['median']:8.2f} {row['step_ms']['median']:9.2f} {row['tokens_per_s']:8.2f} {row['error']['mean']:9.2g} {share:>6}", flush=True)
     if options.json:
-        report = {"benchmark": "decode_speed", "date": datetime.datetime.now(datetime.timezone.utc).isoformat("T", "seconds"),
-                  "torch": torch.__version__, "transformers": transformers.__version__, "tandem": tandem_attention.version(),
-                  "machine": {"processor": processor(), "threads": options.threads},
-                  "steps": options.steps, "command": sys.argv, "rows": rows}
-        pathlib.Path(options.json).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_report(options.json, "decode_speed", torch=torch.__version__, transformers=transformers.__version__,
+                     tandem=tandem_attention.version(), machine={"processor": processor(), "threads": options.threads},
+                     steps=options.steps, rows=rows)
     return 0
 
 

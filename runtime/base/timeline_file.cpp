@@ -53,7 +53,8 @@ void write_timeline(std::ostream& file, std::vector<TimelineTrack> tracks, Span:
   file << "[\n";
   metadata("process_name", 0) << R"("name":"tandem"}})";
   file << ",\n";
-  metadata("tandem_timeline", 0) << R"("dropped_spans":)" << dropped << "}}";
+  metadata("tandem_timeline", 0) << R"("dropped_spans":)" << dropped << R"(,"start_ns":)"
+                                 << std::chrono::nanoseconds(started.time_since_epoch()).count() << "}}";
   for (std::size_t t = 0; t < tracks.size(); ++t) {
     auto& [name, spans] = tracks[t];
     if (spans.empty()) continue;

@@ -58,6 +58,24 @@ void expect_error(ErrorCode code, const std::string& text, const std::function<v
   }
 }
 
+TEST_F(Timelines, SayWhatTheSteadyClockSaidAtTheirStart) {
+  using std::chrono::nanoseconds;
+  const auto ns = [](Span::Clock::time_point time) { return nanoseconds(time.time_since_epoch()).count(); };
+  Timeline timeline(1);
+  const auto before = Span::Clock::now();
+  timeline.start(path("t.json"), 0);
+  const auto begin = Span::Clock::now();
+  timeline.record({"mine", begin, begin + nanoseconds(5000), {}});
+  timeline.stop("device");
+  const json events = read();
+  const auto start_ns = named(events, "tandem_timeline").at(0).at("args").at("start_ns").get<std::int64_t>();
+  EXPECT_GE(start_ns, ns(before));
+  EXPECT_LE(start_ns, ns(begin));
+  // Another's span at the same time would be put at the same place.
+  EXPECT_NEAR(named(events, "mine").at(0).at("ts").get<double>(), 1e-3 * static_cast<double>(ns(begin) - start_ns),
+              1e-3);
+}
+
 TEST_F(Timelines, HaveNestedSpansOfEachThread) {
   Timeline timeline(2);
   record(timeline, "before", 1);

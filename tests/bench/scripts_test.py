@@ -191,9 +191,10 @@ class MachineProfile(Scripts):
             return status, json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def test_has_every_result_and_the_figures_of_gpu_bench(self):
-        status, profile = self.profile(gpu_bench=GPU_BENCH, decode_step=RESULT, timeline=[])
+        stack = {"benchmark": "layer_stack", "ping_pong_on": {"overlap_efficiency": 0.92}}
+        status, profile = self.profile(gpu_bench=GPU_BENCH, decode_step=RESULT, layer_stack=stack, timeline=[], layer_stack_timeline=[])
         self.assertEqual(status, 0)
-        self.assertEqual(profile["results"], {"gpu_bench": GPU_BENCH, "decode_step": RESULT})
+        self.assertEqual(profile["results"], {"gpu_bench": GPU_BENCH, "decode_step": RESULT, "layer_stack": stack})
         self.assertIn("gpu", profile)
         self.assertIn("numa_nodes", profile)
         figures = profile["figures"]

@@ -274,6 +274,46 @@ TEST_F(DeviceTensors, ACallThatWaitsForItsStreamHoldsUpNoOther) {
   waiting.join();
 }
 
+TEST_F(DeviceTensors, BegunCallsOverlapWithWhatOtherStreamsAreGiven) {
+  const Rt rt(on("cuda")), other(on("cuda"));
+  const td_seq seqs[] = {create(rt), create(rt)}, references[] = {create(other), create(other)};
+  const EngineStream streams[2];  // of two half batches
+  EngineStep halves[] = {{seqs[0], 40, 2, 5, 0}, {seqs[1], 40, 2, 9, 0}};
+  EngineStep expected[] = {{references[0], 40, 2, 5, 0}, {references[1], 40, 2, 9, 0}};
+  std::atomic<bool> may_go_on{false};  // what the second half is given before its inputs: weights, as it were
+  cudaLaunchHostFunc(
+      streams[1],
+      [](void* flag) {
+        while (!*static_cast<std::atomic<bool>*>(flag)) std::this_thread::yield();
+      },
+      &may_go_on);
+  td_call appends[2], attends[2];
+  for (int i : {0, 1}) {
+    EngineStep& half = halves[i];
+    half.to_gpu(streams[i]);
+    half.k.write(half.append.k, streams[i]);
+    half.v.write(half.append.v, streams[i]);
+    half.append_q.write(half.append.q, streams[i]);
+    half.q.write(half.attend.q, streams[i]);
+    ASSERT_EQ(td_append_begin(rt, &half.append.args, &appends[i]), TD_OK) << td_last_error();
+    ASSERT_EQ(td_attend_begin(rt, &half.attend.args, &attends[i]), TD_OK) << td_last_error();
+  }
+  const auto results = [&](int i) {
+    EXPECT_EQ(td_call_wait(rt, appends[i]), TD_OK) << td_last_error();
+    EXPECT_EQ(td_call_wait(rt, attends[i]), TD_OK) << td_last_error();
+    std::vector<float> found = halves[i].out.read(streams[i]);
+    const std::vector<float> lses = halves[i].lse.read(streams[i]);
+    found.insert(found.end(), lses.begin(), lses.end());
+    return found;
+  };
+  EXPECT_EQ(results(0), expected[0].run(other));  // while the second half's stream stands still
+  std::int32_t ended = 1;
+  EXPECT_EQ(td_call_test(rt, appends[1], &ended), TD_OK);
+  EXPECT_EQ(ended, 0);
+  may_go_on = true;
+  EXPECT_EQ(results(1), expected[1].run(other));
+}
+
 TEST_F(DeviceTensors, OfTheWrongMemoryAreRefused) {
   const Rt host(on("host")), first(on("cuda:0")), second(on("cuda:1"));
   const EngineStream stream;

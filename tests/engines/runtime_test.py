@@ -13,6 +13,7 @@ import numpy
 
 import tandem_attention
 from tandem_attention import Runtime, TandemError
+from tandem_attention.runtime import _empty
 
 try:
     import torch
@@ -151,6 +152,41 @@ class Arrays(unittest.TestCase):
         weights = [numpy.exp(part.lse[0] - reference(q, k, v)[1])[:, None] for part in parts]
         numpy.testing.assert_allclose(sum(w * part.out[0] for w, part in zip(weights, parts)), reference(q, k, v)[0], atol=1e-5)
 
+    def test_calls_are_prepared_once_and_run_in_halves(self):
+        """The bits of append() and attend(), from arrays that stay where they are, with both calls of a step under way."""
+        q, k, v = inputs(202)
+        token = [array[:1].copy() for array in (q, k, v)]
+        with self.runtime.sequence() as one, self.runtime.sequence() as other:
+            for sequence in (one, other):
+                sequence.append(0, k[:200], v[:200])
+            append = self.runtime.prepare_append(0, token[1], token[2], token[0], sequences=[one])
+            attend = self.runtime.prepare_attend(0, token[0], sequences=[one], with_lse=True)
+            for i in (200, 201):
+                for array, new in zip(token, (q, k, v)):
+                    array[:] = new[i:i + 1]
+                append.begin()
+                attend.begin()
+                attend.wait()
+                append.wait()
+                other.append(0, k[i:i + 1], v[i:i + 1], q[i:i + 1])
+                expected = other.attend(0, q[i:i + 1], with_lse=True)
+                result = attend.result()
+                numpy.testing.assert_array_equal(result.out, expected.out)
+                numpy.testing.assert_array_equal(result.lse, expected.lse)
+                self.assertEqual((result.stats.calls, result.stats.keys_attended), (1, 4 * (i + 1)))
+            self.assertEqual(append.result().bytes["append"], 2 * 32 * 4)
+            attend.run()
+            numpy.testing.assert_array_equal(attend.result().out, expected.out)
+
+    def test_a_begun_call_ends_before_its_memory_goes(self):
+        _, k, v = inputs(5000)
+        sequence = self.runtime.sequence()
+        call = self.runtime.prepare_append(0, k, v, sequences=[sequence])
+        call.begin()
+        del call, k, v
+        gc.collect()
+        self.assertEqual(sequence.length(), 5000)
+
     def test_forks_and_truncation(self):
         q, k, v = inputs(150)
         with self.runtime.sequence() as sequence:
@@ -287,6 +323,30 @@ class Errors(unittest.TestCase):
         self.runtime.close()
         self.refused("closed", self.runtime.sequence)
         self.refused("closed", other.length)
+
+    def test_calls_in_halves(self):
+        self.sequence.append(0, self.k, self.v)
+        call = self.runtime.prepare_attend(0, numpy.zeros((11, 4, 16), "f4"), sequences=[self.sequence])
+        for early in (call.wait, call.has_ended):
+            self.refused("", early, status=-5)
+        call.begin()
+        for late in (call.begin, call.run, call.result):
+            self.refused("has been begun; wait() for it first", late, status=-5)
+        while not call.has_ended():
+            pass
+        self.refused("num_queries[0] is 11", call.wait)
+        self.refused("has not been begun, or has been waited for", call.wait, status=-5)
+        self.refused("num_queries[0] is 11", call.run)
+        self.runtime.close()
+        self.refused("closed", call.begin)
+
+    @unittest.skipIf(torch is None, "torch is missing")
+    def test_errors_are_written_to_host_memory(self):
+        """Beside tensors of a device, of which torch has `meta` everywhere: out and lse lie there, the others do not."""
+        on_device = torch.zeros(1, 4, 16, device="meta")
+        made = [_empty(on_device, (1, 4), "float32", on_host=on_host) for on_host in (False, True)]
+        self.assertEqual([tensor.device.type for tensor in made], ["meta", "cpu"])
+        self.assertEqual(_empty(on_device, (1, 4, 16)).device.type, "meta")
 
     @unittest.skipIf(torch is None, "torch is missing")
     def test_devices(self):

@@ -46,7 +46,8 @@ class Timeline(CommandLine):
                 threads.add(event["tid"])
         names = {event["name"]: event["args"] for event in self.events if event["ph"] == "M"}
         self.assertEqual(names["process_name"], {"name": "tandem"})
-        self.assertEqual(names["tandem_timeline"], {"dropped_spans": 0})
+        self.assertEqual(set(names["tandem_timeline"]), {"dropped_spans", "start_ns"})
+        self.assertEqual(names["tandem_timeline"]["dropped_spans"], 0)
 
     def test_spans_nest_on_each_thread(self):
         threads = collections.defaultdict(list)

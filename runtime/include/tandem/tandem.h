@@ -384,7 +384,7 @@ typedef struct {
   int64_t sliding_window; /* a query sees this many latest tokens, itself included; 0: all */
   td_stats* stats;        /* optional */
   float* error; /* optional: (sum of num_queries, num_q_heads), estimated |out - dense| / |dense|, above 1 where dense
-                   is short beside what it is made of; -1: unknown */
+                   is short beside what it is made of; -1: unknown. In host memory wherever the tensors are */
   uint8_t* certified; /* optional: likewise; 1: the true error is at most twice the estimate in 96 % of all cases.
                          Never with int8 or k8v4 rows, whose own error is only known as typical */
   void* stream; /* of tensors in device memory: a cudaStream_t, which is not being captured; NULL: the default stream */
@@ -492,7 +492,10 @@ TD_API td_status td_attend_rows(td_rt* rt, const td_attend_rows_args* args);
  * have been read, and what they point to (tensors, seqs, counts, results, stats) belongs to the call until td_call_wait
  * returns. One thread of the runtime runs begun calls, one after another in the order in which they were begun, with
  * all workers. Each must be waited for once; its status and its error text are those of td_call_wait. td_destroy runs
- * what has been begun to its end. */
+ * what has been begun to its end.
+ * Tensors in device memory: a begun call waits for all that its stream has been given when it runs, which may be more
+ * than when it was begun. Two half batches that are to overlap, one's attention with the other's weights, take a stream
+ * each. */
 typedef uint64_t td_call; /* of one td_rt; 0 is never valid */
 TD_API td_status td_append_begin(td_rt* rt, const td_append_args* args, td_call* out);
 TD_API td_status td_attend_begin(td_rt* rt, const td_attend_args* args, td_call* out);
@@ -510,7 +513,8 @@ TD_API td_status td_call_test(td_rt* rt, td_call call, int32_t* ended);
  * next to nothing when off.
  *
  * Every thread keeps its latest spans: max_spans in all (0: 524,288, about 40 MB), split evenly among the workers,
- * seven calling threads and the device. The event tandem_timeline in the file says how many were dropped. Whether
+ * seven calling threads and the device. The event tandem_timeline in the file says how many were dropped, and by
+ * start_ns what the steady clock (CLOCK_MONOTONIC) said at ts 0, for engines that add spans of their own. Whether
  * `path` can be written is found out at once: TD_EIO. TD_ESTATE when a timeline is being recorded already. */
 TD_API td_status td_timeline_start(td_rt* rt, const char* path, int64_t max_spans);
 /* Writes the file, whole or not at all; what has not ended is not in it. A runtime that is destroyed before writes

@@ -9,11 +9,12 @@ transformers, and import it, and torch, when they are first used. Errors are Tan
 from typing import Any
 
 from ._library import version
+from .call import Call
 from .errors import TandemError
 from .runtime import Attention, Runtime, Sequence
 from .stats import Stats
 
-__all__ = ["Attention", "Runtime", "Sequence", "Stats", "TandemCache", "TandemError", "attach", "cache_argument", "version"]
+__all__ = ["Attention", "Call", "Runtime", "Sequence", "Stats", "TandemCache", "TandemError", "attach", "cache_argument", "version"]
 
 
 def __getattr__(name: str) -> Any:

@@ -21,6 +21,10 @@ _PROTOTYPES = {
     # Called for every layer of every token, with pointers that were made before: no conversion of arguments.
     "td_append": (c_int, [c_void_p, c_void_p]),
     "td_attend": (c_int, [c_void_p, c_void_p]),
+    "td_append_begin": (c_int, [c_void_p, c_void_p, POINTER(c_uint64)]),
+    "td_attend_begin": (c_int, [c_void_p, c_void_p, POINTER(c_uint64)]),
+    "td_call_wait": (c_int, [c_void_p, c_uint64]),
+    "td_call_test": (c_int, [c_void_p, c_uint64, POINTER(c_int32)]),
     "td_timeline_start": (c_int, [c_void_p, c_char_p, c_int64]),
     "td_timeline_stop": (c_int, [c_void_p]),
     "td_set_log": (None, [_structs.LogHook, c_void_p]),

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Sequence as Many
 from . import _structs
 from ._library import check, library
 from ._tensors import ArrayView, floats_of, is_torch, tensor_of, view_of
+from .call import Call
 from .config import config_json
 from .errors import TandemError
 from .stats import Stats
@@ -94,11 +95,24 @@ class Runtime:
         check(self._library.td_seq_create(self.handle, byref(made)))
         return Sequence(self, made.value)
 
-    def append(self, layer: int, k: Any, v: Any, q: Any = None, *, sequences: Many[Sequence],
-               num_tokens: Many[int] | None = None, keep: Any = None, merge: Any = None, importance: Any = None,
-               stream: int | None = None) -> Stats:
-        """td_append: K and V of new tokens of one layer; q for selectors that calibrate. num_tokens, one per sequence, may
-        be left out where there is one sequence. `stream` is a cudaStream_t for tensors in a GPU's memory."""
+    def append(self, layer: int, k: Any, v: Any, q: Any = None, **options: Any) -> Stats:
+        """td_append, with the options of prepare_append()."""
+        call = self.prepare_append(layer, k, v, q, **options)
+        call.run()
+        return call.result()
+
+    def attend(self, layer: int, q: Any, **options: Any) -> Attention:
+        """td_attend, with the options of prepare_attend()."""
+        call = self.prepare_attend(layer, q, **options)
+        call.run()
+        return call.result()
+
+    def prepare_append(self, layer: int, k: Any, v: Any, q: Any = None, *, sequences: Many[Sequence],
+                       num_tokens: Many[int] | None = None, keep: Any = None, merge: Any = None, importance: Any = None,
+                       stream: int | None = None) -> Call:
+        """A td_append to be run, or begun: K and V of new tokens of one layer; q for selectors that calibrate. num_tokens,
+        one per sequence, may be left out where there is one sequence. `stream` is a cudaStream_t for tensors in a GPU's
+        memory."""
         arguments, kept = _structs.sized(_structs.AppendArgs, layer=layer, stream=stream), _views()
         arguments.k = self._tensor("k", k, kept)
         arguments.v = self._tensor("v", v, kept)
@@ -110,15 +124,16 @@ class Runtime:
                 kept.append(floats_of(name, array, tokens * self.num_kv_heads))
                 setattr(arguments, name, kept[-1].data)
         self._same_memory(kept)
-        stats = self._fill(arguments, "num_tokens", sequences, num_tokens, tokens)
-        check(self._library.td_append(self.handle, ctypes.addressof(arguments)))
-        return Stats.of(stats)
+        self._fill(arguments, "num_tokens", sequences, num_tokens, tokens)
+        return Call(self, "td_append", arguments, kept, lambda stats: stats)
 
-    def attend(self, layer: int, q: Any, *, sequences: Many[Sequence], num_queries: Many[int] | None = None, out: Any = None,
-               with_lse: bool = False, with_error: bool = False, parts: str = "all", exact: bool = False, sinks: Any = None,
-               alibi: Any = None, sliding_window: int = 0, stream: int | None = None) -> Attention:
-        """td_attend: attention of the latest queries of one layer. `out` is made where q is a torch tensor or a numpy array,
-        in its dtype, and must be given otherwise. parts: "all", "window" or "host"; exact: every row of the host tier."""
+    def prepare_attend(self, layer: int, q: Any, *, sequences: Many[Sequence], num_queries: Many[int] | None = None,
+                       out: Any = None, with_lse: bool = False, with_error: bool = False, parts: str = "all",
+                       exact: bool = False, sinks: Any = None, alibi: Any = None, sliding_window: int = 0,
+                       stream: int | None = None) -> Call:
+        """A td_attend to be run, or begun: attention of the latest queries of one layer. `out` is made where q is a torch
+        tensor or a numpy array, in its dtype, and must be given otherwise. parts: "all", "window" or "host"; exact: every
+        row of the host tier."""
         if parts not in _PARTS:
             raise TandemError(f"parts is '{parts}'; allowed: {', '.join(_PARTS)}")
         arguments, kept = _structs.sized(_structs.AttendArgs, layer=layer, stream=stream), _views()
@@ -132,16 +147,17 @@ class Runtime:
             raise TandemError("out is read-only; it must be writeable")
         self._same_memory(kept)
         extra = {"lse": (with_lse, "float32"), "error": (with_error, "float32"), "certified": (with_error, "uint8")}
-        made = {name: _empty(q, (queries, self.num_q_heads), dtype) for name, (wanted, dtype) in extra.items() if wanted}
+        made = {name: _empty(q, (queries, self.num_q_heads), dtype, on_host=name != "lse")
+                for name, (wanted, dtype) in extra.items() if wanted}
         for name, array in made.items():
             setattr(arguments, name, view_of(name, array).data)
         for name, array in (("sinks", sinks), ("alibi", alibi)):
             if array is not None:
                 kept.append(floats_of(name, array, self.num_q_heads))
                 setattr(arguments, name, kept[-1].data)
-        stats = self._fill(arguments, "num_queries", sequences, num_queries, queries)
-        check(self._library.td_attend(self.handle, ctypes.addressof(arguments)))
-        return Attention(out, made.get("lse"), made.get("error"), made.get("certified"), Stats.of(stats))
+        self._fill(arguments, "num_queries", sequences, num_queries, queries)
+        return Call(self, "td_attend", arguments, (kept, made), lambda stats: Attention(
+            out, made.get("lse"), made.get("error"), made.get("certified"), stats))
 
     def timeline_start(self, path: str, max_spans: int = 0) -> None:
         """Records what every call does from here on, for ui.perfetto.dev."""
@@ -165,7 +181,7 @@ class Runtime:
                               (f", {self.device}" if self.device != "host" else f", or a Runtime with device='{device}'"))
 
     @staticmethod
-    def _fill(arguments: Any, counts_name: str, sequences: Many[Sequence], counts: Many[int] | None, total: int) -> _structs.Stats:
+    def _fill(arguments: Any, counts_name: str, sequences: Many[Sequence], counts: Many[int] | None, total: int) -> None:
         if counts is None:
             if len(sequences) != 1:
                 raise TandemError(f"{counts_name} is needed for {len(sequences)} sequences")
@@ -175,9 +191,7 @@ class Runtime:
         arguments.num_seqs = len(sequences)
         arguments.seqs = _structs.sequence_ids([sequence.id for sequence in sequences])
         setattr(arguments, counts_name, _structs.counts(counts))
-        stats = _structs.sized(_structs.Stats)
-        arguments.stats = ctypes.pointer(stats)
-        return stats
+        arguments.stats = ctypes.pointer(_structs.sized(_structs.Stats))  # which the pointer keeps alive
 
 
 class Sequence:
@@ -239,12 +253,14 @@ def _views() -> list[ArrayView]:
     return []
 
 
-def _empty(like: Any, shape: tuple, dtype: str | None = None) -> Any:
-    """An array of the kind of `like`, of its dtype unless one is named."""
+def _empty(like: Any, shape: tuple, dtype: str | None = None, *, on_host: bool = False) -> Any:
+    """An array of the kind of `like`, of its dtype unless one is named, and on its device: the library writes `error` and
+    `certified` to host memory wherever the tensors are."""
     if is_torch(like):
         import torch
 
-        return torch.empty(shape, dtype=like.dtype if dtype is None else getattr(torch, dtype), device=like.device)
+        return torch.empty(shape, dtype=like.dtype if dtype is None else getattr(torch, dtype),
+                           device="cpu" if on_host else like.device)
     if hasattr(like, "__array_interface__"):
         import numpy
 

@@ -1,0 +1,1 @@
+"""The parts of layer_stack.py, one idea a file."""
