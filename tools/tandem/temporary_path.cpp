@@ -8,10 +8,9 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#include <fmt/format.h>
 
 namespace tandem::cli {
 namespace {
@@ -25,7 +24,8 @@ struct Slot {
 static_assert(std::atomic<int>::is_always_lock_free);
 
 constexpr int kNone = -1;
-std::array<Slot, 8> slots;  // a command has four outputs at most; what finds none free is removed by its destructor alone
+std::array<Slot, 8>
+    slots;  // a command has four outputs at most; what finds none free is removed by its destructor alone
 
 int put(const std::string& path) noexcept {
   if (path.size() >= sizeof(Slot::path)) return kNone;
